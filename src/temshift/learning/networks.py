@@ -1,0 +1,133 @@
+"""Segmentation networks: the study's small U-Net and any of segmentation-models-pytorch.
+
+Every network maps ``(N, 1, H, W)`` float32 (standardised intensity) to ``(N, 2, H, W)`` logits
+(background, particle). ``H`` and ``W`` are multiples of 16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["PublishedUNet", "build_network"]
+
+
+class ResidualBlock(nn.Module):
+    """conv3×3 – BN – ReLU – conv3×3 – BN, plus a 1×1 convolution of the input, then ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv_add = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, inputs, H, W)`` to ``(N, outputs, H, W)``."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + self.conv_add(x))
+
+
+class PublishedUNet(nn.Module):
+    """The U-Net of Sytwu, Rangel DaCosta & Scott (2024); 130,682 parameters by default.
+
+    Residual down blocks, max-pooling by 2, nearest-neighbour upsampling, concatenation
+    (skip, up), residual up blocks and a 1×1 convolution. Parameter names are those of the
+    published weights.
+
+    Parameters
+    ----------
+    filters : sequence of int
+        Filters of the down blocks; the bottleneck has twice the last.
+    """
+
+    def __init__(self, filters: tuple[int, ...] = (4, 8, 16, 32)) -> None:
+        super().__init__()
+        self.downs = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        channels = 1
+        for n in filters:
+            self.downs.append(ResidualBlock(channels, n))
+            channels = n
+        self.bottleneck = ResidualBlock(channels, 2 * channels)
+        channels = 2 * channels
+        for n in reversed(filters):
+            self.ups.append(ResidualBlock(n + channels, n))
+            channels = n
+        self.final_conv = nn.Conv2d(channels, 2, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, 1, H, W)`` to logits ``(N, 2, H, W)``."""
+        skips = []
+        for block in self.downs:
+            x = block(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottleneck(x)
+        for block, skip in zip(self.ups, reversed(skips), strict=True):
+            x = block(torch.cat([skip, F.interpolate(x, scale_factor=2.0)], dim=1))
+        return self.final_conv(x)
+
+
+def build_network(
+    name: str,
+    encoder: str | None = None,
+    encoder_weights: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> nn.Module:
+    """Build an untrained network; draw its weights from torch's current random state.
+
+    Parameters
+    ----------
+    name : str
+        ``"published_unet"`` or a model class of segmentation-models-pytorch (``"Unet"``,
+        ``"FPN"`` ...), in any case.
+    encoder : str, optional
+        Encoder of an smp model, e.g. ``"resnet18"`` (default ``"resnet34"``).
+    encoder_weights : str, optional
+        Pretrained weights of the encoder; ``None`` downloads nothing.
+    options : dict, optional
+        Further arguments of the model class.
+
+    Raises
+    ------
+    ValueError
+        Unknown architecture or encoder; lists the nearest valid names.
+    """
+    options = dict(options or {})
+    if name == "published_unet":
+        if encoder or encoder_weights:
+            raise ValueError(
+                "architecture 'published_unet' has no 'encoder' and no 'encoder_weights': "
+                "leave them out, or choose a segmentation-models-pytorch model such as 'Unet'"
+            )
+        return PublishedUNet(**{k: tuple(v) for k, v in options.items()})
+
+    import segmentation_models_pytorch as smp
+
+    from temshift.config import nearest
+
+    models = {cls.__name__.lower(): cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    if name.lower() not in models:
+        valid = ["published_unet", *(cls.__name__ for cls in models.values())]
+        raise ValueError(f"unknown architecture {name!r}; {nearest(name, valid)}")
+    encoder = encoder or "resnet34"
+    try:
+        return models[name.lower()](
+            encoder_name=encoder,
+            encoder_weights=encoder_weights,
+            in_channels=1,
+            classes=2,
+            **options,
+        )
+    except KeyError as error:
+        valid = smp.encoders.get_encoder_names()
+        raise ValueError(f"unknown encoder {encoder!r}; {nearest(encoder, valid)}") from error

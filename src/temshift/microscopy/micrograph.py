@@ -1,0 +1,40 @@
+"""The micrograph as plain data, shared by simulation, reading and preprocessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """One image with what is known of its acquisition.
+
+    Attributes
+    ----------
+    image : ndarray, shape (H, W), float32 (or the file's integer type)
+        Detector counts.
+    pixel_size_nm : float or None
+        Side of a pixel at the specimen, nm; ``None`` if unknown.
+    pixel_size_source : {"header", "table", "unknown"}
+        Where ``pixel_size_nm`` comes from.
+    metadata : dict
+        What else the header says, under the names of the data contract where they apply
+        (``dose_e_per_A2``, ``energy_eV``, ``exposure_s``, ``magnification``, ``camera`` ...).
+    """
+
+    image: NDArray[Any]
+    pixel_size_nm: float | None = None
+    pixel_size_source: Literal["header", "table", "unknown"] = "unknown"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 2:
+            raise ValueError(
+                f"a micrograph is one grey image of shape (H, W), found shape {self.image.shape}"
+            )
+        if self.pixel_size_nm is not None and not self.pixel_size_nm > 0:
+            raise ValueError(f"pixel_size_nm must be positive, found {self.pixel_size_nm}")
