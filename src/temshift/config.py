@@ -250,8 +250,9 @@ class Augmentation(_Strict):
 
     Attributes
     ----------
-    dihedral : bool
-        A random one of the 8 flips and quarter turns.
+    dihedral : {"random", "all", "none"}
+        The 8 flips and quarter turns of a patch: one at random, each of them in every epoch (an
+        epoch is then eight times as long, as in the study), or none.
     rotate_probability : float
         Share of patches turned by a random angle; corners get the median background, label 0.
     noise : NoiseAugmentation, optional
@@ -261,7 +262,7 @@ class Augmentation(_Strict):
         Half-range of a random contrast factor ``1 ± c``.
     """
 
-    dihedral: bool = True
+    dihedral: Literal["random", "all", "none"] = "random"
     rotate_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     noise: NoiseAugmentation | None = None
     pixel_size: tuple[float, float] | None = None
@@ -286,12 +287,12 @@ class Training(_Strict):
     background_threshold : int
         Patches with at most this many labelled pixels are left out of training.
     validations : int
-        How often the validation loss is measured, evenly over the training (``epochs`` given:
-        after every epoch).
+        With ``steps``: how often the validation loss is measured, evenly over the training
+        (with ``epochs``: after every epoch).
     seeds : list of int
         Seed of each fold.
     checkpoint_every : int
-        Validations between checkpoints; 0 keeps none.
+        Validations between checkpoints, from which a killed run goes on; 0 keeps none.
     """
 
     epochs: Annotated[int, Field(gt=0)] | None = None
@@ -434,13 +435,26 @@ class StudyPlan(BaseModel):
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> StudyPlan:
-        """Build the plan from the parameters of a Kedro environment."""
+        """Build the plan from the parameters of a Kedro environment.
+
+        An environment removes what it inherits from ``base`` by setting it to ``null``.
+        """
+
+        def declared(block: str) -> dict[str, Any]:
+            entries = parameters.get(block) or {}
+            return {name: entry for name, entry in entries.items() if entry is not None}
+
         plan = cls(
-            splits=parameters.get("splits") or {},
-            studies=parameters.get("studies") or {},
-            networks=parameters.get("networks") or {},
+            splits=declared("splits"), studies=declared("studies"), networks=declared("networks")
         )
         plan._check()
+        if modelling := parameters.get("modelling"):
+            defaults = ModellingParameters.model_validate(modelling)
+            for name, network in plan.networks.items():
+                try:
+                    defaults.with_overrides(network)
+                except ValueError as error:
+                    raise ValueError(f"networks.{name} does not fit 'modelling': {error}") from error
         return plan
 
     def _check(self) -> None:

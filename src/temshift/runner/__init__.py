@@ -1,0 +1,5 @@
+"""How pipelines are executed."""
+
+from temshift.runner.incremental import IncrementalRunner
+
+__all__ = ["IncrementalRunner"]

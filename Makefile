@@ -1,0 +1,51 @@
+# Two commands do all the set-up: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+ENV ?=
+KEDRO := $(BIN)/kedro
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format types bench viz docs lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+install: $(INSTALLED) ## Make the virtual environment from the lock file
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"temshift needs Python 3.11 or newer, found {v.major}.{v.minor}: call make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+run: $(INSTALLED) ## Run the default study (ENV=published or ENV=mine for others) and say where the report is
+	$(KEDRO) run $(if $(ENV),--env $(ENV))
+	@echo "The report is at: $$($(BIN)/python -m temshift.where $(if $(ENV),--env $(ENV)))"
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## Run the CPU benchmarks; writes docs/performance.md
+	$(BIN)/python benchmarks/run_all.py
+
+viz: $(INSTALLED) ## Open the graph in Kedro-Viz
+	$(KEDRO) viz run
+
+lock: ## Renew the lock file from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what runs have made (not raw data)
+	rm -rf data/0[2-8]_*/* data/.provenance

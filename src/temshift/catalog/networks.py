@@ -1,0 +1,145 @@
+"""Trained networks on disk: safetensors for the weights, a JSON card for the rest.
+
+Loading a network never unpickles anything.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+
+from temshift.catalog.files import atomic_folder, atomic_path
+from temshift.learning.network_set import NetworkSet, TrainedNetwork
+
+__all__ = ["CheckpointStore", "CheckpointsDataset", "NetworksDataset"]
+
+
+class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
+    """A folder of networks: ``<key>/model.safetensors`` and ``<key>/card.json``.
+
+    Parameters
+    ----------
+    filepath : str
+        The folder.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self.metadata = metadata
+
+    def load(self) -> NetworkSet:
+        """Read all networks of the folder.
+
+        Raises
+        ------
+        DatasetError
+            A network without its card, or weights that do not belong to it.
+        """
+        from safetensors.torch import load_file
+
+        networks = {}
+        for folder in sorted(p.parent for p in Path(self._filepath).glob("*/model.safetensors")):
+            card = folder / "card.json"
+            try:
+                networks[folder.name] = TrainedNetwork(
+                    state=load_file(folder / "model.safetensors"),
+                    card=json.loads(card.read_text()),
+                )
+            except (OSError, ValueError) as error:
+                raise DatasetError(
+                    f"{folder}: the network cannot be read ({error}). Train or import it again"
+                ) from error
+        if not networks:
+            raise DatasetError(f"{self._filepath}: no network in this folder (*/model.safetensors)")
+        return networks
+
+    def save(self, data: NetworkSet) -> None:
+        """Write all networks; an earlier set is replaced only when all are written."""
+        from safetensors.torch import save_file
+
+        with atomic_folder(Path(self._filepath)) as folder:
+            for key, network in data.items():
+                (folder / key).mkdir()
+                save_file(network.state, folder / key / "model.safetensors")
+                text = json.dumps(network.card, indent=1, sort_keys=True)
+                (folder / key / "card.json").write_text(text + "\n")
+
+    def _exists(self) -> bool:
+        return any(Path(self._filepath).glob("*/model.safetensors"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class CheckpointStore:
+    """Unfinished folds of one network, a file each; written atomically.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, key: str, identity: str) -> dict[str, Any] | None:
+        """Return the state of a fold, or ``None`` if there is none of the same ``identity``."""
+        import torch
+
+        path = self._folder / f"{key}.pt"
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state["state"] if state["identity"] == identity else None
+
+    def save(self, key: str, identity: str, state: dict[str, Any]) -> None:
+        """Replace the state of a fold."""
+        import torch
+
+        with atomic_path(self._folder / f"{key}.pt") as temporary:
+            torch.save({"identity": identity, "state": state}, temporary)
+
+    def clear(self) -> None:
+        """Remove all states (the training is finished and its networks are saved)."""
+        for path in self._folder.glob("*.pt"):
+            path.unlink()
+
+
+class CheckpointsDataset(AbstractDataset[None, CheckpointStore]):
+    """Hands a training node the place of its checkpoints.
+
+    A training loads what it finds there and overwrites it as it goes, so this is an input that a
+    run changes; what is up to date does not depend on it (``volatile``).
+
+    Parameters
+    ----------
+    filepath : str
+        Folder of the checkpoints of one network.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    volatile = True
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self.metadata = metadata
+
+    def load(self) -> CheckpointStore:
+        """Return the store; reads nothing."""
+        return CheckpointStore(Path(self._filepath))
+
+    def save(self, data: None) -> None:
+        """Refuse: checkpoints are written while training, through the loaded store."""
+        raise DatasetError("checkpoints are saved through the store that load() returns")
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,172 @@
+"""From patch stacks to a set of trained networks: folds, seeds, cards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import temshift
+from temshift.config import ModellingParameters
+from temshift.learning.devices import choose_device
+from temshift.learning.folds import FoldIndices, grouped_folds, published_folds
+from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
+from temshift.learning.training import Checkpoints, TrainingData, train_folds
+from temshift.microscopy.patches import PatchStack
+
+__all__ = ["make_folds", "train_network_set"]
+
+_log = logging.getLogger(__name__)
+
+
+def make_folds(
+    table: pd.DataFrame, protocol: str, folds: int, background_threshold: int
+) -> list[FoldIndices]:
+    """Return the patches of each fold (DESIGN §4, both protocols).
+
+    Parameters
+    ----------
+    table : DataFrame
+        Patch table of the training splits, one behind the other.
+    protocol : {"grouped", "published"}
+    folds : int
+    background_threshold : int
+        Patches with at most this many labelled px are not trained on (``published``: nor
+        validated or tested on).
+
+    Returns
+    -------
+    list of FoldIndices
+        Positions in ``table``.
+    """
+    filled = table["labelled_px"].to_numpy() > background_threshold
+    if protocol == "published":
+        kept = np.flatnonzero(filled)
+        return [
+            FoldIndices(*(kept[part] for part in fold))
+            for fold in published_folds(len(kept), folds)
+        ]
+    return [
+        FoldIndices(fold.train[filled[fold.train]], fold.validation, fold.test)
+        for fold in grouped_folds(table["fold"].to_numpy(), table["specimen_id"].to_numpy(), folds)
+    ]
+
+
+def train_network_set(
+    name: str,
+    stacks: Mapping[str, PatchStack],
+    parameters: ModellingParameters,
+    checkpoints: Checkpoints | None = None,
+) -> tuple[NetworkSet, pd.DataFrame]:
+    """Train every fold of every protocol of one network.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    stacks : mapping of str to PatchStack
+        The splits it is trained on.
+    parameters : ModellingParameters
+        Merged with the network's own settings.
+    checkpoints : Checkpoints, optional
+
+    Returns
+    -------
+    networks : NetworkSet
+    history : DataFrame
+        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+
+    Raises
+    ------
+    ValueError
+        A fold without patches; splits with different patch sizes.
+    """
+    device = choose_device(parameters.device)
+    table = pd.concat([s.table for s in stacks.values()], ignore_index=True)
+    training = parameters.training
+    folds: dict[str, FoldIndices] = {}
+    seeds, places = {}, {}
+    for protocol in parameters.protocols:
+        made = make_folds(table, protocol, parameters.folds, training.background_threshold)
+        for fold, indices in enumerate(made):
+            key = network_key(protocol, fold)
+            folds[key], seeds[key], places[key] = indices, training.seeds[fold], (protocol, fold)
+
+    data = TrainingData.from_arrays(
+        [s.images for s in stacks.values()], [s.labels for s in stacks.values()], device
+    )
+    description = {
+        "network": name,
+        "train_on": list(stacks),
+        "architecture": parameters.architecture.model_dump(),
+        "training": training.model_dump(mode="json"),
+        "augmentation": parameters.augmentation.model_dump(mode="json"),
+        "folds": parameters.folds,
+        "background_threshold": training.background_threshold,
+        "splits": {split: _plain(s.attributes) for split, s in stacks.items()},
+        "pixel_size_nm": _common(stacks, "pixel_size_nm"),
+        "dose_e_per_A2": _common(stacks, "dose_e_per_A2"),
+        "version": temshift.__version__,
+    }
+    results = train_folds(
+        data,
+        folds,
+        parameters,
+        seeds,
+        device,
+        title=f"training {name}",
+        checkpoints=checkpoints,
+        identity=_hash([description, seeds, parameters.precision, device, _data_hash(stacks)]),
+    )
+    networks, histories = {}, []
+    for key, result in results.items():
+        protocol, fold = places[key]
+        rows = [
+            {"network": name, "protocol": protocol, "fold": fold, **row} for row in result.history
+        ]
+        histories += rows
+        groups = table["specimen_id"].to_numpy()
+        networks[key] = TrainedNetwork(
+            state=result.state,
+            card={
+                **description,
+                "protocol": protocol,
+                "fold": fold,
+                "seed": seeds[key],
+                "kept_step": result.kept_step,
+                "history": result.history,
+                "fold_hash": _hash([part.tolist() for part in folds[key]]),
+                "train_groups": sorted({str(g) for g in groups[folds[key].train]}),
+                "test_groups": sorted({str(g) for g in groups[folds[key].test]}),
+            },
+        )
+    _log.info("trained %s: %d folds on %d patches", name, len(networks), len(table))
+    return networks, pd.DataFrame(histories)
+
+
+def _common(stacks: Mapping[str, PatchStack], key: str) -> Any:
+    """Return an attribute if all training splits agree on it."""
+    values = {s.attributes.get(key) for s in stacks.values()}
+    return _plain(values.pop()) if len(values) == 1 else None
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON would give it back."""
+    return json.loads(json.dumps(value, default=float))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _data_hash(stacks: Mapping[str, PatchStack]) -> str:
+    digest = hashlib.sha256()
+    for stack in stacks.values():
+        digest.update(np.ascontiguousarray(stack.images))
+        digest.update(np.ascontiguousarray(stack.labels))
+    return digest.hexdigest()

@@ -1,0 +1,192 @@
+"""Flat field: uneven illumination, fitted by a smooth surface and divided out.
+
+The surface is ``I(u, v) ≈ Σ_ij c_ij B_i(u) B_j(v)`` with quadratic Bernstein polynomials and u, v
+from 0 to 1 along the rows and columns. Everything is a product of a row part and a column part,
+so no array larger than the image is built: the normal equations need two 3-column products.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from temshift.microscopy.bands import row_bands
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = [
+    "bernstein_basis",
+    "correct_flat_field",
+    "downsampling_matrix",
+    "fit_flat_field",
+    "flat_field",
+]
+
+
+def bernstein_basis(n: int) -> NDArray[np.float64]:
+    """Return the quadratic Bernstein polynomials at n equally spaced points from 0 to 1.
+
+    Returns
+    -------
+    ndarray, shape (n, 3), float64
+        ``(1 - t)², 2 t (1 - t), t²``.
+    """
+    t = np.linspace(0, 1, n)
+    return np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
+
+
+@lru_cache(maxsize=16)
+def downsampling_matrix(n: int, factor: int) -> csr_array:
+    """Return the matrix that makes n pixels of a row or column n/factor.
+
+    It does to one axis what ``skimage.transform.rescale(image, 1 / factor)`` does: a Gaussian of
+    standard deviation (n / m - 1) / 2 px, cut at four of them and mirrored at the border, then linear
+    interpolation at the centres of the new pixels.
+
+    Parameters
+    ----------
+    n : int
+        Pixels along the axis.
+    factor : int
+        1 gives the identity.
+
+    Returns
+    -------
+    sparse array, shape (m, n), float32
+        m is n / factor, rounded.
+    """
+    from scipy.sparse import csr_array
+
+    m = max(1, round(n / factor))
+    sigma = max(0.0, (n / m - 1) / 2)
+    radius = int(4 * sigma + 0.5)
+    taps = np.arange(-radius, radius + 1)
+    gauss = np.exp(-0.5 * (taps / sigma) ** 2) if sigma else np.ones(1)
+    gauss /= gauss.sum()
+
+    centres = (np.arange(m) + 0.5) * n / m - 0.5
+    left = np.floor(centres).astype(int)
+    right_weight = centres - left
+    columns = np.stack([left[:, None] + taps, left[:, None] + 1 + taps])
+    weights = np.stack([(1 - right_weight)[:, None] * gauss, right_weight[:, None] * gauss])
+    rows = np.broadcast_to(np.arange(m)[:, None], columns.shape)
+    # mirror about the first and the last pixel: … 2 1 | 0 1 2 … n-1 | n-2 n-3 …
+    period = max(1, 2 * (n - 1))
+    columns = np.abs((columns + n - 1) % period - (n - 1)) if n > 1 else np.zeros_like(columns)
+    return csr_array(
+        (weights.ravel().astype(np.float32), (rows.ravel(), columns.ravel())), shape=(m, n)
+    )
+
+
+def fit_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[np.float64]:
+    """Fit the illumination of a micrograph.
+
+    Least squares on the downsampled image, twice: unweighted, and with the weights
+    ``w = exp(-3 e² / (2 ⟨e²⟩))`` of the residuals e of the first fit on both sides of the equations
+    (so that w² weighs a squared residual, as in the published code). Particles, which differ from
+    the support, so lose their say.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32
+        Counts, without x-ray outliers.
+    downsample : int
+        Factor by which the image is made smaller first.
+
+    Returns
+    -------
+    ndarray, shape (3, 3), float64
+        Coefficients c_ij.
+
+    Raises
+    ------
+    ValueError
+        The downsampled image has fewer than 3 pixels along an axis.
+    """
+    to_small_rows = downsampling_matrix(image.shape[0], downsample)
+    to_small_columns = downsampling_matrix(image.shape[1], downsample)
+    if min(to_small_rows.shape[0], to_small_columns.shape[0]) < 3:
+        raise ValueError(
+            f"the flat field needs 3 x 3 px after downsampling by {downsample}, found an image of "
+            f"{image.shape}; lower preprocessing.flat_field.downsample, or set its mode to none"
+        )
+    small = np.ascontiguousarray(to_small_rows @ image @ to_small_columns.T)
+    # the basis seen through the same filter
+    basis_u = to_small_rows @ bernstein_basis(image.shape[0])
+    basis_v = to_small_columns @ bernstein_basis(image.shape[1])
+
+    coefficients = np.linalg.pinv(basis_u) @ small @ np.linalg.pinv(basis_v).T
+    weight = (basis_u @ coefficients).astype(np.float32) @ basis_v.T.astype(np.float32)
+    weight -= small  # residual e; becomes exp(-3 e² / ⟨e²⟩) in place
+    weight *= weight
+    mean_square = weight.mean()
+    if mean_square > 0:
+        weight *= -3 / mean_square
+        np.exp(weight, out=weight)
+        coefficients = _weighted_least_squares(basis_u, basis_v, small, weight)
+    return coefficients
+
+
+def flat_field(
+    coefficients: NDArray[np.float64], shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Return the fitted illumination, shape (H, W)."""
+    field: NDArray[np.float64] = (
+        bernstein_basis(shape[0]) @ coefficients @ bernstein_basis(shape[1]).T
+    )
+    return field
+
+
+def correct_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[np.float64]:
+    """Divide a micrograph by its own fitted illumination, in place.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32
+        Changed in place; around 1 afterwards.
+    downsample : int
+        See :func:`fit_flat_field`.
+
+    Returns
+    -------
+    ndarray, shape (3, 3), float64
+        Coefficients of the fitted illumination.
+
+    Raises
+    ------
+    ValueError
+        The fit is not positive everywhere, so that dividing by it means nothing.
+    """
+    coefficients = fit_flat_field(image, downsample)
+    lowest = flat_field(coefficients, (min(image.shape[0], 65), min(image.shape[1], 65))).min()
+    if not lowest > 0:
+        raise ValueError(
+            f"the fitted illumination falls to {lowest:.3g} counts where it must be positive: the "
+            "image is empty in part, or its background has been subtracted already; set "
+            "preprocessing.flat_field.mode to none for such images"
+        )
+    by_row = (bernstein_basis(image.shape[0]) @ coefficients).astype(np.float32)
+    by_column = bernstein_basis(image.shape[1]).T.astype(np.float32)
+    for rows in row_bands(image.shape):
+        image[rows] /= by_row[rows] @ by_column
+    return coefficients
+
+
+def _weighted_least_squares(
+    basis_u: NDArray[np.float64],
+    basis_v: NDArray[np.float64],
+    image: NDArray[np.float32],
+    weight: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Minimise ``Σ weight (image - basis_u c basis_vᵀ)²`` through its 9 x 9 normal equations."""
+    pairs_u = (basis_u[:, :, None] * basis_u[:, None, :]).reshape(-1, 9)
+    pairs_v = (basis_v[:, :, None] * basis_v[:, None, :]).reshape(-1, 9)
+    # Σ w B_i(u) B_k(u) B_j(v) B_l(v), indexed [i, k, j, l], as the matrix [(i, j), (k, l)]
+    moments = (pairs_u.T @ weight @ pairs_v).reshape(3, 3, 3, 3)
+    matrix = moments.transpose(0, 2, 1, 3).reshape(9, 9)
+    right = basis_u.T @ (weight * image) @ basis_v
+    return np.linalg.solve(matrix, right.ravel()).reshape(3, 3)

@@ -1,0 +1,167 @@
+"""From detector counts to the image a network sees."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from temshift.config import PreprocessingParameters
+from temshift.microscopy.bands import row_bands
+from temshift.microscopy.flat_field import correct_flat_field
+from temshift.microscopy.xrays import remove_xrays
+
+__all__ = ["preprocess_micrograph", "resample", "resampled_shape", "standardise"]
+
+_log = logging.getLogger(__name__)
+
+#: Share of outliers above which the x-ray threshold is doubtful.
+_MANY_XRAYS = 1e-3
+
+
+def preprocess_micrograph(
+    image: NDArray[Any],
+    parameters: PreprocessingParameters,
+    pixel_size_nm: float | None = None,
+) -> tuple[NDArray[np.float32], float | None]:
+    """Prepare one micrograph (DESIGN §6).
+
+    In this order: negative counts to 0, x-ray outliers, flat field, resampling, standardisation.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+        Detector counts; not changed.
+    parameters : PreprocessingParameters
+    pixel_size_nm : float, optional
+        Side of a pixel, nm; ``None`` if unknown.
+
+    Returns
+    -------
+    image : ndarray, shape (H', W'), float32
+        H' and W' differ from H and W only if the image was resampled.
+    pixel_size_nm : float or None
+        Side of a pixel of the returned image, nm.
+
+    Raises
+    ------
+    ValueError
+        A pixel size is asked for and the micrograph's is unknown, the image is constant or has
+        pixels that are no numbers, or its fitted illumination is not positive.
+    """
+    counts = np.empty(image.shape, np.float32)
+    for rows in row_bands(counts.shape):
+        counts[rows] = image[rows]
+        np.maximum(counts[rows], 0, out=counts[rows])
+    if parameters.xray.passes:
+        replaced = remove_xrays(counts, parameters.xray.threshold, parameters.xray.passes)
+        if replaced > _MANY_XRAYS * counts.size:
+            _log.warning(
+                "%.2g %% of the pixels lie more than %g counts above the median and were smoothed "
+                "as x-ray outliers: raise preprocessing.xray.threshold if they belong to the image",
+                100 * replaced / counts.size,
+                parameters.xray.threshold,
+            )
+    if parameters.flat_field.mode == "fit":
+        correct_flat_field(counts, parameters.flat_field.downsample)
+    if parameters.pixel_size_nm is not None:
+        counts = resample(counts, pixel_size_nm, parameters.pixel_size_nm)
+        pixel_size_nm = parameters.pixel_size_nm
+    if parameters.standardise:
+        standardise(counts)
+    return counts, pixel_size_nm
+
+
+def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
+    """Bring an image to mean 0 and standard deviation 1, in place.
+
+    Returns
+    -------
+    mean, standard_deviation : float
+        Of the image before.
+
+    Raises
+    ------
+    ValueError
+        The image is constant, or some of its pixels are no finite numbers.
+    """
+    # mean and sum of squared deviations, band by band (Chan, Golub, LeVeque 1983)
+    n, mean, squares = 0, 0.0, 0.0
+    for rows in row_bands(image.shape):
+        band = image[rows]
+        band_mean = float(band.mean())
+        deviation = (band - np.float32(band_mean)).ravel()
+        difference, total = band_mean - mean, n + band.size
+        squares += float(np.dot(deviation, deviation)) + difference**2 * n * band.size / total
+        mean += difference * band.size / total
+        n = total
+    standard_deviation = (squares / n) ** 0.5
+    if not np.isfinite(standard_deviation):
+        raise ValueError("the image has pixels that are NaN or infinite; repair or leave it out")
+    if standard_deviation <= 1e-6 * abs(mean):
+        raise ValueError(f"the image is constant ({mean:.6g}): there is nothing to standardise")
+    scale, offset = np.float32(1 / standard_deviation), np.float32(-mean / standard_deviation)
+    for rows in row_bands(image.shape):
+        band = image[rows]
+        band *= scale
+        band += offset
+    return mean, standard_deviation
+
+
+def resampled_shape(
+    shape: tuple[int, int], pixel_size_nm: float | None, target_nm: float
+) -> tuple[int, int]:
+    """Return the shape of an image resampled to ``target_nm``; what fills no whole pixel is lost.
+
+    Raises
+    ------
+    ValueError
+        The pixel size is unknown.
+    """
+    if pixel_size_nm is None:
+        raise ValueError(
+            f"preprocessing.pixel_size_nm = {target_nm:g} asks for resampling, but the pixel size "
+            "of this micrograph is unknown: give pixel_size_nm in the metadata table, or set "
+            "preprocessing.pixel_size_nm to null"
+        )
+    scale = pixel_size_nm / target_nm
+    # sizes are known to some digits only: 4096 px must not become 4095 by rounding
+    height, width = (max(1, int(side * scale + 1e-6)) for side in shape)
+    return height, width
+
+
+def resample(
+    image: NDArray[Any], pixel_size_nm: float | None, target_nm: float
+) -> NDArray[Any]:
+    """Resample an image or label to another pixel size.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32 or uint8
+        Images (float32) are interpolated with a Lanczos kernel that suppresses what the new
+        pixels cannot hold; labels (uint8) take the value of the nearest pixel.
+    pixel_size_nm, target_nm : float
+        Side of a pixel before and after, nm.
+
+    Returns
+    -------
+    ndarray, shape (H', W'), same type
+        Pixel (0, 0) has its upper left corner where that of ``image`` has it.
+
+    Raises
+    ------
+    ValueError
+        The pixel size is unknown.
+    """
+    from PIL import Image
+
+    height, width = resampled_shape(image.shape, pixel_size_nm, target_nm)
+    if pixel_size_nm == target_nm:
+        return image
+    assert pixel_size_nm is not None
+    scale = pixel_size_nm / target_nm
+    field = (0, 0, min(width / scale, image.shape[1]), min(height / scale, image.shape[0]))
+    method = Image.Resampling.NEAREST if image.dtype == np.uint8 else Image.Resampling.LANCZOS
+    return np.array(Image.fromarray(image).resize((width, height), method, box=field))

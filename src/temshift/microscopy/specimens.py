@@ -1,0 +1,443 @@
+"""Specimens: crystalline particles on an amorphous support, and their exact masks.
+
+A specimen is a square field, periodic in x and y. The beam travels along +z; the support starts
+at z = 0 and the particles lie on it, at the exit side. Positions are in Å.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Particle",
+    "Specimen",
+    "amorphous_film",
+    "build_specimen",
+    "outline_mask",
+    "particle_atoms",
+    "place_particles",
+]
+
+Floats = NDArray[np.float64]
+
+#: Structure, lattice constants (Å) of the materials: Wyckoff, Crystal Structures (1963).
+CRYSTALS: dict[str, dict[str, float | str]] = {
+    "Au": {"crystalstructure": "fcc", "a": 4.078},
+    "Ag": {"crystalstructure": "fcc", "a": 4.086},
+    "CdSe": {"crystalstructure": "wurtzite", "a": 4.299, "c": 7.010},
+}
+
+#: Vacuum below the support and above the highest particle, Å.
+MARGIN_A = 2.0
+
+#: Radius of the disc by which an atom covers the image, and of the closing of the gaps, Å.
+ATOM_RADIUS_A = 1.4
+CLOSING_A = 2.0
+
+
+@dataclass(frozen=True)
+class Particle:
+    """Where a particle lies and how large it is.
+
+    Attributes
+    ----------
+    x_A, y_A : float
+        Position of its centre.
+    diameter_A : float
+    """
+
+    x_A: float
+    y_A: float
+    diameter_A: float
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """Atoms of one field.
+
+    Attributes
+    ----------
+    numbers : ndarray, shape (N,), int
+        Atomic numbers.
+    positions_A : ndarray, shape (N, 3), float64
+    in_particle : ndarray, shape (N,), bool
+        True for the atoms of particles, False for those of the support.
+    width_A, height_A : float
+        Side of the periodic field, and thickness along the beam.
+    particles : tuple of Particle
+    """
+
+    numbers: NDArray[np.int_]
+    positions_A: Floats
+    in_particle: NDArray[np.bool_]
+    width_A: float
+    height_A: float
+    particles: tuple[Particle, ...]
+
+
+def particle_atoms(
+    material: str,
+    diameter_A: float,
+    rng: np.random.Generator,
+    *,
+    aspect_ratio: float = 1.0,
+    height_ratio: float = 1.0,
+    twinned: bool = False,
+    in_plane: bool = True,
+) -> tuple[NDArray[np.int_], Floats]:
+    """Cut a randomly oriented particle out of a crystal.
+
+    Parameters
+    ----------
+    material : str
+        A key of :data:`CRYSTALS`.
+    diameter_A : float
+        Diameter (of an oblong particle: the shorter one), Å.
+    rng : numpy Generator
+    aspect_ratio : float
+        Length along the crystal's c axis over the diameter.
+    height_ratio : float
+        Below 1 the lower part of the particle is cut off, so that its height along z is this
+        share of the diameter (a particle wetting its support).
+    twinned : bool
+        Mirror one half at a {111} plane (cubic crystals only).
+    in_plane : bool
+        An oblong particle lies flat: its long axis is in the plane of the support.
+
+    Returns
+    -------
+    numbers : ndarray, shape (N,), int
+    positions_A : ndarray, shape (N, 3), float64
+        Relative to the centre.
+
+    Raises
+    ------
+    ValueError
+        If the material is unknown, or if a twin of a hexagonal crystal is asked for.
+    """
+    from ase.build import bulk
+    from scipy.spatial.transform import Rotation
+
+    if material not in CRYSTALS:
+        raise ValueError(f"unknown material {material!r}; known: {', '.join(CRYSTALS)}")
+    crystal = CRYSTALS[material]
+    cubic = crystal["crystalstructure"] == "fcc"
+    if twinned and not cubic:
+        raise ValueError(f"twins are made of cubic crystals only, {material} is hexagonal")
+    cell = bulk(material, cubic=True, **crystal) if cubic else bulk(material, **crystal)
+
+    radius_A = diameter_A / 2
+    reach = radius_A * aspect_ratio + 10.0
+    vectors = np.asarray(cell.cell)
+    spacings = 1 / np.linalg.norm(np.linalg.inv(vectors).T, axis=1)  # between lattice planes, Å
+    counts = np.ceil(reach / spacings).astype(int)
+    steps = [np.arange(-c, c + 1) for c in counts]
+    origins = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3) @ vectors
+    positions = (origins[:, None, :] + cell.get_positions()[None]).reshape(-1, 3)
+    numbers = np.tile(cell.numbers, len(origins))
+
+    if twinned:
+        normal = np.ones(3) / np.sqrt(3.0)
+        height = positions @ normal
+        half = height <= 1e-6
+        strictly = height[half] < -1e-6  # atoms on the twin plane belong to both halves
+        mirrored = positions[half] - 2 * height[half, None] * normal
+        positions = np.concatenate([positions[half], mirrored[strictly]])
+        numbers = np.concatenate([numbers[half], numbers[half][strictly]])
+    # where in the unit cell (for a twin: along its plane normal) the centre lies is random
+    positions = positions - rng.random(3) @ vectors
+    long_axis = np.array([0.0, 0.0, 1.0])
+    if aspect_ratio > 1 and in_plane:
+        spin = Rotation.from_rotvec(long_axis * rng.uniform(0, 2 * np.pi))
+        lay = Rotation.from_rotvec([0.0, np.pi / 2, 0.0])
+        turn = Rotation.from_rotvec(long_axis * rng.uniform(0, 2 * np.pi))
+        rotation = turn * lay * spin
+    else:
+        rotation = Rotation.random(rng=rng)
+    along = positions @ long_axis
+    across2 = np.sum(positions**2, axis=1) - along**2
+    inside = across2 / radius_A**2 + (along / (radius_A * aspect_ratio)) ** 2 <= 1
+    turned = rotation.apply(positions[inside])
+    numbers = numbers[inside]
+    if height_ratio < 1:
+        above = turned[:, 2] >= radius_A - height_ratio * diameter_A
+        turned, numbers = turned[above], numbers[above]
+    return numbers, turned
+
+
+def place_particles(
+    width_A: float,
+    diameters_A: Floats,
+    rng: np.random.Generator,
+    *,
+    touching: float = 0.0,
+    gap_A: float = 4.0,
+    attempts: int = 2000,
+) -> tuple[Particle, ...]:
+    """Put discs on a periodic square so that none overlap.
+
+    Parameters
+    ----------
+    width_A : float
+        Side of the square.
+    diameters_A : ndarray, shape (N,)
+    rng : numpy Generator
+    touching : float
+        Probability that a disc is put in contact with an earlier one instead of anywhere.
+    gap_A : float
+        Least distance between the rims of discs that do not touch.
+    attempts : int
+        Draws for one disc before giving up.
+
+    Raises
+    ------
+    ValueError
+        If the discs do not fit.
+    """
+    placed: list[Particle] = []
+
+    def clearance(x: float, y: float, diameter: float) -> float:
+        if not placed:
+            return np.inf
+        d = np.array([[x - p.x_A, y - p.y_A] for p in placed])
+        d -= width_A * np.round(d / width_A)
+        radii = np.array([p.diameter_A for p in placed]) / 2 + diameter / 2
+        return float(np.min(np.hypot(d[:, 0], d[:, 1]) - radii))
+
+    for diameter in map(float, diameters_A):
+        contact = bool(placed) and rng.random() < touching
+        for _ in range(attempts):
+            if contact:
+                partner = placed[rng.integers(len(placed))]
+                angle = rng.uniform(0, 2 * np.pi)
+                distance = (partner.diameter_A + diameter) / 2
+                x = (partner.x_A + distance * np.cos(angle)) % width_A
+                y = (partner.y_A + distance * np.sin(angle)) % width_A
+                fits = clearance(x, y, diameter) >= -1e-6
+            else:
+                x, y = rng.uniform(0, width_A, size=2)
+                fits = clearance(x, y, diameter) >= gap_A
+            if fits:
+                placed.append(Particle(float(x), float(y), diameter))
+                break
+        else:
+            raise ValueError(
+                f"{len(diameters_A)} particles of about {np.mean(diameters_A) / 10:.1f} nm do not "
+                f"fit in a field of {width_A / 10:.1f} nm: ask for fewer particles or a wider field"
+            )
+    return tuple(placed)
+
+
+def amorphous_film(
+    width_A: float,
+    thickness_A: float,
+    composition: Mapping[str, float],
+    atoms_per_A3: float,
+    rng: np.random.Generator,
+    *,
+    roughness_A: float = 0.0,
+    roughness_length_A: float = 20.0,
+) -> tuple[NDArray[np.int_], Floats]:
+    """Fill a film with atoms: one anywhere in each cell of a cubic grid.
+
+    Each atom is uniform in its cell, so the grid leaves no Bragg peaks (the average over a cell
+    vanishes at every reciprocal lattice vector) while the density is even, as in a glass.
+
+    Parameters
+    ----------
+    width_A, thickness_A : float
+        Side of the periodic field and mean thickness.
+    composition : mapping of str to float
+        Relative number of atoms of each element.
+    atoms_per_A3 : float
+    rng : numpy Generator
+    roughness_A : float
+        Standard deviation of the height of the upper surface.
+    roughness_length_A : float
+        Standard deviation of the Gaussian that smooths that height.
+
+    Returns
+    -------
+    numbers : ndarray, shape (N,), int
+    positions_A : ndarray, shape (N, 3), float64
+        z from 0 to the surface.
+    """
+    from ase.data import atomic_numbers
+
+    cell_A = atoms_per_A3 ** (-1 / 3)
+    nx = max(1, round(width_A / cell_A))
+    side_A = width_A / nx
+    depth_A = 1 / (atoms_per_A3 * side_A**2)
+    nz = int(np.ceil((thickness_A + 4 * roughness_A) / depth_A)) + 1
+    corners = np.stack(np.meshgrid(*map(np.arange, (nx, nx, nz)), indexing="ij"), axis=-1)
+    positions = (corners.reshape(-1, 3) + rng.random((nx * nx * nz, 3))) * [side_A, side_A, depth_A]
+    surface = _rough_surface(nx, roughness_A, roughness_length_A / side_A, rng) + thickness_A
+    i, j = (np.floor(positions[:, :2] / side_A).astype(int) % nx).T
+    positions = positions[positions[:, 2] < surface[i, j]]
+    share = np.array(list(composition.values()))
+    elements = np.array([atomic_numbers[e] for e in composition])
+    numbers = rng.choice(elements, size=len(positions), p=share / share.sum())
+    return numbers, positions
+
+
+def _rough_surface(n: int, spread: float, length_px: float, rng: np.random.Generator) -> Floats:
+    """Return a periodic Gaussian random height of given spread, shape (n, n)."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = rng.standard_normal((n, n))
+    if spread == 0:
+        return np.zeros((n, n))
+    height = gaussian_filter(noise, length_px, mode="wrap")
+    deviation = height.std()
+    return spread * (height - height.mean()) / deviation if deviation > 0 else np.zeros((n, n))
+
+
+def build_specimen(
+    *,
+    material: str,
+    diameter_A: float,
+    diameter_spread_A: float,
+    aspect_ratio: float,
+    height_ratio: float,
+    particles: tuple[int, int],
+    touching: float,
+    twinned: float,
+    composition: Mapping[str, float],
+    atoms_per_A3: float,
+    thickness_A: float,
+    roughness_A: float,
+    roughness_length_A: float,
+    thermal_displacement_A: float,
+    width_A: float,
+    seed: int,
+) -> Specimen:
+    """Make one specimen: a film, and particles on it.
+
+    Parameters are those of :class:`~temshift.microscopy.simulation_parameters.SpecimenParameters`
+    and ``SupportParameters``, in Å. The same seed gives the same atoms.
+
+    Raises
+    ------
+    ValueError
+        If the particles do not fit in the field.
+    """
+    place_rng, film_rng, crystal_rng, thermal_rng = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)
+    )
+    count = int(place_rng.integers(particles[0], particles[1] + 1))
+    diameters = place_rng.normal(diameter_A, diameter_spread_A, size=count)
+    diameters = np.clip(
+        diameters, diameter_A - 2 * diameter_spread_A, diameter_A + 2 * diameter_spread_A
+    )
+    spots = place_particles(width_A, diameters * aspect_ratio, place_rng, touching=touching)
+
+    film_numbers, film = amorphous_film(
+        width_A,
+        thickness_A,
+        composition,
+        atoms_per_A3,
+        film_rng,
+        roughness_A=roughness_A,
+        roughness_length_A=roughness_length_A,
+    )
+    numbers, positions, owner = [film_numbers], [film], [np.zeros(len(film), bool)]
+    for spot, diameter in zip(spots, diameters, strict=True):
+        twin = bool(crystal_rng.random() < twinned)
+        z, atoms = particle_atoms(
+            material,
+            float(diameter),
+            crystal_rng,
+            aspect_ratio=aspect_ratio,
+            height_ratio=height_ratio,
+            twinned=twin,
+        )
+        # the lowest atoms touch the film's mean surface
+        lift = thickness_A + 1.5 - atoms[:, 2].min()
+        numbers.append(z)
+        positions.append(atoms + [spot.x_A, spot.y_A, lift])
+        owner.append(np.ones(len(atoms), bool))
+    xyz = np.concatenate(positions)
+    in_particle = np.concatenate(owner)
+    xyz = _clear_film_under_particles(xyz, in_particle, width_A)
+    keep = ~np.isnan(xyz[:, 0])
+    xyz, in_particle = xyz[keep], in_particle[keep]
+    number = np.concatenate(numbers)[keep]
+    xyz = xyz + thermal_rng.normal(0.0, thermal_displacement_A, size=xyz.shape)
+    xyz[:, 2] += MARGIN_A - xyz[:, 2].min()
+    xyz[:, :2] %= width_A
+    return Specimen(
+        numbers=number,
+        positions_A=xyz,
+        in_particle=in_particle,
+        width_A=width_A,
+        height_A=float(xyz[:, 2].max() + MARGIN_A),
+        particles=spots,
+    )
+
+
+def _clear_film_under_particles(
+    xyz: Floats, in_particle: NDArray[np.bool_], width_A: float, least_A: float = 2.0
+) -> Floats:
+    """Mark with NaN the film atoms nearer than ``least_A`` to an atom of a particle."""
+    from scipy.spatial import cKDTree
+
+    lowest = xyz[in_particle, 2].min() - least_A
+    film = np.flatnonzero(~in_particle & (xyz[:, 2] > lowest))
+    if not len(film):
+        return xyz
+    top = xyz[film, 2].max() + least_A
+    low = in_particle & (xyz[:, 2] < top)
+    box = [width_A, width_A, 1e6]
+    wrapped = xyz[low] % [width_A, width_A, 1e5]
+    tree = cKDTree(wrapped, boxsize=box)
+    distance, _ = tree.query(xyz[film] % [width_A, width_A, 1e5], distance_upper_bound=least_A)
+    cleared = xyz.copy()
+    cleared[film[np.isfinite(distance)]] = np.nan
+    return cleared
+
+
+def outline_mask(
+    xy_A: Floats,
+    width_A: float,
+    shape_px: int,
+    *,
+    atom_radius_A: float = ATOM_RADIUS_A,
+    closing_A: float = CLOSING_A,
+) -> NDArray[np.uint8]:
+    """Return where particles cover a periodic field.
+
+    Atoms cover discs of ``atom_radius_A``; gaps between the discs are closed with a radius of
+    ``closing_A`` (both by Euclidean distance) and enclosed holes are filled.
+
+    Parameters
+    ----------
+    xy_A : ndarray, shape (N, 2)
+        Projected positions of the particles' atoms.
+    width_A : float
+        Side of the field.
+    shape_px : int
+        Pixels of the mask in each direction; pixel i is centred on ``i * width_A / shape_px``.
+
+    Returns
+    -------
+    ndarray, shape (shape_px, shape_px), uint8
+        1 where a particle is. Axis 0 is x, axis 1 is y, as in the wave.
+    """
+    from scipy.ndimage import binary_fill_holes, distance_transform_edt
+
+    pixel_A = width_A / shape_px
+    pad = int(np.ceil((atom_radius_A + 2 * closing_A) / pixel_A)) + 2
+    empty = np.ones((shape_px, shape_px), bool)
+    i, j = (np.rint(xy_A / pixel_A).astype(int) % shape_px).T
+    empty[i, j] = False
+    if empty.all():
+        return np.zeros((shape_px, shape_px), np.uint8)
+    wrapped = np.pad(empty, pad, mode="wrap")
+    outer = distance_transform_edt(wrapped) * pixel_A <= atom_radius_A + closing_A
+    closed = distance_transform_edt(outer) * pixel_A > closing_A
+    inner = binary_fill_holes(closed)[pad:-pad, pad:-pad]
+    return np.ascontiguousarray(inner, dtype=np.uint8)

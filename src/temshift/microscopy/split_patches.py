@@ -1,0 +1,173 @@
+"""All micrographs of a split, from files to patches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from temshift.config import PreprocessingParameters
+from temshift.microscopy.micrograph import Micrograph
+from temshift.microscopy.patches import PatchStack, PatchStream, cut_patches, patch_grid, shuffled
+from temshift.microscopy.preprocess import preprocess_micrograph, resample, resampled_shape
+from temshift.parallel import available_cores, map_ordered
+
+__all__ = ["Store", "patch_micrograph", "patch_split"]
+
+_log = logging.getLogger(__name__)
+
+#: Threads; each holds about 250 MB while it works on a micrograph of 4096 x 4096 px.
+_MAX_WORKERS = 4
+
+
+class Store(Protocol):
+    """What reads micrographs (see :class:`temshift.catalog.micrographs.MicrographStore`)."""
+
+    def read(self, path: str) -> Micrograph:
+        """Return the micrograph."""
+
+    def read_label(
+        self, path: str, kind: Literal["binary", "instance"] = "binary"
+    ) -> NDArray[np.uint8]:
+        """Return its label, (H, W) of {0, 1}."""
+
+
+def patch_split(
+    split: str,
+    micrographs: pd.DataFrame,
+    store: Store,
+    parameters: PreprocessingParameters,
+    label_kind: Literal["binary", "instance"] = "binary",
+    pixel_size_tolerance: float = 0.05,
+) -> PatchStream:
+    """Preprocess the micrographs of a split and cut them into patches.
+
+    The micrographs are shuffled; several are worked on at once, and a bounded number is in memory.
+
+    Parameters
+    ----------
+    split : str
+        Name of the split.
+    micrographs : DataFrame
+        Rows of the split in the micrograph table, with ``height_px``, ``width_px`` and ``fold``;
+        ``pixel_size_nm`` there wins over that of the file's header.
+    store : Store
+        Reads ``path`` and ``label_path``.
+    parameters : PreprocessingParameters
+        Those of the split.
+    label_kind : {"binary", "instance"}
+    pixel_size_tolerance : float
+        Relative spread up to which the micrographs count as of one pixel size.
+
+    Returns
+    -------
+    PatchStream
+        Nothing is read before it is iterated over.
+
+    Raises
+    ------
+    ValueError
+        Naming the micrograph: it is smaller than a patch, its pixel size is unknown and resampling
+        is asked for, its label has another shape, or its image cannot be preprocessed.
+    """
+    shuffled_rows = micrographs.iloc[shuffled(len(micrographs), parameters.shuffle_seed)]
+    rows = shuffled_rows.to_dict("records")
+    n_patches = sum(_count_patches(row, parameters) for row in rows)
+
+    def parts() -> Iterator[PatchStack]:
+        from threadpoolctl import threadpool_limits
+
+        def work(row: dict[str, Any]) -> PatchStack:
+            return patch_micrograph(row, store, parameters, label_kind)
+
+        with threadpool_limits(1, user_api="blas"):  # the cores are busy with other micrographs
+            yield from map_ordered(work, rows, min(available_cores(), _MAX_WORKERS), split)
+
+    sizes = pd.Series([parameters.pixel_size_nm or _pixel_size_nm(row) for row in rows])
+    attributes = {
+        "split": split,
+        "pixel_size_nm": _common(sizes, pixel_size_tolerance, f"{split}: pixel_size_nm"),
+        "dose_e_per_A2": _common(
+            _column(shuffled_rows, "dose_e_per_A2"), np.inf, f"{split}: dose_e_per_A2"
+        ),
+        "preprocessing": parameters.model_dump(),
+        "sha256": dict(
+            zip(
+                shuffled_rows["micrograph_id"].astype(str),
+                _column(shuffled_rows, "sha256").fillna("").astype(str),
+                strict=True,
+            )
+        ),
+    }
+    return PatchStream(parts(), n_patches, parameters.patch_px, attributes)
+
+
+def patch_micrograph(
+    row: dict[str, Any],
+    store: Store,
+    parameters: PreprocessingParameters,
+    label_kind: Literal["binary", "instance"] = "binary",
+) -> PatchStack:
+    """Read, preprocess and cut one micrograph with its label (see :func:`patch_split`)."""
+    micrograph = store.read(row["path"])
+    pixel_size_nm = _pixel_size_nm(row) or micrograph.pixel_size_nm
+    label = store.read_label(row["label_path"], label_kind)
+    try:
+        image, _ = preprocess_micrograph(micrograph.image, parameters, pixel_size_nm)
+        if parameters.pixel_size_nm is not None:
+            label = resample(label, pixel_size_nm, parameters.pixel_size_nm)
+        images, labels, corners = cut_patches(image, label, parameters.patch_px)
+    except ValueError as error:
+        raise ValueError(f"{row['micrograph_id']} ({row['path']}): {error}") from error
+    specimen = row.get("specimen_id")
+    table = pd.DataFrame(
+        {
+            "micrograph_id": str(row["micrograph_id"]),
+            "specimen_id": "" if pd.isna(specimen) else str(specimen),
+            "row": corners[:, 0],
+            "column": corners[:, 1],
+            "labelled_px": np.count_nonzero(labels, axis=(1, 2)),
+            "fold": int(row["fold"]),
+        }
+    )
+    return PatchStack(images, labels, table)
+
+
+def _count_patches(row: dict[str, Any], parameters: PreprocessingParameters) -> int:
+    shape = int(row["height_px"]), int(row["width_px"])
+    try:
+        if parameters.pixel_size_nm is not None:
+            shape = resampled_shape(shape, _pixel_size_nm(row), parameters.pixel_size_nm)
+        return len(patch_grid(shape, parameters.patch_px))
+    except ValueError as error:
+        raise ValueError(f"{row['micrograph_id']} ({row['path']}): {error}") from error
+
+
+def _pixel_size_nm(row: dict[str, Any]) -> float | None:
+    value = row.get("pixel_size_nm")
+    return None if value is None or pd.isna(value) else float(value)
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    return table[name] if name in table else pd.Series(np.nan, index=table.index)
+
+
+def _common(values: pd.Series, tolerance: float, what: str) -> float | None:
+    """Return the median if all values are known and alike, else ``None``."""
+    numbers = pd.to_numeric(values)
+    if numbers.isna().any():
+        return None
+    median = float(numbers.median())
+    if numbers.max() - numbers.min() > tolerance * median:
+        _log.warning(
+            "%s differs within the split (%g to %g): treated as unknown",
+            what,
+            numbers.min(),
+            numbers.max(),
+        )
+        return None
+    return median

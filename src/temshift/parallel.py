@@ -1,0 +1,62 @@
+"""Work on many items at once without holding many results."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["available_cores", "map_ordered"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def available_cores() -> int:
+    """Return the number of processor cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return os.cpu_count() or 1
+
+
+def map_ordered(
+    function: Callable[[_T], _R], items: Sequence[_T], workers: int, description: str
+) -> Iterator[_R]:
+    """Yield ``function(item)`` for every item, in order, computed by threads ahead of time.
+
+    At most ``workers`` results are computed or waiting while one is in use, so that memory is
+    bounded however slow the consumer is. An error of ``function`` is raised when its turn comes.
+
+    Parameters
+    ----------
+    function : callable
+        Spends its time where Python lets other threads run (NumPy, reading files).
+    items : sequence
+    workers : int
+        Threads.
+    description : str
+        Text of the progress bar.
+    """
+    from tqdm.auto import tqdm
+
+    remaining = iter(items)
+    pending: deque[Future[_R]] = deque()
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(items), desc=description, disable=len(items) < 2) as bar,
+    ):
+        try:
+            for item in remaining:
+                pending.append(pool.submit(function, item))
+                if len(pending) == workers:
+                    yield pending.popleft().result()
+                    bar.update()
+            while pending:
+                yield pending.popleft().result()
+                bar.update()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,46 @@
+"""Nodes of the modelling pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from temshift.config import ModellingParameters, NetworkParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from temshift.learning.network_set import NetworkSet
+    from temshift.microscopy.patches import PatchStack
+
+
+def train_network(
+    name: str,
+    modelling: ModellingParameters,
+    checkpoints: Any,
+    network: NetworkParameters | None = None,
+    **stacks: PatchStack,
+) -> tuple[NetworkSet, pd.DataFrame]:
+    """Train all folds of one network on its splits.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    modelling : ModellingParameters
+        Defaults of every network.
+    checkpoints : CheckpointStore
+        Where a killed training is continued from.
+    network : NetworkParameters, optional
+        What this network has of its own.
+    **stacks : PatchStack
+        Its splits, by name.
+
+    Returns
+    -------
+    networks : NetworkSet
+    history : DataFrame
+        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+    """
+    from temshift.learning.modelling import train_network_set
+
+    return train_network_set(name, stacks, modelling.with_overrides(network), checkpoints)

@@ -1,0 +1,148 @@
+"""The chain from counts to the image a network sees."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from temshift.config import PreprocessingParameters
+from temshift.microscopy.preprocess import preprocess_micrograph, resample, standardise
+from temshift.microscopy.xrays import remove_xrays
+
+NOTHING = PreprocessingParameters(
+    flat_field={"mode": "none"}, xray={"passes": 0}, standardise=False
+)
+
+
+def counts(rng, shape=(128, 160)) -> np.ndarray:
+    return rng.poisson(500, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_without_any_step_negatives_are_clipped_and_nothing_else(dtype, rng):
+    image = rng.normal(20, 15, (40, 50)).clip(0 if np.dtype(dtype).kind == "u" else -99, 99)
+    image = image.astype(dtype)
+    before = image.copy()
+    result, pixel_size = preprocess_micrograph(image, NOTHING, 0.02)
+    np.testing.assert_array_equal(result, np.maximum(image, 0).astype(np.float32))
+    np.testing.assert_array_equal(image, before)
+    assert result.dtype == np.float32
+    assert pixel_size == 0.02
+
+
+def test_every_variant_does_what_it_says(rng):
+    image = counts(rng) * np.linspace(0.6, 1, 160, dtype=np.float32)
+    image[30, 40] = 9000
+
+    clean = image.copy()
+    remove_xrays(clean, 1500)
+    only_xray, _ = preprocess_micrograph(
+        image, NOTHING.with_overrides({"xray": {"passes": 2, "threshold": 1500}})
+    )
+    np.testing.assert_array_equal(only_xray, clean)
+
+    flat, _ = preprocess_micrograph(clean, NOTHING.with_overrides({"flat_field": {"mode": "fit"}}))
+    columns = flat.mean(axis=0)
+    assert np.ptp(clean.mean(axis=0)) / clean.mean() > 0.4
+    assert np.ptp(columns) < 0.05
+    assert flat.mean() == pytest.approx(1, abs=0.01)
+
+    standard, _ = preprocess_micrograph(clean, NOTHING.with_overrides({"standardise": True}))
+    np.testing.assert_allclose(standard, (clean - clean.mean()) / clean.std(), atol=1e-4)
+
+    both, _ = preprocess_micrograph(image, PreprocessingParameters())
+    np.testing.assert_allclose(both, (flat - flat.mean()) / flat.std(), atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 300),
+    width=st.integers(2, 400),
+    mean=st.floats(-1e3, 1e3),
+    deviation=st.floats(0.1, 1e3),
+    seed=st.integers(0, 2**16),
+)
+def test_standardised_images_have_mean_0_and_deviation_1(height, width, mean, deviation, seed):
+    generator = np.random.default_rng(seed)
+    image = (mean + deviation * generator.normal(size=(height, width))).astype(np.float32)
+    expected = image.mean(dtype=float), image.std(dtype=float)
+    assert standardise(image) == pytest.approx(expected, rel=1e-4, abs=1e-4 * deviation)
+    assert image.mean(dtype=float) == pytest.approx(0, abs=2e-3)
+    assert image.std(dtype=float) == pytest.approx(1, abs=1e-3)
+
+
+def test_resampling_halves_and_keeps_the_field_of_view():
+    y, x = np.mgrid[0:128, 0:200] + 0.5
+    image = (3 * x + 2 * y).astype(np.float32)
+    half = resample(image, 0.02, 0.04)
+    assert half.shape == (64, 100)
+    y, x = np.mgrid[0:64, 0:100] + 0.5
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(half[inner], (2 * (3 * x + 2 * y))[inner], rtol=1e-4)
+
+
+def test_resampling_drops_what_fills_no_whole_pixel():
+    y, x = np.mgrid[0:101, 0:103] + 0.5
+    third = resample((3 * x + 2 * y).astype(np.float32), 0.01, 0.03)
+    assert third.shape == (33, 34)
+    y, x = np.mgrid[0:33, 0:34] + 0.5
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(third[inner], (3 * (3 * x + 2 * y))[inner], rtol=1e-4)
+
+
+def test_resampling_suppresses_what_the_new_pixels_cannot_hold():
+    stripes = np.tile(np.float32([[1, -1]]), (64, 64))
+    assert np.abs(resample(stripes, 0.02, 0.05)[4:-4, 4:-4]).max() < 0.05
+
+
+def test_labels_are_resampled_to_the_nearest_pixel():
+    label = np.zeros((90, 120), np.uint8)
+    label[30:60, 30:90] = 1
+    third = resample(label, 0.02, 0.06)
+    expected = np.zeros((30, 40), np.uint8)
+    expected[10:20, 10:30] = 1
+    np.testing.assert_array_equal(third, expected)
+    assert set(np.unique(resample(label, 0.02, 0.033))) == {0, 1}
+
+
+def test_a_common_pixel_size_comes_before_standardising(rng):
+    parameters = PreprocessingParameters(pixel_size_nm=0.042)
+    image, pixel_size = preprocess_micrograph(counts(rng, (210, 420)), parameters, 0.021)
+    assert image.shape == (105, 210)
+    assert pixel_size == 0.042
+    assert image.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_own_pixel_size_leaves_the_image_alone(rng):
+    image = counts(rng)
+    same, _ = preprocess_micrograph(image, NOTHING.with_overrides({"pixel_size_nm": 0.02}), 0.02)
+    np.testing.assert_array_equal(same, image)
+
+
+def test_refuses_to_resample_what_has_no_pixel_size(rng):
+    with pytest.raises(ValueError, match=r"pixel_size_nm = 0.04 .* unknown: give pixel_size_nm"):
+        preprocess_micrograph(counts(rng), PreprocessingParameters(pixel_size_nm=0.04))
+
+
+def test_refuses_a_constant_image():
+    with pytest.raises(ValueError, match=r"constant"):
+        preprocess_micrograph(np.full((64, 64), 9), PreprocessingParameters())
+
+
+def test_refuses_nan(rng):
+    image = counts(rng)
+    image[3, 4] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        standardise(image)
+
+
+def test_warns_of_a_threshold_that_eats_the_image(rng, caplog):
+    image = counts(rng)
+    image[:20] += 3000
+    with caplog.at_level(logging.WARNING):
+        preprocess_micrograph(image, PreprocessingParameters())
+    assert "raise preprocessing.xray.threshold" in caplog.text
