@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ TAG_PATHS = {
 class _Typed:
     """A number of a given DM type (3 int32, 5 uint32, 6 float32, 7 float64, 8 bool)."""
 
-    codes = {2: "h", 3: "i", 4: "H", 5: "I", 6: "f", 7: "d", 8: "?"}
+    codes: ClassVar = {2: "h", 3: "i", 4: "H", 5: "I", 6: "f", 7: "d", 8: "?"}
 
     def __init__(self, kind: int, value: float) -> None:
         self.kind, self.value = kind, value

@@ -20,7 +20,9 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "CurationParameters",
+    "DownloadParameters",
     "EvaluationParameters",
+    "ImportParameters",
     "ModellingParameters",
     "NetworkParameters",
     "PreprocessingParameters",
@@ -82,7 +84,8 @@ class CurationParameters(_Strict):
     Attributes
     ----------
     columns : dict of str to str
-        Contract column to the name it has in the table, e.g. ``{dose_e_per_A2: Dosage (e/A2)}``.
+        Contract column to the name it has in the table, e.g. ``{dose_e_per_A2: Dosage (e/A2)}``,
+        or to a template of such names, e.g. ``{label_path: "masks/{File.stem}.png"}``.
     constants : dict
         Values of contract columns that the table lacks, e.g. ``{material: Au}``.
     date_format : str, optional
@@ -92,7 +95,10 @@ class CurationParameters(_Strict):
     pixel_size_tolerance : float
         Relative difference between header and table above which a warning is given.
     group_by : {"specimen_id", "micrograph_id", "session"}
-        What is kept together when folds are made (protocol ``grouped``).
+        What is kept together when folds are made (protocol ``grouped``); a micrograph of an
+        unknown specimen or session is on its own.
+    fold_seed : int
+        Seed of the order in which groups are given to folds.
     """
 
     columns: dict[str, str] = {}
@@ -101,6 +107,7 @@ class CurationParameters(_Strict):
     label_kind: Literal["binary", "instance"] = "binary"
     pixel_size_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
     group_by: Literal["specimen_id", "micrograph_id", "session"] = "specimen_id"
+    fold_seed: Annotated[int, Field(ge=0)] = 20240115
 
     @field_validator("columns", "constants")
     @classmethod
@@ -418,6 +425,34 @@ class EvaluationParameters(_Strict):
         return self
 
 
+# --------------------------------------------------------------------------- the published study
+class DownloadParameters(_Strict):
+    """What is fetched before curation (``download``); from where, the catalog says.
+
+    Attributes
+    ----------
+    table : str
+        File name of the metadata table.
+    """
+
+    table: str
+
+
+class ImportParameters(_Strict):
+    """The trained networks of the published study (``import_published``).
+
+    Attributes
+    ----------
+    model_list : str
+        File name of the study's list of weight files.
+    networks : dict of str to str
+        Name of a network here: the set it was trained on, as the model list names it.
+    """
+
+    model_list: str
+    networks: dict[Annotated[str, Field(pattern=NAME)], str] = Field(min_length=1)
+
+
 # --------------------------------------------------------------------------- the whole plan
 class StudyPlan(BaseModel):
     """Splits, studies and networks together: the questions the pipelines ask when they are built.
@@ -433,20 +468,18 @@ class StudyPlan(BaseModel):
     studies: dict[Annotated[str, Field(pattern=NAME)], StudyParameters]
     networks: dict[Annotated[str, Field(pattern=NAME)], NetworkParameters] = {}
 
+    @field_validator("splits", "studies", "networks", mode="before")
+    @classmethod
+    def _drop_removed(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {name: entry for name, entry in value.items() if entry is not None}
+
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> StudyPlan:
         """Build the plan from the parameters of a Kedro environment.
 
         An environment removes what it inherits from ``base`` by setting it to ``null``.
         """
-
-        def declared(block: str) -> dict[str, Any]:
-            entries = parameters.get(block) or {}
-            return {name: entry for name, entry in entries.items() if entry is not None}
-
-        plan = cls(
-            splits=declared("splits"), studies=declared("studies"), networks=declared("networks")
-        )
+        plan = cls(**{b: parameters.get(b) or {} for b in ("splits", "studies", "networks")})
         plan._check()
         if modelling := parameters.get("modelling"):
             defaults = ModellingParameters.model_validate(modelling)

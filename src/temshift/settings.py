@@ -1,7 +1,12 @@
 """Project settings, read by Kedro at start-up."""
 
+import warnings
+
 from temshift.context import ProjectContext
 from temshift.hooks import ProjectHooks
+
+# datasets are named after the namespace of their split or network, which is what the dot is for
+warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
 
 HOOKS = (ProjectHooks(),)
 CONTEXT_CLASS = ProjectContext

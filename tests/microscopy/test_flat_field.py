@@ -43,7 +43,13 @@ def direct_fit(image: np.ndarray, times: int) -> np.ndarray:
 def test_bernstein_basis_by_hand():
     np.testing.assert_allclose(
         bernstein_basis(5),
-        [[1, 0, 0], [9 / 16, 6 / 16, 1 / 16], [1 / 4, 1 / 2, 1 / 4], [1 / 16, 6 / 16, 9 / 16], [0, 0, 1]],
+        [
+            [1, 0, 0],
+            [9 / 16, 6 / 16, 1 / 16],
+            [1 / 4, 1 / 2, 1 / 4],
+            [1 / 16, 6 / 16, 9 / 16],
+            [0, 0, 1],
+        ],
     )
 
 
@@ -73,7 +79,7 @@ def test_a_pure_field_is_recovered_and_divided_out(rng):
     np.testing.assert_allclose(image, 1, rtol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scale=st.floats(1e-3, 1e4), seed=st.integers(0, 2**16))
 def test_the_corrected_image_does_not_depend_on_the_gain(scale, seed):
     image = illuminated(np.random.default_rng(seed), (80, 72))
@@ -83,7 +89,7 @@ def test_the_corrected_image_does_not_depend_on_the_gain(scale, seed):
     np.testing.assert_allclose(louder, image, rtol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(k=st.integers(0, 3), seed=st.integers(0, 2**16))
 def test_turning_the_image_turns_the_result(k, seed):
     image = illuminated(np.random.default_rng(seed), (80, 72))

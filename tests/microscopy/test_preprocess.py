@@ -58,7 +58,7 @@ def test_every_variant_does_what_it_says(rng):
     np.testing.assert_allclose(both, (flat - flat.mean()) / flat.std(), atol=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 300),
     width=st.integers(2, 400),

@@ -95,7 +95,7 @@ def test_the_median_is_taken_anew_in_every_pass():
     np.testing.assert_allclose(image, plain, rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     arrays(
         np.float32,

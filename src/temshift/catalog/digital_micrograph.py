@@ -23,7 +23,7 @@ _GROUP, _DATA = 20, 21
 _STRUCT, _STRING, _ARRAY = 15, 18, 20
 
 #: Type of a number in a tag: its ``struct`` code (little-endian).
-_NUMBERS = {2: "h", 3: "i", 4: "H", 5: "I", 6: "f", 7: "d", 8: "B", 9: "b", 10: "b", 11: "q", 12: "Q"}
+_NUMBERS = dict(zip(range(2, 13), "hiHIfdBbbqQ", strict=True))
 
 #: DataType of an image of counts: types that the elements of its array may have.
 _COUNTS = {
@@ -97,7 +97,7 @@ class _Walk:
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.end, self.position, self.tags = data, len(data), 0, 0
         # elements outside of images, which RosettaSciIO turns into Python objects of ~50 bytes
-        self.elements_left = 20_000 + self.end // 64
+        self.elements_left = 100_000 + self.end // 64
 
     def root(self) -> dict[str, Any]:
         version = self.read(">i")
@@ -177,16 +177,17 @@ class _Walk:
             self.skip(n_bytes, f"tag {tag!r}")
             return None
         if kind == _ARRAY:
-            element, n_fields = self.count(), 1
+            element, objects = self.count(), 1
             if element == _STRUCT:
                 n_fields, n_bytes = self.fields(tag)
                 self.expect(n_info, 5 + 2 * n_fields, tag)
+                objects = n_fields + 1
             else:
                 n_bytes = struct.calcsize("<" + self.number(element, tag))
                 self.expect(n_info, 3, tag)
             size = self.bounded((self.end - self.position) // n_bytes, f"the size of {tag!r} is")
             if not is_image:
-                self.spend(size * (n_fields + 1), tag)
+                self.spend(size * objects, tag)
             self.skip(size * n_bytes, f"array {tag!r}")
             return _Array(element, size)
         raise ValueError(f"it is damaged: the value of tag {tag!r} is of the unknown type {kind}")

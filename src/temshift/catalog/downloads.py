@@ -2,7 +2,7 @@
 
 Files are fetched in parallel, taken up again after a kill where they stopped, and checked: a file
 gets its name only when it is whole. Its size and SHA-256 are recorded when it is first fetched
-(``registry.csv`` in the folder) and checked ever after. What is already there is not asked for
+(``.registry.csv`` in the folder) and checked ever after. What is already there is not asked for
 again, so that a complete folder needs no network.
 
 Transport, redirects and the retries of single requests (with back-off, honouring ``Retry-After``)
@@ -32,12 +32,12 @@ from temshift.catalog.files import atomic_path
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["REGISTRY", "DownloadError", "Downloader"]
+__all__ = ["REGISTRY", "ChangedFileError", "DownloadError", "Downloader"]
 
 _log = logging.getLogger(__name__)
 
 #: Name of the file that records what was fetched.
-REGISTRY = "registry.csv"
+REGISTRY = ".registry.csv"
 _CHUNK_BYTES = 1 << 16
 _RETRIED = (429, 500, 502, 503, 504)
 
@@ -61,6 +61,10 @@ class DownloadError(OSError):
             + "\n".join(shown)
             + "\nWhat was fetched whole is kept: the next run goes on from there"
         )
+
+
+class ChangedFileError(DownloadError):
+    """Files that are not what they were when they were fetched."""
 
 
 class _UnusableError(Exception):
@@ -156,7 +160,8 @@ class Downloader:
     def _fetch(self, wanted: list[str]) -> None:
         self._registry = _read_registry(self._folder / REGISTRY)
         present = [p for p in wanted if (self._folder / p).exists()]
-        self._refuse(present, self._changed, title="checking files")
+        if changed := self._problems(present, self._changed, title="checking files"):
+            raise ChangedFileError(changed, self._folder)
         recorded = [p for p in present if p in self._registry]
         rest = [p for p in wanted if p not in set(recorded)]
         if not rest:
@@ -352,7 +357,10 @@ class Downloader:
             hint = "; check its folder and name in the metadata table" * (answer.status_code == 404)
             raise _UnusableError(f"{error}{hint}") from error
         except requests.RequestException as error:
-            reason = f"{source} cannot be reached ({error}); check the network, or add a source"
+            reason = (
+                f"{source} cannot be reached ({error}); check the network, add a source, or set "
+                "'offline: true'"
+            )
             self._dead[source] = reason
             raise _UnusableError(reason) from error
         length = answer.headers.get("Content-Length")
@@ -438,10 +446,8 @@ class Downloader:
             )
             return {p: answer for p, answer in zip(paths, answers, strict=True) if answer}
 
-    def _refuse(
-        self, paths: list[str], check: Callable[[str], str | None], title: str | None = None
-    ) -> None:
-        if problems := self._problems(paths, check, title):
+    def _refuse(self, paths: list[str], check: Callable[[str], str | None]) -> None:
+        if problems := self._problems(paths, check):
             raise DownloadError(problems, self._folder)
 
 

@@ -79,8 +79,9 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         labels = _read(Path(self._labels_filepath or path), "labels", np.uint8)
         if images.shape != labels.shape:
             raise DatasetError(
-                f"{path}: images of shape {images.shape} and labels of shape {labels.shape} "
-                f"do not belong together{f' ({self._labels_filepath})' * bool(self._labels_filepath)}"
+                f"{path}: the images have shape {images.shape}, but the labels"
+                f"{f' in {self._labels_filepath}' if self._labels_filepath else ''} have shape "
+                f"{labels.shape}: they do not belong together"
             )
         table, attributes = _read_table(path)
         if table is None:
@@ -160,7 +161,8 @@ def _read(path: Path, key: str, dtype: type[np.generic]) -> NDArray[Any]:
                 )
             dataset = file[key]
             offset = dataset.id.get_offset()
-            if dataset.ndim == 3 and dataset.dtype == dtype and offset is not None:
+            checked = key == "images" or "table" in file  # our own labels are 0 and 1
+            if checked and dataset.ndim == 3 and dataset.dtype == dtype and offset is not None:
                 return np.memmap(path, dtype, mode="r", offset=offset, shape=dataset.shape)
             return _read_foreign(path, dataset, dtype)
     except FileNotFoundError as error:

@@ -130,7 +130,11 @@ def evaluate_network(
     rows: list[dict[str, Any]] = []
     candidates: list[tuple[Any, ...]] = []
     with tqdm(
-        total=len(networks) * len(stacks), desc=f"testing {name}", unit="test", leave=False
+        total=len(networks) * len(stacks),
+        desc=f"testing {name}",
+        unit="test",
+        leave=False,
+        disable=None,
     ) as bar:
         for trained in networks.values():
             network = optimise_for_inference(trained.build()).to(device)

@@ -15,6 +15,7 @@ import math
 import pickle
 import pickletools
 import zipfile
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _MODULES = (
 )
 _STORAGES = {("torch", "FloatStorage"): "float32", ("torch", "LongStorage"): "int64"}
 _REBUILDS = (("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"))
-_CONTAINERS = {("collections", "OrderedDict"): dict, ("__builtin__", "set"): set}
+_CONTAINERS = {("collections", "OrderedDict"): OrderedDict, ("__builtin__", "set"): set}
 
 #: The only globals (module, name) that the pickle of a weight file may name.
 ALLOWED = frozenset([*_MODULES, *_STORAGES, *_REBUILDS, *_CONTAINERS])
@@ -95,7 +96,7 @@ def read_published_weights(data: bytes) -> dict[str, Tensor]:
             f"the pickle of the weight file is damaged ({type(error).__name__}: {error})"
         ) from error
 
-    with torch.device("meta"):  # only names and shapes are wanted; draws no random numbers
+    with torch.random.fork_rng(devices=[]):  # only names and shapes are wanted
         expected = PublishedUNet().state_dict()
     state = {name: _resolve(root, name) for name in expected}
     missing = [name for name, tensor in state.items() if tensor is None]
@@ -217,7 +218,7 @@ def _check_opcodes(stream: bytes) -> None:
                     "network of the study needs: it was refused and nothing of the file was run"
                 )
             tuples += opcode.name.startswith("TUPLE")
-            memo = opcode.name.endswith("BINPUT") and argument > len(stream)
+            memo = opcode.name.endswith("BINPUT") and int(argument or 0) > len(stream)
             if memo or tuples > _MAX_TUPLES:
                 raise PublishedWeightsError(
                     f"the pickle is made to exhaust memory ({opcode.name} at byte {position})"

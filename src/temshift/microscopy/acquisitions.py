@@ -7,11 +7,14 @@ specimen type or a condition leaves the others as they were.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from temshift.config import MICROGRAPH_COLUMNS
 from temshift.microscopy.imaging import (
@@ -27,7 +30,15 @@ from temshift.microscopy.multislice import ExitWave, exit_wave
 from temshift.microscopy.simulation_parameters import SimulationParameters
 from temshift.microscopy.specimens import build_specimen
 
-__all__ = ["PLAN_COLUMNS", "expose", "plan", "simulate_specimen", "stable_seed"]
+__all__ = [
+    "PLAN_COLUMNS",
+    "Exposures",
+    "expose",
+    "plan",
+    "simulate_specimen",
+    "simulate_specimens",
+    "stable_seed",
+]
 
 #: Columns of the plan beyond those of the micrograph table.
 PLAN_COLUMNS = ("specimen_type", "specimen_seed", "exposure_seed", "unevenness")
@@ -74,7 +85,7 @@ def plan(parameters: SimulationParameters) -> pd.DataFrame:
                     {
                         "micrograph_id": micrograph_id,
                         "path": f"{micrograph_id}.hspy",
-                        "label_path": f"{acquisition.session}/labels/{name}_label.png",
+                        "label_path": f"{micrograph_id}_label.png",
                         "specimen_id": specimen_id,
                         "material": specimen.material,
                         "diameter_nm": specimen.diameter_nm,
@@ -131,6 +142,35 @@ def simulate_specimen(parameters: SimulationParameters, specimen_type: str, seed
         grid_px=parameters.multislice.grid_px,
         slice_thickness_A=parameters.multislice.slice_thickness_A,
     )
+
+
+def simulate_specimens(
+    table: pd.DataFrame, parameters: SimulationParameters, specimen_type: str
+) -> Iterator[tuple[str, ExitWave]]:
+    """Simulate all specimens of one type, ``workers`` at a time in threads.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A :func:`plan`.
+    parameters : SimulationParameters
+    specimen_type : str
+
+    Yields
+    ------
+    specimen_id : str
+    exit_wave : ExitWave
+    """
+    rows = table[table["specimen_type"] == specimen_type].drop_duplicates("specimen_id")
+    seeds = dict(zip(rows["specimen_id"], map(int, rows["specimen_seed"]), strict=True))
+
+    def simulate(seed: int) -> ExitWave:
+        return simulate_specimen(parameters, specimen_type, seed)
+
+    with ThreadPoolExecutor(parameters.workers) as pool:
+        waves = pool.map(simulate, seeds.values())
+        progress = tqdm(waves, total=len(seeds), desc=f"specimens {specimen_type}")
+        yield from zip(seeds, progress, strict=True)
 
 
 def expose(
@@ -204,3 +244,38 @@ def expose(
         },
     )
     return micrograph, resample_mask(exit_wave.mask, shape_px)
+
+
+class Exposures:
+    """All micrographs of a plan, taken one at a time while they are iterated over.
+
+    Iterating gives ``(path, Micrograph, label)``, specimen by specimen.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A :func:`plan`.
+    exit_waves : mapping of str to (mapping of str to ExitWave)
+        By specimen type and ``specimen_id``; each is looked up once.
+    parameters : SimulationParameters
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        exit_waves: Mapping[str, Mapping[str, ExitWave]],
+        parameters: SimulationParameters,
+    ) -> None:
+        self.table = table
+        self.exit_waves = exit_waves
+        self.parameters = parameters
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[tuple[str, Micrograph, NDArray[np.uint8]]]:
+        specimens = self.table.groupby(["specimen_type", "specimen_id"], sort=False)
+        for (specimen_type, specimen_id), rows in specimens:
+            exit_wave = self.exit_waves[specimen_type][specimen_id]
+            for row in rows.to_dict("records"):
+                yield row["path"], *expose(exit_wave, row, self.parameters)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from temshift.microscopy.patches import release
+
 __all__ = ["LAGS_PX", "fingerprint", "fingerprint_distance"]
 
 #: Lags of the autocorrelation, px (averaged over the two axes and directions).
@@ -36,7 +38,7 @@ def fingerprint(
     Parameters
     ----------
     images : ndarray, shape (N, P, P), float32
-        May be memory-mapped; one patch is in memory at a time.
+        May be memory-mapped: what has been read is given back to the system.
     labels : ndarray, shape (N, P, P), uint8, optional
         1 where a particle is. Without labels what needs them is ``None``.
     pixel_size_nm : float, optional
@@ -88,11 +90,13 @@ def fingerprint(
         correlation += [_covariance(x, lag) for lag in LAGS_PX]
         if labels is not None:
             particle = np.asarray(labels[i]) != 0
-            n = np.count_nonzero(particle)
+            n = int(np.count_nonzero(particle))
             labelled += n
             if min(n, particle.size - n) >= _MIN_PX:
                 contrasts.append(abs(float(x[particle].mean() - x[~particle].mean())))
             areas.append(_inner_areas(particle))
+        if i % 64 == 63:
+            release(images, labels)
     diameters_px = 2 * np.sqrt(np.concatenate(areas) / np.pi)
     centres = (np.arange(_BINS) + 0.5) * 0.5 / _BINS
     contrast = _median(contrasts)
@@ -102,7 +106,7 @@ def fingerprint(
         "patch_px": patch_px,
         "pixel_size_nm": pixel_size_nm,
         "contrast": contrast,
-        "contrast_to_noise": None if contrast is None else contrast / _median(noise),
+        "contrast_to_noise": None if contrast is None else contrast / float(np.median(noise)),
         "roughness_per_px2": _median(roughness),
         "noise": _median(noise),
         "autocorrelation": {

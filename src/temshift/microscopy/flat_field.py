@@ -44,8 +44,8 @@ def downsampling_matrix(n: int, factor: int) -> csr_array:
     """Return the matrix that makes n pixels of a row or column n/factor.
 
     It does to one axis what ``skimage.transform.rescale(image, 1 / factor)`` does: a Gaussian of
-    standard deviation (n / m - 1) / 2 px, cut at four of them and mirrored at the border, then linear
-    interpolation at the centres of the new pixels.
+    standard deviation (n / m - 1) / 2 px, cut at four of them and mirrored at the border, then
+    linear interpolation at the centres of the new pixels.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def fit_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[n
             f"the flat field needs 3 x 3 px after downsampling by {downsample}, found an image of "
             f"{image.shape}; lower preprocessing.flat_field.downsample, or set its mode to none"
         )
-    small = np.ascontiguousarray(to_small_rows @ image @ to_small_columns.T)
+    small = _downsample(image, to_small_rows, to_small_columns)
     # the basis seen through the same filter
     basis_u = to_small_rows @ bernstein_basis(image.shape[0])
     basis_v = to_small_columns @ bernstein_basis(image.shape[1])
@@ -131,9 +131,7 @@ def fit_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[n
     return coefficients
 
 
-def flat_field(
-    coefficients: NDArray[np.float64], shape: tuple[int, int]
-) -> NDArray[np.float64]:
+def flat_field(coefficients: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return the fitted illumination, shape (H, W)."""
     field: NDArray[np.float64] = (
         bernstein_basis(shape[0]) @ coefficients @ bernstein_basis(shape[1]).T
@@ -176,6 +174,19 @@ def correct_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArr
     return coefficients
 
 
+def _downsample(
+    image: NDArray[np.float32], to_small_rows: csr_array, to_small_columns: csr_array
+) -> NDArray[np.float32]:
+    """Return ``to_small_rows @ image @ to_small_columns.T``."""
+    low = to_small_rows @ image
+    small = np.empty((len(low), to_small_columns.shape[0]), np.float32)
+    for start in range(0, small.shape[1], 64):  # blocks about the diagonal, where it is not 0
+        block = to_small_columns[start : start + 64]
+        seen = slice(block.indices.min(), block.indices.max() + 1)
+        small[:, start : start + 64] = low[:, seen] @ block[:, seen].toarray().T
+    return small
+
+
 def _weighted_least_squares(
     basis_u: NDArray[np.float64],
     basis_v: NDArray[np.float64],
@@ -189,4 +200,4 @@ def _weighted_least_squares(
     moments = (pairs_u.T @ weight @ pairs_v).reshape(3, 3, 3, 3)
     matrix = moments.transpose(0, 2, 1, 3).reshape(9, 9)
     right = basis_u.T @ (weight * image) @ basis_v
-    return np.linalg.solve(matrix, right.ravel()).reshape(3, 3)
+    return np.asarray(np.linalg.solve(matrix, right.ravel()), np.float64).reshape(3, 3)

@@ -163,9 +163,7 @@ def camera_mtf(
     return np.exp(-np.abs(q_nyquist) / width)
 
 
-def illumination(
-    shape_px: int, unevenness: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def illumination(shape_px: int, unevenness: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a smooth uneven illumination of mean 1, between ``1 ± unevenness / 2`` of it.
 
     A tilted plane plus a broad off-centre dome, at random: what a beam that is condensed and not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["PATCH_COLUMNS", "PatchStack", "PatchStream", "cut_patches", "patch_grid", "shuffled"]
+__all__ = [
+    "PATCH_COLUMNS",
+    "PatchStack",
+    "PatchStream",
+    "cut_patches",
+    "patch_grid",
+    "release",
+    "shuffled",
+]
 
 #: Columns of a patch table.
 PATCH_COLUMNS = ("micrograph_id", "specimen_id", "row", "column", "labelled_px", "fold")
@@ -142,7 +151,18 @@ def cut_patches(
 
 def shuffled(n: int, seed: int) -> NDArray[np.int64]:
     """Return the order of n micrographs, as the published code shuffles them (legacy NumPy)."""
-    return np.random.RandomState(seed).permutation(n)  # noqa: NPY002
+    return np.random.RandomState(seed).permutation(n)
+
+
+def release(*arrays: NDArray[Any] | None) -> None:
+    """Give the memory of what has been read of memory-mapped arrays back to the system.
+
+    They stay usable (a page is read again when it is needed); other arrays are left alone.
+    """
+    for array in arrays:
+        mapping = getattr(array, "_mmap", None)
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _tiles(image: NDArray[Any], side: int) -> NDArray[Any]:

@@ -51,10 +51,8 @@ def preprocess_micrograph(
         A pixel size is asked for and the micrograph's is unknown, the image is constant or has
         pixels that are no numbers, or its fitted illumination is not positive.
     """
-    counts = np.empty(image.shape, np.float32)
-    for rows in row_bands(counts.shape):
-        counts[rows] = image[rows]
-        np.maximum(counts[rows], 0, out=counts[rows])
+    counts: NDArray[np.float32] = np.empty(image.shape, np.float32)
+    np.maximum(image, 0, out=counts, casting="unsafe")
     if parameters.xray.passes:
         replaced = remove_xrays(counts, parameters.xray.threshold, parameters.xray.passes)
         if replaced > _MANY_XRAYS * counts.size:
@@ -132,9 +130,7 @@ def resampled_shape(
     return height, width
 
 
-def resample(
-    image: NDArray[Any], pixel_size_nm: float | None, target_nm: float
-) -> NDArray[Any]:
+def resample(image: NDArray[Any], pixel_size_nm: float | None, target_nm: float) -> NDArray[Any]:
     """Resample an image or label to another pixel size.
 
     Parameters

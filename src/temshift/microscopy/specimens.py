@@ -176,7 +176,7 @@ def place_particles(
     *,
     touching: float = 0.0,
     gap_A: float = 4.0,
-    attempts: int = 2000,
+    attempts: int = 200,
 ) -> tuple[Particle, ...]:
     """Put discs on a periodic square so that none overlap.
 
@@ -191,45 +191,57 @@ def place_particles(
     gap_A : float
         Least distance between the rims of discs that do not touch.
     attempts : int
-        Draws for one disc before giving up.
+        Draws for one disc before all are taken off again, and how often that may happen.
 
     Raises
     ------
     ValueError
         If the discs do not fit.
     """
-    placed: list[Particle] = []
-
-    def clearance(x: float, y: float, diameter: float) -> float:
-        if not placed:
-            return np.inf
-        d = np.array([[x - p.x_A, y - p.y_A] for p in placed])
-        d -= width_A * np.round(d / width_A)
-        radii = np.array([p.diameter_A for p in placed]) / 2 + diameter / 2
-        return float(np.min(np.hypot(d[:, 0], d[:, 1]) - radii))
-
-    for diameter in map(float, diameters_A):
-        contact = bool(placed) and rng.random() < touching
-        for _ in range(attempts):
-            if contact:
-                partner = placed[rng.integers(len(placed))]
-                angle = rng.uniform(0, 2 * np.pi)
-                distance = (partner.diameter_A + diameter) / 2
-                x = (partner.x_A + distance * np.cos(angle)) % width_A
-                y = (partner.y_A + distance * np.sin(angle)) % width_A
-                fits = clearance(x, y, diameter) >= -1e-6
+    for _ in range(attempts):
+        placed: list[Particle] = []
+        for diameter_A in map(float, diameters_A):
+            contact = bool(placed) and rng.random() < touching
+            for _ in range(attempts):
+                if contact:
+                    spot = _in_contact(placed[rng.integers(len(placed))], diameter_A, width_A, rng)
+                else:
+                    x_A, y_A = rng.uniform(0, width_A, size=2)
+                    spot = Particle(float(x_A), float(y_A), diameter_A)
+                if _clearance(spot, placed, width_A) >= (-1e-6 if contact else gap_A):
+                    placed.append(spot)
+                    break
             else:
-                x, y = rng.uniform(0, width_A, size=2)
-                fits = clearance(x, y, diameter) >= gap_A
-            if fits:
-                placed.append(Particle(float(x), float(y), diameter))
                 break
-        else:
-            raise ValueError(
-                f"{len(diameters_A)} particles of about {np.mean(diameters_A) / 10:.1f} nm do not "
-                f"fit in a field of {width_A / 10:.1f} nm: ask for fewer particles or a wider field"
-            )
-    return tuple(placed)
+        if len(placed) == len(diameters_A):
+            return tuple(placed)
+    raise ValueError(
+        f"{len(diameters_A)} particles of about {np.mean(diameters_A) / 10:.1f} nm do not "
+        f"fit in a field of {width_A / 10:.1f} nm: ask for fewer particles or a wider field"
+    )
+
+
+def _in_contact(
+    partner: Particle, diameter_A: float, width_A: float, rng: np.random.Generator
+) -> Particle:
+    """Return a disc that touches ``partner`` on a random side."""
+    angle = rng.uniform(0, 2 * np.pi)
+    distance = (partner.diameter_A + diameter_A) / 2
+    return Particle(
+        float((partner.x_A + distance * np.cos(angle)) % width_A),
+        float((partner.y_A + distance * np.sin(angle)) % width_A),
+        diameter_A,
+    )
+
+
+def _clearance(spot: Particle, others: list[Particle], width_A: float) -> float:
+    """Return the least distance from a disc's rim to those of others on a periodic square, Å."""
+    if not others:
+        return np.inf
+    offset = np.array([[spot.x_A - p.x_A, spot.y_A - p.y_A] for p in others])
+    offset -= width_A * np.round(offset / width_A)
+    radii = np.array([p.diameter_A + spot.diameter_A for p in others]) / 2
+    return float(np.min(np.hypot(offset[:, 0], offset[:, 1]) - radii))
 
 
 def amorphous_film(
@@ -358,7 +370,7 @@ def build_specimen(
         # the lowest atoms touch the film's mean surface
         lift = thickness_A + 1.5 - atoms[:, 2].min()
         numbers.append(z)
-        positions.append(atoms + [spot.x_A, spot.y_A, lift])
+        positions.append(atoms + np.array([spot.x_A, spot.y_A, lift]))
         owner.append(np.ones(len(atoms), bool))
     xyz = np.concatenate(positions)
     in_particle = np.concatenate(owner)

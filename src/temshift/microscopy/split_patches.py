@@ -74,8 +74,8 @@ def patch_split(
         Naming the micrograph: it is smaller than a patch, its pixel size is unknown and resampling
         is asked for, its label has another shape, or its image cannot be preprocessed.
     """
-    shuffled_rows = micrographs.iloc[shuffled(len(micrographs), parameters.shuffle_seed)]
-    rows = shuffled_rows.to_dict("records")
+    order = shuffled(len(micrographs), parameters.shuffle_seed)
+    rows: list[dict[str, Any]] = micrographs.iloc[order].to_dict("records")  # type: ignore[assignment]
     n_patches = sum(_count_patches(row, parameters) for row in rows)
 
     def parts() -> Iterator[PatchStack]:
@@ -87,21 +87,14 @@ def patch_split(
         with threadpool_limits(1, user_api="blas"):  # the cores are busy with other micrographs
             yield from map_ordered(work, rows, min(available_cores(), _MAX_WORKERS), split)
 
-    sizes = pd.Series([parameters.pixel_size_nm or _pixel_size_nm(row) for row in rows])
+    sizes = [parameters.pixel_size_nm or _number(row.get("pixel_size_nm")) for row in rows]
+    doses = [_number(row.get("dose_e_per_A2")) for row in rows]
     attributes = {
         "split": split,
         "pixel_size_nm": _common(sizes, pixel_size_tolerance, f"{split}: pixel_size_nm"),
-        "dose_e_per_A2": _common(
-            _column(shuffled_rows, "dose_e_per_A2"), np.inf, f"{split}: dose_e_per_A2"
-        ),
+        "dose_e_per_A2": _common(doses, np.inf, f"{split}: dose_e_per_A2"),
         "preprocessing": parameters.model_dump(),
-        "sha256": dict(
-            zip(
-                shuffled_rows["micrograph_id"].astype(str),
-                _column(shuffled_rows, "sha256").fillna("").astype(str),
-                strict=True,
-            )
-        ),
+        "sha256": {str(row["micrograph_id"]): _text(row.get("sha256")) for row in rows},
     }
     return PatchStream(parts(), n_patches, parameters.patch_px, attributes)
 
@@ -114,7 +107,7 @@ def patch_micrograph(
 ) -> PatchStack:
     """Read, preprocess and cut one micrograph with its label (see :func:`patch_split`)."""
     micrograph = store.read(row["path"])
-    pixel_size_nm = _pixel_size_nm(row) or micrograph.pixel_size_nm
+    pixel_size_nm = _number(row.get("pixel_size_nm")) or micrograph.pixel_size_nm
     label = store.read_label(row["label_path"], label_kind)
     try:
         image, _ = preprocess_micrograph(micrograph.image, parameters, pixel_size_nm)
@@ -123,11 +116,10 @@ def patch_micrograph(
         images, labels, corners = cut_patches(image, label, parameters.patch_px)
     except ValueError as error:
         raise ValueError(f"{row['micrograph_id']} ({row['path']}): {error}") from error
-    specimen = row.get("specimen_id")
     table = pd.DataFrame(
         {
             "micrograph_id": str(row["micrograph_id"]),
-            "specimen_id": "" if pd.isna(specimen) else str(specimen),
+            "specimen_id": _text(row.get("specimen_id")),
             "row": corners[:, 0],
             "column": corners[:, 1],
             "labelled_px": np.count_nonzero(labels, axis=(1, 2)),
@@ -141,33 +133,34 @@ def _count_patches(row: dict[str, Any], parameters: PreprocessingParameters) -> 
     shape = int(row["height_px"]), int(row["width_px"])
     try:
         if parameters.pixel_size_nm is not None:
-            shape = resampled_shape(shape, _pixel_size_nm(row), parameters.pixel_size_nm)
+            shape = resampled_shape(
+                shape, _number(row.get("pixel_size_nm")), parameters.pixel_size_nm
+            )
         return len(patch_grid(shape, parameters.patch_px))
     except ValueError as error:
         raise ValueError(f"{row['micrograph_id']} ({row['path']}): {error}") from error
 
 
-def _pixel_size_nm(row: dict[str, Any]) -> float | None:
-    value = row.get("pixel_size_nm")
+def _number(value: Any) -> float | None:
     return None if value is None or pd.isna(value) else float(value)
 
 
-def _column(table: pd.DataFrame, name: str) -> pd.Series:
-    return table[name] if name in table else pd.Series(np.nan, index=table.index)
+def _text(value: Any) -> str:
+    return "" if value is None or pd.isna(value) else str(value)
 
 
-def _common(values: pd.Series, tolerance: float, what: str) -> float | None:
+def _common(values: list[float | None], tolerance: float, what: str) -> float | None:
     """Return the median if all values are known and alike, else ``None``."""
-    numbers = pd.to_numeric(values)
-    if numbers.isna().any():
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values) or not numbers:
         return None
-    median = float(numbers.median())
-    if numbers.max() - numbers.min() > tolerance * median:
+    median = float(np.median(numbers))
+    if max(numbers) - min(numbers) > tolerance * median:
         _log.warning(
             "%s differs within the split (%g to %g): treated as unknown",
             what,
-            numbers.min(),
-            numbers.max(),
+            min(numbers),
+            max(numbers),
         )
         return None
     return median

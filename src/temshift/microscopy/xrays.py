@@ -79,7 +79,7 @@ def exact_median(image: NDArray[np.float32]) -> float:
     for rows in row_bands(image.shape):
         band = image[rows]
         too_low = band < low
-        below += np.count_nonzero(too_low)
+        below += int(np.count_nonzero(too_low))
         bracket.append(band[(band <= high) ^ too_low])
     middle = np.concatenate(bracket)
     first, second = (n - 1) // 2 - below, n // 2 - below

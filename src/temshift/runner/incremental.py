@@ -73,9 +73,9 @@ class IncrementalRunner(SequentialRunner):
                 except Exception:
                     self._suggest_resume_scenario(pipeline, done, catalog)
                     raise
-                # a node may have changed what it was given (a finished training its checkpoints)
                 outputs = _outputs(node, catalog, store)
                 store.put(node.name, {"key": key, "outputs": outputs})
+                _clear_volatile(node, catalog)
             done.add(node)
             self._logger.info("Completed %d out of %d tasks", len(done), len(pipeline.nodes))
             self._release_datasets(node, catalog, load_counts, pipeline)
@@ -112,6 +112,13 @@ def _key(node: Node, catalog: Any, store: ProvenanceStore) -> str:
             parts["inputs"][name] = store.content(_paths(dataset))
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _clear_volatile(node: Node, catalog: Any) -> None:
+    """Remove what only an unfinished run of the node would need (checkpoints)."""
+    for name in node.inputs:
+        if getattr(catalog.get(name), "volatile", False):
+            catalog.load(name).clear()
 
 
 def _outputs(node: Node, catalog: Any, store: ProvenanceStore) -> dict[str, str | None]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from temshift.config import ModellingParameters, NetworkParameters
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from temshift.learning.network_set import NetworkSet
-    from temshift.microscopy.patches import PatchStack
+from temshift.learning.network_set import NetworkSet
+from temshift.microscopy.patches import PatchStack
 
 
 def train_network(

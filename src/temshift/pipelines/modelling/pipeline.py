@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial, update_wrapper
-
 from kedro.pipeline import Node, Pipeline
 
+from temshift.binding import bind
 from temshift.context import study_plan
 from temshift.pipelines.modelling.nodes import train_network
 
@@ -18,13 +17,14 @@ def create_pipeline() -> Pipeline:
         inputs = {
             "modelling": "params:modelling",
             "checkpoints": f"{name}.checkpoints",
-            **{split: f"{split}.patches" for split in plan.train_on(name)},
         }
         if name in plan.networks:
             inputs["network"] = f"params:networks.{name}"
+        # in the order of the function's arguments, by which Kedro finds the types of parameters
+        inputs |= {split: f"{split}.patches" for split in plan.train_on(name)}
         nodes.append(
             Node(
-                update_wrapper(partial(train_network, name), train_network),
+                bind(train_network, name),
                 inputs=inputs,
                 outputs=[f"{name}.networks", f"{name}.history"],
                 name="train",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial, update_wrapper
-
 from kedro.pipeline import Node, Pipeline
 
+from temshift.binding import bind
 from temshift.context import study_plan
 from temshift.pipelines.preprocessing.nodes import fingerprint_split, preprocess_split
 
@@ -16,7 +15,7 @@ def create_pipeline() -> Pipeline:
     for split in study_plan().used_splits:
         nodes += [
             Node(
-                update_wrapper(partial(preprocess_split, split), preprocess_split),
+                bind(preprocess_split, split),
                 inputs={
                     "micrographs": f"{split}.micrographs",
                     "store": "data_curation.raw.micrographs",

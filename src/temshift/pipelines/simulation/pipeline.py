@@ -1,22 +1,26 @@
-"""From a plan to micrograph files: specimens are simulated once and imaged under every condition."""
+"""From a plan to micrograph files: each specimen is simulated once, imaged many times."""
 
 from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from temshift.context import project_parameters
+from temshift.context import project_parameters, study_plan
 from temshift.pipelines.simulation.nodes import acquire_micrographs, plan_acquisitions, simulate
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline; there is a node for each specimen type of the parameters."""
-    types = list((project_parameters().get("simulation") or {}).get("specimens") or {})
-    waves = {f"{name}_waves": f"simulation.intermediate.{name}_waves" for name in types}
+    """Return the pipeline; there is a node for each specimen type that is imaged."""
+    simulation = project_parameters().get("simulation") or {}
+    types = list(dict.fromkeys(t for a in simulation.get("acquisitions", []) for t in a["specimens"]))
+    waves = {name: f"simulation.intermediate.{name}_waves" for name in types}
     return Pipeline(
         [
             Node(
                 plan_acquisitions,
-                inputs=["params:simulation", "params:splits"],
+                inputs={
+                    "parameters": "params:simulation",
+                    **{name: f"params:splits.{name}" for name in study_plan().used_splits},
+                },
                 outputs="simulation.intermediate.acquisitions",
                 name="plan_acquisitions",
             ),

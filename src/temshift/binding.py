@@ -1,0 +1,36 @@
+"""One node function for many namespaces."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, get_type_hints
+
+__all__ = ["bind"]
+
+
+def bind(function: Callable[..., Any], *values: Any) -> Callable[..., Any]:
+    """Return ``function`` with its first arguments given, still fit for Kedro's typed parameters.
+
+    Kedro reads names and types of the remaining arguments from the function; a bare
+    ``functools.partial`` hides them, and ``update_wrapper`` shows the given ones too, so that
+    parameters would be validated against the wrong models.
+
+    Parameters
+    ----------
+    function : callable
+        With annotations that can be resolved at run time.
+    *values
+        Its first arguments.
+    """
+    bound = partial(function, *values)
+    signature = inspect.signature(function)
+    remaining = list(signature.parameters.values())[len(values) :]
+    hints = get_type_hints(function)
+    for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(bound, attribute, getattr(function, attribute))
+    bound.__signature__ = signature.replace(parameters=remaining)  # type: ignore[attr-defined]
+    kept = {p.name for p in remaining} | {"return"}
+    bound.__annotations__ = {name: hint for name, hint in hints.items() if name in kept}
+    return bound

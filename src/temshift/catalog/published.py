@@ -1,0 +1,180 @@
+"""What the published study has made public, as datasets that fetch it.
+
+Saving to one of these datasets means fetching: it takes relative paths, gets those that are not
+here yet (:mod:`temshift.catalog.downloads`) and checks the others. Loading contacts nothing.
+The argument ``download`` is that of :class:`~temshift.catalog.downloads.Downloader`:
+``sources``, ``offline``, ``workers``, ``attempts``, ``backoff_s``, ``timeout_s``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from temshift.catalog.downloads import ChangedFileError, Downloader, DownloadError
+from temshift.catalog.micrographs import MicrographsDataset
+from temshift.learning.published_networks import weight_file_name
+
+__all__ = ["DownloadedMicrographsDataset", "DownloadedTableDataset", "WeightsDataset"]
+
+_log = logging.getLogger(__name__)
+
+
+class DownloadedTableDataset(AbstractDataset[str, pd.DataFrame]):
+    """A CSV table that is fetched once.
+
+    Parameters
+    ----------
+    filepath : str
+        Where the table is kept; saving fetches the given name into the folder of it.
+    download : dict
+        ``sources`` and the like.
+    load_args : dict, optional
+        For :func:`pandas.read_csv`.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(
+        self,
+        filepath: str,
+        download: dict[str, Any],
+        load_args: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self._download = dict(download)
+        self._load_args = load_args or {}
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        """Read the table."""
+        return pd.read_csv(self._filepath, **self._load_args)
+
+    def save(self, data: str) -> None:
+        """Fetch the table of this name.
+
+        Raises
+        ------
+        DatasetError
+            It is not the name under which the table is kept.
+        DownloadError
+            It cannot be had, or is not what was first fetched.
+        """
+        if data != self._filepath.name:
+            raise DatasetError(f"{self._filepath}: keeps a table of this name, not {data!r}")
+        Downloader(Path(self._filepath.parent), **self._download).fetch([data])
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
+
+
+class DownloadedMicrographsDataset(MicrographsDataset):
+    """A folder of micrographs and masks that are fetched from a repository of the same layout.
+
+    Parameters
+    ----------
+    filepath : str
+        The folder.
+    download : dict
+        ``sources`` and the like.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(
+        self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(filepath, metadata)
+        self._download = dict(download)
+
+    def save(self, data: Iterable[str]) -> None:  # type: ignore[override]
+        """Fetch the files of these relative paths; raise :class:`DownloadError` as that does."""
+        Downloader(Path(self._filepath), **self._download).fetch(data)
+
+    def _describe(self) -> dict[str, Any]:
+        return {**super()._describe(), "sources": self._download.get("sources")}
+
+
+class WeightsFolder:
+    """The weight files of a folder, found whatever the case of their names.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names = {p.name.lower(): p.name for p in sorted(folder.glob("*.h5"))}
+
+    def find(self, name: str) -> str | None:
+        """Return the file's own name, or ``None`` if there is none."""
+        return self._names.get(name.strip().lower())
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file that was found."""
+        return (self._folder / name).read_bytes()
+
+
+class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
+    """The study's folder of weight files.
+
+    Files that cannot be fetched are told, not an error: what is here can be used, and the next run
+    tries again.
+
+    Parameters
+    ----------
+    filepath : str
+        The folder.
+    download : dict
+        ``sources`` and the like.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(
+        self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = PurePosixPath(filepath)
+        # the runner fetches again until this file is there
+        self._path = self._filepath / ".complete"
+        self._download = dict(download)
+        self.metadata = metadata
+
+    def load(self) -> WeightsFolder:
+        """Return the files; reads none yet."""
+        return WeightsFolder(Path(self._filepath))
+
+    def save(self, data: Iterable[str]) -> None:
+        """Fetch the files that the model list names.
+
+        Raises
+        ------
+        ChangedFileError
+            A file that was fetched before is not what it was.
+        """
+        complete = Path(self._path)
+        complete.unlink(missing_ok=True)
+        try:
+            Downloader(Path(self._filepath), **self._download).fetch(map(weight_file_name, data))
+        except ChangedFileError:
+            raise
+        except DownloadError as error:
+            _log.warning("%s", error)
+        else:
+            complete.touch()
+
+    def _exists(self) -> bool:
+        return any(Path(self._filepath).glob("*.h5"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}

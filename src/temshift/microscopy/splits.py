@@ -1,0 +1,153 @@
+"""Splits: the image sets that conditions on the metadata select (DESIGN §4)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from temshift.config import SplitParameters
+from temshift.microscopy.tables import NUMERIC_COLUMNS
+
+__all__ = ["SplitError", "select_split", "select_splits"]
+
+#: Relative difference up to which a number in a table equals the one asked for.
+RELATIVE_TOLERANCE = 1e-4
+
+
+class SplitError(ValueError):
+    """A split whose conditions no micrograph fulfils."""
+
+
+def select_split(table: pd.DataFrame, name: str, split: SplitParameters) -> pd.DataFrame:
+    """Return the micrographs that fulfil all conditions of a split.
+
+    A condition is a value (numbers are equal within 1e-4 of it, texts exactly), a list of values,
+    ``{value, tolerance}`` (tolerance in the unit of the column, ends included) or
+    ``{min, max}`` (either may be left out, ends included). Unknown values fulfil no condition.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Micrograph table.
+    name : str
+        Of the split, for the messages.
+    split : SplitParameters
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``table``, in its order, with a new index.
+
+    Raises
+    ------
+    SplitError
+        Nothing is selected. The message lists, for each condition, how many micrographs fulfil
+        it and the values of the column that come nearest.
+    """
+    fulfilled = {
+        column: _fulfils(table[column], condition) for column, condition in split.where.items()
+    }
+    selected = np.logical_and.reduce(list(fulfilled.values()))
+    if not selected.any():
+        lines = []
+        for column, rows in fulfilled.items():
+            others = np.logical_and.reduce(
+                [r for c, r in fulfilled.items() if c != column] or [np.ones(len(table), bool)]
+            )
+            lines.append(
+                f"  {column}: {split.where[column]!r} is fulfilled by {rows.sum()}; "
+                f"{_nearest(table, column, split.where[column], others)}"
+            )
+        raise SplitError(
+            f"Split {name!r} selects none of {len(table)} micrographs. Conditions (splits.{name}"
+            ".where):\n" + "\n".join(lines)
+        )
+    return table[selected].reset_index(drop=True)
+
+
+def select_splits(
+    table: pd.DataFrame, splits: Mapping[str, SplitParameters]
+) -> dict[str, pd.DataFrame]:
+    """Return the micrographs of several splits.
+
+    Raises
+    ------
+    SplitError
+        All splits that select nothing.
+    """
+    selected, problems = {}, []
+    for name, split in splits.items():
+        try:
+            selected[name] = select_split(table, name, split)
+        except SplitError as error:
+            problems.append(str(error))
+    if problems:
+        raise SplitError("\n".join(problems))
+    return selected
+
+
+def _fulfils(column: pd.Series, condition: Any) -> np.ndarray:
+    """Return which cells of a column fulfil a condition."""
+    if isinstance(condition, Mapping):
+        numbers = _as_numbers(column)
+        low, high = condition.get("min", -np.inf), condition.get("max", np.inf)
+        if "value" in condition:
+            tolerance = condition.get("tolerance", _slack(condition["value"]))
+            low, high = condition["value"] - tolerance, condition["value"] + tolerance
+        # ends are included, whatever the last bit of a sum is
+        return (numbers >= low - _slack(low, 1e-9)) & (numbers <= high + _slack(high, 1e-9))
+    values = condition if isinstance(condition, list) else [condition]
+    return np.logical_or.reduce([_equals(column, value) for value in values])
+
+
+def _equals(column: pd.Series, value: Any) -> np.ndarray:
+    if column.name in NUMERIC_COLUMNS:
+        try:
+            wanted = float(value)
+        except ValueError:
+            return np.zeros(len(column), bool)
+        return np.abs(_as_numbers(column) - wanted) <= _slack(wanted)
+    return (column.astype(str) == str(value)).to_numpy()
+
+
+def _as_numbers(column: pd.Series) -> np.ndarray:
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+
+
+def _slack(value: float, relative: float = RELATIVE_TOLERANCE) -> float:
+    return relative * abs(value) if np.isfinite(value) else 0.0
+
+
+def _nearest(table: pd.DataFrame, column: str, condition: Any, others: np.ndarray) -> str:
+    """Say which values of a column come nearest to a condition.
+
+    Of the micrographs that fulfil all other conditions (``others``), if there are any.
+    """
+    among = "where the other conditions hold" if others.any() else "in the table"
+    cells = table.loc[others, column] if others.any() else table[column]
+    if column in NUMERIC_COLUMNS:
+        values = np.unique(_as_numbers(cells.dropna()))
+        wanted = [w for w in _numbers(condition) if np.isfinite(w)]
+        if wanted:
+            distance = np.abs(values[:, None] - np.array(wanted)).min(axis=1)
+            values = np.sort(values[np.argsort(distance, kind="stable")[:5]])
+        shown = [f"{value:g}" for value in values]
+    else:
+        known = sorted(set(cells.astype(str)) - {""})
+        wanted_text = condition if isinstance(condition, list) else [condition]
+        close = [c for w in wanted_text for c in difflib.get_close_matches(str(w), known, 5, 0.3)]
+        shown = [repr(value) for value in list(dict.fromkeys(close or known))[:5]]
+    if not shown:
+        return f"the column is empty {among}"
+    return f"nearest values {among}: {', '.join(shown)}"
+
+
+def _numbers(condition: Any) -> list[float]:
+    if isinstance(condition, Mapping):
+        return [float(condition[key]) for key in ("value", "min", "max") if key in condition]
+    values = condition if isinstance(condition, list) else [condition]
+    return [float(v) for v in values if not isinstance(v, str)]

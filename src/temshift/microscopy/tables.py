@@ -1,0 +1,260 @@
+"""The micrograph table: from the table that somebody has to the data contract (DESIGN §3)."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from temshift.config import MICROGRAPH_COLUMNS, CurationParameters, nearest
+
+__all__ = [
+    "FINDING_COLUMNS",
+    "NUMERIC_COLUMNS",
+    "TableError",
+    "finding",
+    "findings_table",
+    "standardise",
+]
+
+_log = logging.getLogger(__name__)
+
+#: Columns of a table of findings: one row a problem.
+FINDING_COLUMNS = ("severity", "file", "column", "found", "expected")
+
+#: Columns of the micrograph table that hold numbers; all others hold text.
+NUMERIC_COLUMNS = ("diameter_nm", "dose_e_per_A2", "pixel_size_nm", "defocus_A")
+
+#: What a text cell may hold that means nothing.
+_EMPTY = ("", "nan", "none", "<na>", "nat")
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+?)(\.stem)?\}")
+
+
+class TableError(ValueError):
+    """The metadata table cannot be read as a micrograph table."""
+
+
+def finding(
+    severity: Literal["error", "warning"], file: str, column: str, found: Any, expected: str
+) -> dict[str, str]:
+    """Return one row of a table of findings.
+
+    Parameters
+    ----------
+    severity : {"error", "warning"}
+        An error stops the pipeline, a warning does not.
+    file : str
+        Micrograph or mask, or the row of the table.
+    column : str
+        Column of the micrograph table that it is about.
+    found, expected : str
+    """
+    values = (severity, file, column, str(found), expected)
+    return dict(zip(FINDING_COLUMNS, values, strict=True))
+
+
+def findings_table(findings: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+    """Return findings as a table, errors first, in the order in which they were found."""
+    table = pd.DataFrame(list(findings), columns=list(FINDING_COLUMNS), dtype=str)
+    return table.sort_values("severity", kind="stable", ignore_index=True)
+
+
+def standardise(
+    raw: pd.DataFrame, parameters: CurationParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bring a foreign metadata table into the form of the data contract.
+
+    Columns are taken under their own names, those of ``parameters.columns``, or from
+    ``parameters.constants``. A name with braces is a template over the table's columns:
+    ``"{Folder}/{File name}"``, ``"{Folder}/Labels/{File name.stem}_label.png"`` (``.stem`` leaves
+    out the extension). Without a column for it, ``micrograph_id`` is the path without its
+    extension, folder included, since file names may repeat.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        One row a micrograph.
+    parameters : CurationParameters
+
+    Returns
+    -------
+    table : DataFrame
+        The columns of :data:`~temshift.config.MICROGRAPH_COLUMNS`; numbers as float64 (NaN if
+        unknown), all else as str ("" if unknown), the session as ISO date.
+    findings : DataFrame
+        Every cell that breaks the contract (:data:`FINDING_COLUMNS`); numbers and dates that
+        cannot be read are empty in ``table``.
+
+    Raises
+    ------
+    TableError
+        The table is empty, or lacks columns: all that are missing, with the nearest names.
+    """
+    table = _rename(raw, parameters)
+    derived = not table["micrograph_id"].ne("").any()
+    if derived:
+        ids = table["path"].map(_without_extension)
+        table["micrograph_id"] = ids if ids.is_unique else table["path"]
+    names = [path or f"row {i + 1} of the table" for i, path in enumerate(table["path"])]
+    findings: list[dict[str, str]] = []
+    for column in NUMERIC_COLUMNS:
+        table[column] = _numbers(table[column], column, names, findings)
+    table["session"] = _dates(table["session"], parameters.date_format, names, findings)
+    table["sha256"] = table["sha256"].str.lower()
+    findings += [
+        broken
+        for broken in _broken_rules(table, names)
+        if not (derived and broken["column"] == "micrograph_id")  # it is told of the path
+    ]
+    return table[list(MICROGRAPH_COLUMNS)], findings_table(findings)
+
+
+def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
+    """Return a table with all contract columns as text."""
+    if raw.empty:
+        raise TableError("the metadata table has no rows: give it one row a micrograph")
+    text = raw.rename(columns=lambda name: str(name).strip()).map(_text)
+    problems, columns = [], {}
+    for column in MICROGRAPH_COLUMNS:
+        source = parameters.columns.get(column, column)
+        if column in parameters.constants:
+            if column in parameters.columns or column in text:
+                problems.append(
+                    f"curation.constants gives {column!r}, which the table has too: "
+                    "remove one of them"
+                )
+            columns[column] = pd.Series(_text(parameters.constants[column]), index=text.index)
+        elif column in parameters.columns and "{" in source:
+            columns[column] = _fill(text, source, column, problems)
+        elif source in text:
+            columns[column] = text[source]
+        elif column in parameters.columns:
+            problems.append(
+                f"curation.columns maps {column!r} to {source!r}, which the table lacks; "
+                f"{nearest(source, text.columns)}"
+            )
+        elif column in ("path", "label_path"):
+            problems.append(
+                f"there is no column {column!r}: name the one that holds it in curation.columns, "
+                f"e.g. {column}: <its name>, or a template such as "
+                f'{column}: "{{Folder}}/{{File.stem}}.png"; {nearest(column, text.columns)}'
+            )
+        else:
+            columns[column] = pd.Series("", index=text.index)
+    if problems:
+        raise TableError("The metadata table cannot be used:\n- " + "\n- ".join(problems))
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text, whole numbers without a decimal point, nothing as ``""``."""
+    if isinstance(value, datetime | date):
+        return "" if pd.isna(value) else value.strftime("%Y-%m-%d")
+    if isinstance(value, float) and np.isfinite(value) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return "" if text.lower() in _EMPTY else text
+
+
+def _fill(text: pd.DataFrame, template: str, column: str, problems: list[str]) -> pd.Series:
+    """Return the texts that a template gives, one a row."""
+    fields = {name for name, _ in _PLACEHOLDER.findall(template)}
+    missing = sorted(fields - set(text.columns))
+    if missing or not fields:
+        problems.append(
+            f"the template {template!r} of {column!r} names "
+            + (f"{missing[0]!r}, which the table lacks; " if missing else "no column; ")
+            + nearest(missing[0] if missing else template, text.columns)
+        )
+        return pd.Series("", index=text.index)
+
+    def fill(row: Mapping[str, str]) -> str:
+        def value(match: re.Match[str]) -> str:
+            cell = row[match[1]]
+            return _without_extension(cell) if match[2] else cell
+
+        return _PLACEHOLDER.sub(value, template)
+
+    rows: list[dict[str, str]] = text.to_dict("records")  # type: ignore[assignment]
+    return pd.Series([fill(row) for row in rows], index=text.index)
+
+
+def _without_extension(path: str) -> str:
+    return path[: -len(PurePosixPath(path).suffix) or None]
+
+
+def _numbers(
+    cells: pd.Series, column: str, names: list[str], findings: list[dict[str, str]]
+) -> pd.Series:
+    """Return text as float64; what is no number is a finding and NaN."""
+    numbers = pd.to_numeric(cells.where(cells != "", None), errors="coerce").astype(np.float64)
+    for i in np.flatnonzero((cells != "").to_numpy() & ~np.isfinite(numbers.to_numpy())):
+        findings.append(finding("error", names[i], column, cells.iloc[i], "a number"))
+    return numbers.where(np.isfinite(numbers))
+
+
+def _dates(
+    cells: pd.Series, date_format: str | None, names: list[str], findings: list[dict[str, str]]
+) -> pd.Series:
+    """Return text as ISO dates; what is no date is a finding and empty."""
+    dates = []
+    for name, cell in zip(names, cells, strict=True):
+        iso = ""
+        if cell:
+            try:
+                read = datetime.strptime(cell, date_format or "%Y-%m-%d")
+                iso = read.date().isoformat()
+            except ValueError:
+                wanted = f"in the form {date_format!r} (curation.date_format)"
+                if date_format is None:
+                    wanted = "such as 2021-08-26, or curation.date_format, e.g. '%m/%d/%y'"
+                findings.append(finding("error", name, "session", cell, f"a date {wanted}"))
+        dates.append(iso)
+    return pd.Series(dates, index=cells.index, dtype=str)
+
+
+def _broken_rules(table: pd.DataFrame, names: list[str]) -> list[dict[str, str]]:
+    """Return the cells that break the rules of the data contract."""
+    import pandera.pandas as pa
+
+    positive = pa.Check.gt(0, error="a positive number")
+    plausible = pa.Check.in_range(1e-4, 1e3, error="a pixel between 0.0001 and 1000 nm")
+    given = pa.Check.str_length(min_value=1, error="given for every micrograph")
+    digest = pa.Check.str_matches(r"^([0-9a-f]{64})?$", error="64 hexadecimal digits")
+    rules = {column: pa.Column() for column in MICROGRAPH_COLUMNS}
+    rules |= {column: pa.Column(float, nullable=True) for column in NUMERIC_COLUMNS}
+    rules |= {
+        "micrograph_id": pa.Column(None, given, unique=True),
+        "path": pa.Column(None, given, unique=True),
+        "label_path": pa.Column(None, given),
+        "diameter_nm": pa.Column(float, positive, nullable=True),
+        "dose_e_per_A2": pa.Column(float, positive, nullable=True),
+        "pixel_size_nm": pa.Column(float, plausible, nullable=True),
+        "sha256": pa.Column(None, digest),
+    }
+    try:
+        pa.DataFrameSchema(rules).validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+    else:
+        return []
+    findings = []
+    for case in cases.sort_values(["column", "index"], kind="stable").to_dict("records"):
+        row, expected = int(case["index"]), str(case["check"])
+        found = case["failure_case"]
+        if expected == "field_uniqueness":
+            if found == "":
+                continue  # missing is told once
+            others = table.index[table[case["column"]] == found].difference([row])
+            found = f"{found} (also in row {', '.join(str(i + 1) for i in others[:3])})"
+            expected = "a value of its own for every micrograph"
+        found = "nothing" if found == "" else found
+        findings.append(finding("error", names[row], str(case["column"]), found, expected))
+    return findings

@@ -1,0 +1,75 @@
+"""Wiring of the data curation."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from temshift.binding import bind
+from temshift.context import study_plan
+from temshift.pipelines.data_curation.nodes import (
+    accept_micrographs,
+    check_integrity,
+    select_split,
+    standardise_table,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Check what all used splits need, then select each split in its own namespace.
+
+    The report of the check is written before the data are refused, and an earlier validated table
+    is only replaced by a new one that has passed.
+    """
+    used = study_plan().used_splits
+    splits = {name: f"params:splits.{name}" for name in used}
+    return Pipeline(
+        [
+            Node(
+                standardise_table,
+                inputs=["data_curation.raw.metadata", "params:curation"],
+                outputs=[
+                    "data_curation.intermediate.micrographs",
+                    "data_curation.intermediate.findings",
+                ],
+                name="standardise_table",
+            ),
+            Node(
+                check_integrity,
+                inputs={
+                    "table": "data_curation.intermediate.micrographs",
+                    "findings": "data_curation.intermediate.findings",
+                    "store": "data_curation.raw.micrographs",
+                    "curation": "params:curation",
+                    **splits,
+                },
+                outputs=[
+                    "data_curation.reporting.integrity",
+                    "data_curation.intermediate.measurements",
+                ],
+                name="check_integrity",
+            ),
+            Node(
+                accept_micrographs,
+                inputs={
+                    "table": "data_curation.intermediate.micrographs",
+                    "report": "data_curation.reporting.integrity",
+                    "measurements": "data_curation.intermediate.measurements",
+                    "curation": "params:curation",
+                    "folds": "params:modelling.folds",
+                    **splits,
+                },
+                outputs="data_curation.primary.micrographs",
+                name="accept_micrographs",
+            ),
+            *(
+                Node(
+                    bind(select_split, name),
+                    inputs=["data_curation.primary.micrographs", f"params:splits.{name}"],
+                    outputs=f"{name}.micrographs",
+                    name="select_split",
+                    namespace=name,
+                )
+                for name in used
+            ),
+        ]
+    )

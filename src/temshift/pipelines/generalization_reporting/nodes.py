@@ -1,0 +1,148 @@
+"""Nodes of the reporting pipeline.
+
+Nodes that take one dataset of every split or network get them as keyword arguments named like the
+dataset (``{"au_5nm.fingerprint": ...}``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from temshift.config import EvaluationParameters, ModellingParameters, StudyPlan
+from temshift.microscopy.patches import PatchStack
+
+
+def evaluate(
+    name: str,
+    networks: dict[str, Any],
+    modelling: ModellingParameters,
+    reporting: EvaluationParameters,
+    **patches: PatchStack,
+) -> tuple[pd.DataFrame, list[Any]]:
+    """Test all folds of one network on the splits of its studies.
+
+    Returns
+    -------
+    results : DataFrame
+        One row a fold × protocol × micrograph.
+    examples : list of Example
+        Best, median and worst micrograph of each split.
+    """
+    from temshift.learning.evaluation import evaluate_network
+
+    return evaluate_network(name, networks, _by_owner(patches), reporting, modelling.device)
+
+
+def collect(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Put the tables of all networks below each other."""
+    return pd.concat(tables, ignore_index=True)
+
+
+def collect_histories(*histories: pd.DataFrame) -> pd.DataFrame:
+    """Put the training histories below each other; imported networks have none."""
+    columns = ["network", "protocol", "fold", "step", "epoch"]
+    columns += ["train_loss", "validation_loss", "validation_dice"]
+    return collect(*histories) if histories else pd.DataFrame(columns=columns)
+
+
+def compare(
+    results: pd.DataFrame,
+    splits: dict[str, Any],
+    studies: dict[str, Any],
+    networks: dict[str, Any],
+    reporting: EvaluationParameters,
+    **micrographs: pd.DataFrame,
+) -> tuple[pd.DataFrame, ...]:
+    """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
+    from temshift.learning import statistics
+
+    plan = StudyPlan.from_parameters(
+        {"splits": splits, "studies": studies, "networks": networks}
+    )
+    rows = _by_owner(micrographs)
+    matrix = statistics.dice_matrices(results, plan, reporting)
+    return (
+        matrix,
+        statistics.compare_with_in_domain(results, plan, reporting),
+        statistics.compare_robust_training(results, plan, reporting),
+        statistics.find_confounds(plan, rows),
+        statistics.splits_table(results, matrix, plan, rows),
+    )
+
+
+def explain(
+    gaps: pd.DataFrame,
+    splits: dict[str, Any],
+    studies: dict[str, Any],
+    **fingerprints: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
+    from temshift.learning.explain import explain_gaps, fingerprint_distances, fingerprint_table
+
+    by_split = _by_owner(fingerprints)
+    distances = fingerprint_distances(gaps, StudyPlan(splits=splits, studies=studies), by_split)
+    return fingerprint_table(by_split), distances, explain_gaps(distances)
+
+
+def draw_matrix(study: str, matrix: pd.DataFrame) -> Any:
+    """Draw the matrix of one study (plotly)."""
+    from temshift.reporting.figures import matrix_figure
+
+    return matrix_figure(matrix[matrix["study"] == study])
+
+
+def draw_gaps(gaps: pd.DataFrame, reporting: EvaluationParameters) -> Any:
+    """Draw the gaps of all studies with their intervals (plotly)."""
+    from temshift.reporting.figures import gaps_figure
+
+    return gaps_figure(gaps, reporting)
+
+
+def draw_histories(histories: pd.DataFrame) -> Any:
+    """Draw loss and Dice of every network during its training (plotly)."""
+    from temshift.reporting.figures import histories_figure
+
+    return histories_figure(histories)
+
+
+def write_report(
+    parameters: dict[str, Any],
+    results: pd.DataFrame,
+    matrix: pd.DataFrame,
+    gaps: pd.DataFrame,
+    gains: pd.DataFrame,
+    confounds: pd.DataFrame,
+    splits: pd.DataFrame,
+    fingerprints: pd.DataFrame,
+    distances: pd.DataFrame,
+    explanation: pd.DataFrame,
+    histories: pd.DataFrame,
+    **examples: list[Any],
+) -> tuple[str, dict[str, Any]]:
+    """Write the report and its summary."""
+    from temshift.reporting.content import ReportContent
+    from temshift.reporting.html import render_report
+    from temshift.reporting.summary import summarise
+
+    content = ReportContent.from_tables(
+        parameters,
+        results=results,
+        matrix=matrix,
+        gaps=gaps,
+        gains=gains,
+        confounds=confounds,
+        splits=splits,
+        fingerprints=fingerprints,
+        distances=distances,
+        explanation=explanation,
+        histories=histories,
+        examples=_by_owner(examples),
+    )
+    return render_report(content), summarise(content)
+
+
+def _by_owner(datasets: dict[str, Any]) -> dict[str, Any]:
+    """Name datasets like the split or the network they belong to."""
+    return {name.partition(".")[0]: data for name, data in datasets.items()}

@@ -1,0 +1,377 @@
+"""Findings in plain words, each with its interval."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from temshift.learning.explain import ALL_STUDIES, COMPONENTS
+from temshift.reporting.content import ReportContent
+
+__all__ = [
+    "Check",
+    "Finding",
+    "condition",
+    "explanation_sentence",
+    "headlines",
+    "number",
+    "paper_checks",
+    "study_title",
+    "with_interval",
+]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How a column of the micrograph table is spoken of: ``"at {}"`` and its unit."""
+
+    title: str
+    phrase: str = "on {}"
+    unit: str = ""
+
+
+_AXES = {
+    "dose_e_per_A2": Axis("Electron dose", "at {}", " e/Å²"),
+    "pixel_size_nm": Axis("Magnification (pixel size)", "at {}", " nm/px"),
+    "diameter_nm": Axis("Particle diameter", "on particles of {}", " nm"),
+    "material": Axis("Material"),
+    "shape": Axis("Particle shape", "on {} particles"),
+    "support": Axis("Support film"),
+    "instrument": Axis("Instrument"),
+    "session": Axis("Session", "on the session of {}"),
+    "defocus_A": Axis("Defocus", "at a defocus of {}", " Å"),
+    "source": Axis("Source", "on {} micrographs"),
+    "preprocessing": Axis("Preprocessing"),
+}
+
+#: In-domain Dice below which a network has not learned its own set well enough to judge shifts.
+_IN_DOMAIN = 0.80
+#: The same for the hardest sets: particles below 3 nm, and doses below 100 e/Å².
+_IN_DOMAIN_HARD, _SMALL_NM, _LOW_DOSE = 0.70, 3.0, 100.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one study found.
+
+    Attributes
+    ----------
+    study : str
+    title : str
+        What it varies, in words.
+    verdict : str
+        Of its worst shift.
+    text : str
+        The worst shift, in a sentence without its full stop.
+    tally : str
+        How many shifts break, degrade, are robust, or cannot be decided.
+    remedy : str
+        What robust training changes in the worst shift, or empty.
+    """
+
+    study: str
+    title: str
+    verdict: str
+    text: str
+    tally: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a finding of the published study is visible in this run.
+
+    Attributes
+    ----------
+    claim : str
+        What the published study found, or what is asked of a sound run.
+    status : {"visible", "partly visible", "unclear", "not visible", "not tested"}
+    evidence : str
+        What this run shows.
+    """
+
+    claim: str
+    status: str
+    evidence: str
+
+
+# --------------------------------------------------------------------------- numbers and names
+def number(value: float, digits: int = 2) -> str:
+    """Return ``0.46``, with a true minus sign, or a dash for NaN."""
+    if not np.isfinite(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def with_interval(estimate: float, low: float, high: float, digits: int = 2) -> str:
+    """Return ``0.46 [0.40, 0.51]``; without the brackets where there is no interval."""
+    if not np.isfinite([low, high]).all():
+        return number(estimate, digits)
+    return f"{number(estimate, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def study_title(content: ReportContent, study: str) -> str:
+    """Return what a study varies, in words."""
+    varies = content.plan.studies[study].varies
+    return _AXES[varies].title if varies in _AXES else varies
+
+
+def condition(content: ReportContent, study: str, split: str) -> str:
+    """Return what sets a split apart in a study: ``884 e/Å²``, or its name where that is unclear.
+
+    A value is used only if the table gives it and no other split of the study has the same.
+    """
+    parameters = content.plan.studies[study]
+    if parameters.varies not in content.splits.columns or split not in parameters.splits:
+        return split
+    column = content.splits[parameters.varies]
+    values = [str(column.get(s, "")) for s in parameters.splits]
+    value = str(column.get(split, ""))
+    return f"{value}{_axis(content, study).unit}" if value and values.count(value) == 1 else split
+
+
+# --------------------------------------------------------------------------- findings
+def headlines(content: ReportContent) -> list[Finding]:
+    """Return one finding a study, in the order of the studies."""
+    found = []
+    for study in content.plan.studies:
+        gaps = content.default_gaps(study)
+        if gaps.empty:
+            continue
+        worst = gaps.loc[gaps["gap"].idxmax()]
+        found.append(
+            Finding(
+                study=study,
+                title=study_title(content, study),
+                verdict=str(worst["verdict"]),
+                text=_shift(content, study, worst),
+                tally=_tally(gaps),
+                remedy=_remedy(content, study, worst),
+            )
+        )
+    return found
+
+
+def _shift(content: ReportContent, study: str, gap: pd.Series) -> str:
+    """Return ``A network trained at 884 e/Å² loses 0.46 [0.40, 0.51] Dice at 80 e/Å² …``."""
+    phrase = _axis(content, study).phrase
+    trained = phrase.format(condition(content, study, str(gap["network"])))
+    tested = phrase.format(condition(content, study, str(gap["test_split"])))
+    own = f"the network trained there reaches {number(gap['reference_dice'])}"
+    if gap["gap"] < 0:
+        gain = with_interval(-gap["gap"], -gap["high"], -gap["low"])
+        return f"No network loses Dice; one trained {trained} gains {gain} {tested} ({own})"
+    loss = with_interval(gap["gap"], gap["low"], gap["high"])
+    return f"A network trained {trained} loses {loss} Dice {tested} ({own})"
+
+
+def _tally(gaps: pd.DataFrame) -> str:
+    """Return ``Of 6 shifts, 4 break, 1 degrades, 1 is robust``."""
+    words = {
+        "breaks": ("breaks", "break"),
+        "degrades or breaks": ("degrades or breaks", "degrade or break"),
+        "degrades": ("degrades", "degrade"),
+        "robust or degrades": ("is robust or degrades", "are robust or degrade"),
+        "robust": ("is robust", "are robust"),
+        "undecided": ("is undecided", "are undecided"),
+    }
+    counts = Counter(gaps["verdict"])
+    parts = [f"{counts[v]} {few[counts[v] > 1]}" for v, few in words.items() if counts[v]]
+    return f"Of {len(gaps)} shifts, {', '.join(parts)}" if len(gaps) > 1 else ""
+
+
+def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
+    """Return what the best further network gains where the study's worst shift is."""
+    gains = content.gains
+    gains = gains[
+        (gains["study"] == study)
+        & (gains["protocol"] == content.protocol)
+        & (gains["baseline"] == worst["network"])
+        & (gains["test_split"] == worst["test_split"])
+    ]
+    if gains.empty:
+        return ""
+    best = gains.loc[gains["gain"].idxmax()]
+    gain = with_interval(best["gain"], best["low"], best["high"])
+    home = content.gains[
+        (content.gains["study"] == study)
+        & (content.gains["protocol"] == content.protocol)
+        & (content.gains["network"] == best["network"])
+        & (content.gains["test_split"] == best["baseline"])
+    ]
+    text = f"{best['network']} changes this by {_signed(gain)}, to {number(best['dice'])}"
+    if len(home):
+        h = home.iloc[0]
+        change = with_interval(h["gain"], h["low"], h["high"])
+        text += f", and its own condition by {_signed(change)}, to {number(h['dice'])}"
+    return text
+
+
+def _signed(text: str) -> str:
+    return text if text.startswith(("−", "–")) else f"+{text}"
+
+
+def _axis(content: ReportContent, study: str) -> Axis:
+    varies = content.plan.studies[study].varies
+    return _AXES.get(varies, Axis(varies))
+
+
+# --------------------------------------------------------------------------- why
+def explanation_sentence(content: ReportContent, scope: str = ALL_STUDIES) -> str:
+    """Say which fingerprint distances go along with the gaps, as carefully as they allow."""
+    e = content.explanation
+    e = e[(e["scope"] == scope) & (e["protocol"] == content.protocol)].dropna(subset=["rho"])
+    if e.empty:
+        return "Too few pairs of splits to say what goes along with the gaps."
+    e = e.sort_values("rho", ascending=False)
+    best = e.iloc[0]
+    pairs = f"over {int(e['n_pairs'].max())} pairs of splits"
+    if best["rho"] < 0.5:
+        return (
+            f"No single component orders the gaps well ({pairs}; the best is "
+            f"{COMPONENTS[best['component']]}, Spearman's ρ = {number(best['rho'])})."
+        )
+    close = [
+        f"{COMPONENTS[row['component']]} (ρ = {number(row['rho'])})"
+        for _, row in e[e["rho"] >= max(0.5, best["rho"] - 0.1)].head(4).iterrows()
+    ]
+    return (
+        f"The gaps are ordered best by the distance in {_listed(close)}, {pairs}. "
+        "This says what goes along with the loss, not what causes it: components change together, "
+        "and the pairs are not independent."
+    )
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+# --------------------------------------------------------------------------- the published study
+def paper_checks(content: ReportContent) -> list[Check]:
+    """Return whether this run shows what the published study found, computed from its results."""
+    return [
+        _dose_check(content),
+        _magnification_check(content),
+        _material_check(content),
+        _in_domain_check(content),
+    ]
+
+
+def _dose_check(content: ReportContent) -> Check:
+    claim = "Networks trained at a high electron dose lose much at a low one (884 → 80 e/Å²)."
+    for study in content.studies_of("dose_e_per_A2"):
+        dose = _numbers(content, study)
+        if len(dose) < 2:
+            continue
+        high, low = dose.idxmax(), dose.idxmin()
+        gaps = content.default_gaps(study)
+        row = gaps[(gaps["network"] == high) & (gaps["test_split"] == low)]
+        if len(row):
+            gap = row.iloc[0]
+            return Check(claim, _drop(content, gap), f"{_shift(content, study, gap)}.")
+    return Check(claim, "not tested", "No study of this run varies the dose.")
+
+
+def _magnification_check(content: ReportContent) -> Check:
+    claim = "Networks lose away from the pixel size they were trained at (off the diagonal)."
+    for study in content.studies_of("pixel_size_nm"):
+        gaps = content.default_gaps(study)
+        if gaps.empty:
+            continue
+        drops = int(sum(_drop(content, gap) == "visible" for _, gap in gaps.iterrows()))
+        worst = gaps.loc[gaps["gap"].idxmax()]
+        share = drops / len(gaps)
+        status = "visible" if share >= 0.5 else "partly visible" if drops else "not visible"
+        if not drops and (gaps["high"] > content.evaluation.degrades_below).any():
+            status = "unclear"
+        return Check(
+            claim,
+            status,
+            f"{drops} of {len(gaps)} cells off the diagonal lose more than "
+            f"{content.evaluation.degrades_below:g} Dice with an interval above 0. The largest "
+            f"loss: {_lower(_shift(content, study, worst))}.",
+        )
+    return Check(claim, "not tested", "No study of this run varies the pixel size.")
+
+
+def _material_check(content: ReportContent) -> Check:
+    claim = "Gaps across materials are small."
+    for study in content.studies_of("material"):
+        gaps = content.default_gaps(study)
+        if gaps.empty:
+            continue
+        worst = gaps.loc[gaps["gap"].idxmax()]
+        limit = content.evaluation.breaks_below
+        if (gaps["high"] < limit).all():
+            status = "visible"
+        elif (gaps["gap"] < limit).all():
+            status = "unclear"
+        else:
+            status = "partly visible" if gaps["gap"].median() < limit else "not visible"
+        return Check(
+            claim,
+            status,
+            f"The median gap is {number(gaps['gap'].median())}; the largest: "
+            f"{_lower(_shift(content, study, worst))}. Small means below {limit:g} Dice.",
+        )
+    return Check(claim, "not tested", "No study of this run varies the material.")
+
+
+def _in_domain_check(content: ReportContent) -> Check:
+    claim = (
+        f"Every network has learned its own set: in-domain Dice at least {number(_IN_DOMAIN)} "
+        f"({number(_IN_DOMAIN_HARD)} below {_SMALL_NM:g} nm or {_LOW_DOSE:g} e/Å²)."
+    )
+    own = [(s, content.cell(s, s)) for s in content.splits.index]
+    own = [(split, cell) for split, cell in own if cell is not None]
+    if not own:
+        return Check(claim, "not tested", "No network was tested on its own set.")
+    weak = [
+        f"{split} ({with_interval(cell['dice'], cell['low'], cell['high'])})"
+        for split, cell in own
+        if cell is not None and cell["dice"] < _demanded(content, split)
+    ]
+    if weak:
+        return Check(
+            claim,
+            "partly visible" if len(weak) < len(own) else "not visible",
+            f"Not so for {_listed(weak)}: gaps to and from these sets say little.",
+        )
+    lowest = min(own, key=lambda item: float(item[1]["dice"]))  # type: ignore[index]
+    return Check(
+        claim,
+        "visible",
+        f"The lowest is {lowest[0]} with {number(lowest[1]['dice'])}.",  # type: ignore[index]
+    )
+
+
+def _demanded(content: ReportContent, split: str) -> float:
+    """Return the in-domain Dice that is asked of a split."""
+    diameter = pd.to_numeric(content.splits["diameter_nm"].get(split), errors="coerce")
+    dose = pd.to_numeric(content.splits["dose_e_per_A2"].get(split), errors="coerce")
+    hard = diameter < _SMALL_NM or dose < _LOW_DOSE
+    return _IN_DOMAIN_HARD if hard else _IN_DOMAIN
+
+
+def _drop(content: ReportContent, gap: pd.Series) -> str:
+    """Return whether one gap is a loss: visible, unclear or not visible."""
+    limit = content.evaluation.degrades_below
+    if gap["gap"] > limit and gap["low"] > 0:
+        return "visible"
+    return "not visible" if gap["high"] < limit else "unclear"
+
+
+def _numbers(content: ReportContent, study: str) -> pd.Series:
+    """Return the value of the varied column of each split, where it is a single number."""
+    parameters = content.plan.studies[study]
+    values = content.splits[parameters.varies].reindex(parameters.splits)
+    first = values.astype(str).str.partition(" – ")[0]
+    return pd.to_numeric(first, errors="coerce").dropna()
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

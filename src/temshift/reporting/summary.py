@@ -1,0 +1,50 @@
+"""The summary for programs: ``results.json``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+import temshift
+from temshift.reporting.content import ReportContent
+from temshift.reporting.sentences import headlines, paper_checks
+
+__all__ = ["summarise"]
+
+
+def summarise(content: ReportContent) -> dict[str, Any]:
+    """Return findings, checks and all tables as JSON values; what is not known is ``None``."""
+    tables = {
+        "splits": content.splits.reset_index(),
+        "matrix": content.matrix,
+        "gaps": content.gaps,
+        "gains": content.gains,
+        "confounds": content.confounds,
+        "explanation": content.explanation,
+    }
+    return {
+        "version": temshift.__version__,
+        "simulated_splits": content.simulated,
+        "protocols": content.protocols,
+        "confidence": content.evaluation.confidence,
+        "thresholds": {
+            "degrades_below": content.evaluation.degrades_below,
+            "breaks_below": content.evaluation.breaks_below,
+        },
+        "findings": [asdict(finding) for finding in headlines(content)],
+        "published_findings": [asdict(check) for check in paper_checks(content)],
+        **{name: _records(table) for name, table in tables.items()},
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{k: _value(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _value(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

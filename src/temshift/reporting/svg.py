@@ -1,0 +1,215 @@
+"""Small static charts as inline SVG: sharp on paper, and coloured by the page's style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+__all__ = ["Line", "Point", "Whisker", "forest", "line_chart", "scatter"]
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """A row of a forest plot: label, estimate, interval (NaN: none), class of its colour."""
+
+    label: str
+    estimate: float
+    low: float
+    high: float
+    css: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart; missing values (NaN) break it."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    css: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a scatter plot with the text that a pointer shows."""
+
+    x: float
+    y: float
+    css: str
+    note: str = ""
+
+
+def forest(
+    rows: Sequence[Whisker], bands: Sequence[float], axis_title: str, width: int = 760
+) -> str:
+    """Draw estimates with intervals, a row each, over bands between thresholds.
+
+    Parameters
+    ----------
+    rows : sequence of Whisker
+    bands : sequence of float
+        Thresholds, rising; the areas between them are shaded (classes ``band0``, ``band1`` …).
+    axis_title : str
+    width : int
+        Of the drawing, px.
+    """
+    left, right, row_height, top = 250, 70, 22, 8
+    values = [v for r in rows for v in (r.estimate, r.low, r.high) if np.isfinite(v)]
+    low, high = min([0.0, *values]), max([bands[-1] * 1.15, *values])
+    pad = 0.04 * (high - low)
+    low, high = low - pad, high + pad
+    bottom = top + row_height * len(rows)
+    height = bottom + 46
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    edges = [low, *(b for b in bands if low < b < high), high]
+    first = sum(b <= low for b in bands)
+    parts = [
+        f'<rect class="band{first + i}" x="{x(a):.1f}" y="{top}" width="{x(b) - x(a):.1f}" '
+        f'height="{bottom - top}"/>'
+        for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+    ]
+    parts += _x_axis(_ticks(low, high), x, top, bottom)
+    parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
+    for i, row in enumerate(rows):
+        y = top + row_height * (i + 0.5)
+        value = f"{row.estimate:+.2f}".replace("-", "−")
+        parts.append(f'<g class="{row.css}"><title>{escape(row.note or row.label)}</title>')
+        parts.append(_text(left - 10, y + 4, row.label, "end"))
+        if np.isfinite(row.low):
+            parts.append(
+                f'<line class="whisker" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" '
+                f'y2="{y}"/>'
+            )
+        parts.append(f'<circle cx="{x(row.estimate):.1f}" cy="{y}" r="4.2"/>')
+        parts.append(_text(width - right + 10, y + 4, value, "start", "value"))
+        parts.append("</g>")
+    parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
+    return _svg(width, height, parts, f"{axis_title}: {len(rows)} rows")
+
+
+def line_chart(
+    lines: Sequence[Line],
+    title: str,
+    y_range: tuple[float, float],
+    x_title: str = "",
+    width: int = 210,
+    height: int = 128,
+) -> str:
+    """Draw lines into a small frame (one of many equal ones)."""
+    left, right, top, bottom = 30, 8, 22, height - 26
+    values = [v for line in lines for v in line.x]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    high = high if high > low else low + 1
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    def y(value: float) -> float:
+        clipped = min(max(value, y_range[0]), y_range[1])
+        return bottom - (clipped - y_range[0]) / (y_range[1] - y_range[0]) * (bottom - top)
+
+    parts = _y_axis(_ticks(*y_range, 3), y, left, width - right)
+    parts += [
+        _text(x(v), bottom + 13, f"{v:g}", anchor) for v, anchor in ((low, "start"), (high, "end"))
+    ]
+    if x_title:
+        parts.append(_text((x(low) + x(high)) / 2, bottom + 13, x_title, "middle", "axis-title"))
+    for line in lines:
+        for run in _runs(line.x, line.y):
+            path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in run)
+            parts.append(f'<polyline class="{line.css}" points="{path}"/>')
+            if len(run) == 1:
+                parts.append(
+                    f'<circle class="{line.css}" cx="{x(run[0][0]):.1f}" cy="{y(run[0][1]):.1f}" r="2"/>'
+                )
+    parts.append(_text(left, 13, title, "start", "title"))
+    return _svg(width, height, parts, title)
+
+
+def scatter(
+    points: Sequence[Point],
+    title: str,
+    x_title: str,
+    y_range: tuple[float, float],
+    width: int = 210,
+    height: int = 170,
+) -> str:
+    """Draw points into a small frame (one of many with the same vertical axis)."""
+    left, right, top, bottom = 34, 8, 22, height - 38
+    high = max([p.x for p in points], default=1.0) * 1.06 or 1.0
+
+    def x(value: float) -> float:
+        return left + value / high * (width - left - right)
+
+    def y(value: float) -> float:
+        return bottom - (value - y_range[0]) / (y_range[1] - y_range[0]) * (bottom - top)
+
+    parts = _y_axis(_ticks(*y_range, 4), y, left, width - right)
+    parts += [_text(x(t), bottom + 13, f"{t:g}", "middle") for t in _ticks(0, high, 3)]
+    parts += [
+        f'<circle class="{p.css}" cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="3">'
+        f"<title>{escape(p.note)}</title></circle>"
+        for p in points
+    ]
+    parts.append(_text(left, 13, title, "start", "title"))
+    parts.append(_text((left + width - right) / 2, height - 8, x_title, "middle", "axis-title"))
+    return _svg(width, height, parts, f"{title}: {len(points)} points")
+
+
+# --------------------------------------------------------------------------- inside
+def _svg(width: int, height: float, parts: Sequence[str], label: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height:g}" style="max-width:{width}px" '
+        f'role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> str:
+    return (
+        f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    )
+
+
+def _ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Return round numbers between two values, roughly ``about`` of them."""
+    raw = (high - low) / about
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first = int(np.ceil(low / step - 1e-9))
+    last = int(np.floor(high / step + 1e-9))
+    return [round(i * step, 10) for i in range(first, last + 1)]
+
+
+def _x_axis(ticks: Sequence[float], x: object, top: float, bottom: float) -> list[str]:
+    parts = []
+    for tick in ticks:
+        at = x(tick)  # type: ignore[operator]
+        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
+        parts.append(_text(at, bottom + 15, f"{tick:g}".replace("-", "−"), "middle"))
+    return parts
+
+
+def _y_axis(ticks: Sequence[float], y: object, left: float, right: float) -> list[str]:
+    parts = []
+    for tick in ticks:
+        at = y(tick)  # type: ignore[operator]
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(_text(left - 4, at + 3, f"{tick:g}".replace("-", "−"), "end"))
+    return parts
+
+
+def _runs(x: Sequence[float], y: Sequence[float]) -> list[list[tuple[float, float]]]:
+    """Return the stretches of a line between its missing values."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for a, b in zip(x, y, strict=True):
+        if np.isfinite(b):
+            runs[-1].append((a, b))
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]

@@ -1,0 +1,203 @@
+"""Training: it learns, it repeats itself, it goes on after a kill as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from temshift.catalog.networks import CheckpointStore
+from temshift.config import Augmentation, ModellingParameters, NoiseAugmentation, Training
+from temshift.learning.devices import choose_device
+from temshift.learning.folds import FoldIndices
+from temshift.learning.training import FoldTrainer, TrainingData, learning_rate, train_folds
+
+
+def discs(n=12, side=32, seed=0):
+    """Noisy images of one bright disc each."""
+    rng = np.random.default_rng(seed)
+    yy, xx = np.mgrid[:side, :side]
+    images, labels = [], []
+    for _ in range(n):
+        r, c = rng.uniform(9, side - 9, 2)
+        label = ((yy - r) ** 2 + (xx - c) ** 2 < 7**2).astype("uint8")
+        images.append(label * 2.0 + rng.normal(0, 0.5, (side, side)))
+        labels.append(label)
+    return np.array(images, dtype="float32"), np.array(labels)
+
+
+FOLDS = {
+    "grouped_fold0": FoldIndices(np.arange(0, 8), np.arange(8, 10), np.arange(10, 12)),
+    "grouped_fold1": FoldIndices(np.arange(4, 12), np.arange(0, 2), np.arange(2, 4)),
+    "grouped_fold2": FoldIndices(np.arange(2, 10), np.arange(10, 12), np.arange(0, 2)),
+}
+SEEDS = {key: i for i, key in enumerate(FOLDS)}
+
+
+def parameters(**training):
+    defaults = {
+        "steps": 24,
+        "batch_size": 4,
+        "learning_rate": 5e-3,
+        "validations": 3,
+        "background_threshold": 0,
+    }
+    noise = NoiseAugmentation(rho_max=0.5)
+    return ModellingParameters(
+        folds=3, training=Training(**{**defaults, **training}), augmentation=Augmentation(noise=noise)
+    )
+
+
+def train(store=None, folds=FOLDS, **training):
+    images, labels = discs()
+    data = TrainingData.from_arrays([images], [labels], "cpu")
+    return train_folds(data, folds, parameters(**training), SEEDS, "cpu", "t", store, "id")
+
+
+def same(a, b):
+    return a.state.keys() == b.state.keys() and all(
+        torch.equal(a.state[k], b.state[k]) for k in a.state
+    )
+
+
+def test_it_learns():
+    results = train(steps=60, schedule="one_cycle")
+    for result in results.values():
+        assert result.history[-1]["validation_dice"] > 0.8
+        assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+
+
+def test_same_seed_same_bytes_and_folds_do_not_disturb_each_other():
+    together, again = train(), train()
+    alone = train(folds={"grouped_fold1": FOLDS["grouped_fold1"]})
+    assert all(same(together[k], again[k]) for k in FOLDS)
+    assert same(together["grouped_fold1"], alone["grouped_fold1"])
+    assert not same(together["grouped_fold0"], together["grouped_fold1"])
+
+
+class StopAfter(CheckpointStore):
+    """A store that dies after some saves."""
+
+    def __init__(self, folder, saves):
+        super().__init__(folder)
+        self.left = saves
+
+    def save(self, key, identity, state):
+        super().save(key, identity, state)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("schedule", [{"steps": 24}, {"steps": None, "epochs": 4}])
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, schedule):
+    whole = train(**schedule)
+    with pytest.raises(KeyboardInterrupt):
+        train(StopAfter(tmp_path, 4), **schedule)
+    assert any(tmp_path.iterdir())
+    resumed = train(CheckpointStore(tmp_path), **schedule)
+    for key in FOLDS:
+        assert same(whole[key], resumed[key])
+        assert whole[key].history == resumed[key].history
+
+
+def test_after_kill_9_it_ends_with_the_same_weights(tmp_path):
+    schedule = {"steps": 60, "validations": 30}
+    script = f"""
+import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+from pathlib import Path
+import test_training as t
+t.train(t.CheckpointStore(Path({str(tmp_path)!r})), **{schedule})
+"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        for _ in range(6000):
+            if len(list(tmp_path.glob("grouped*.pt"))) == len(FOLDS):
+                break
+            assert process.poll() is None, "the training ended before it could be killed"
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    store = CheckpointStore(tmp_path)
+    steps = [store.load(key, "id")["step"] for key in FOLDS]
+    assert all(0 < step < 60 for step in steps), "killed in the middle, no checkpoint half written"
+    whole, resumed = train(**schedule), train(store, **schedule)
+    assert all(same(whole[key], resumed[key]) for key in FOLDS)
+
+
+def test_checkpoints_of_other_data_are_not_used(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save("grouped_fold0", "another id", {"step": 24})
+    assert same(train(store)["grouped_fold0"], train()["grouped_fold0"])
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss():
+    result = train(steps=24, validations=6)["grouped_fold0"]
+    losses = {row["step"]: row["validation_loss"] for row in result.history}
+    assert result.kept_step == min(losses, key=losses.__getitem__)
+    assert train(steps=24, validations=6, keep="last")["grouped_fold0"].kept_step == 24
+
+
+def test_an_epoch_of_all_copies_is_eight_times_as_long():
+    images, labels = discs()
+    data = TrainingData.from_arrays([images], [labels], "cpu")
+
+    def steps(dihedral):
+        p = parameters(steps=None, epochs=2).model_copy(
+            update={"augmentation": Augmentation(dihedral=dihedral)}
+        )
+        return FoldTrainer(data, FOLDS["grouped_fold0"], p, 0, "cpu", "float32").total_steps
+
+    assert (steps("random"), steps("all")) == (4, 32)
+
+
+def test_a_fold_without_patches_is_refused():
+    nothing = FoldIndices(np.arange(0), np.arange(2), np.arange(2))
+    with pytest.raises(ValueError, match="no patch to train on.*background_threshold"):
+        train(folds={"grouped_fold0": nothing})
+
+
+def test_patches_of_different_sizes_are_refused():
+    (a, la), (b, lb) = discs(2, 32), discs(2, 64)
+    with pytest.raises(ValueError, match="found 32 and 64 px"):
+        TrainingData.from_arrays([a, b], [la, lb], "cpu")
+
+
+def test_an_exploding_loss_is_an_error():
+    with pytest.raises(FloatingPointError, match="lower training.learning_rate"):
+        train(learning_rate=1e12, steps=30)
+
+
+def test_one_cycle_is_that_of_torch():
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.5, total_steps=50)
+    for step in range(50):
+        assert learning_rate(step, 50, 0.5, "one_cycle") == pytest.approx(
+            reference.get_last_lr()[0], abs=1e-9
+        )
+        optimiser.step()
+        if step < 49:
+            reference.step()
+    assert learning_rate(7, 50, 0.5, "constant") == 0.5
+
+
+def test_a_gpu_asked_for_and_absent():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="modelling.device is 'cuda', but this machine has only cpu"):
+        choose_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_it_learns_on_a_gpu():
+    images, labels = discs()
+    data = TrainingData.from_arrays([images], [labels], "cuda")
+    results = train_folds(data, FOLDS, parameters(steps=60), SEEDS, "cuda")
+    assert all(r.history[-1]["validation_dice"] > 0.85 for r in results.values())

@@ -1,0 +1,235 @@
+"""conf/published: the paper's splits, studies and protocol, and what they select."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from temshift import settings
+from temshift.config import (
+    CurationParameters,
+    DownloadParameters,
+    ImportParameters,
+    ModellingParameters,
+    PreprocessingParameters,
+    StudyPlan,
+)
+from temshift.microscopy.splits import select_split
+from temshift.microscopy.tables import standardise
+
+ROOT = Path(__file__).parents[1]
+TABLE = Path("/work/shared/published/Dataset_metadata.csv")
+MODEL_LIST = Path("/work/shared/published/model_details.csv")
+
+#: Micrographs that each split of the paper selects from the study's table (DESIGN §4).
+SELECTED = {
+    "au_2p2nm_330kx_423e": 14,
+    "au_5nm_330kx_423e": 8,
+    "au_10nm_330kx_425e": 15,
+    "au_5nm_330kx_80e": 10,
+    "au_5nm_330kx_884e": 13,
+    "ag_5nm_330kx_423e": 14,
+    "cdse_5nm_330kx_421e": 11,
+    "au_5nm_160kx_425e": 9,
+    "au_5nm_205kx_420e": 6,
+    "au_5nm_260kx_450e": 17,
+    "au_5nm_260kx_450e_sess0821": 7,
+    "au_5nm_260kx_450e_sess1021": 10,
+    "au_5nm_sess1021": 15,
+    "au_5nm_sess1022": 12,
+    "au_5nm_sess1122": 14,
+    "au_5nm_sess0821_raw": 8,
+    "au_5nm_sess1021_raw": 15,
+    "au_5nm_sess1022_raw": 12,
+    "au_5nm_sess1122_raw": 14,
+    "au_5nm_sin_330kx_423e": 18,
+    "au_5nm_sin_260kx_442e": 17,
+    "au_5nm_sin_205kx_420e": 17,
+    "au_5nm_sin_160kx_418e": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def parameters():
+    loader = OmegaConfigLoader(
+        str(ROOT / "conf"), env="published", **settings.CONFIG_LOADER_ARGS
+    )
+    return loader["parameters"]
+
+
+@pytest.fixture(scope="module")
+def plan(parameters):
+    return StudyPlan.from_parameters(parameters)
+
+
+# --------------------------------------------------------------------------- protocol
+def test_protocol_of_the_study(parameters):
+    modelling = ModellingParameters.model_validate(parameters["modelling"])
+    assert modelling.protocols == ["published", "grouped"]
+    assert modelling.folds == 5
+    assert modelling.architecture.name == "published_unet"
+    training = modelling.training.model_dump()
+    assert training["seeds"] == [962, 1662, 621, 72115, 45521]
+    expected = {
+        "epochs": 250,
+        "steps": None,
+        "batch_size": 32,
+        "learning_rate": 1e-4,
+        "schedule": "constant",
+        "keep": "best",
+        "crop_px": None,
+        "background_threshold": 400,
+    }
+    assert {key: training[key] for key in expected} == expected
+    assert modelling.augmentation.dihedral == "all"
+    assert modelling.augmentation.rotate_probability == 0.5
+
+
+def test_preprocessing_of_the_study(parameters):
+    preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
+    assert preprocessing.xray.threshold == 1500
+    assert preprocessing.xray.passes == 2
+    assert preprocessing.flat_field.mode == "fit"
+    assert preprocessing.flat_field.downsample == 4
+    assert preprocessing.standardise
+    assert preprocessing.pixel_size_nm is None
+    assert preprocessing.patch_px == 512
+    assert preprocessing.shuffle_seed == 34522
+
+
+def test_studies_of_the_paper(plan):
+    studies = {name: set(study.splits) for name, study in plan.studies.items()}
+    assert set(studies) == {
+        "magnification",
+        "dose",
+        "diameter",
+        "material",
+        "support",
+        "preprocessing",
+    }
+    assert studies["dose"] == {f"au_5nm_330kx_{dose}e" for dose in (80, 423, 884)}
+    assert len(studies["magnification"]) == 4
+    assert set(plan.used_splits) < set(SELECTED)  # nothing of the simulated study is left in use
+    raw = [s for s in studies["preprocessing"] if s.endswith("_raw")]
+    assert len(raw) == 4
+    for name in raw:
+        assert plan.splits[name].preprocessing == {"flat_field": {"mode": "none"}}
+    noise = [plan.networks[n].augmentation["noise"] for n in plan.studies["dose"].networks]
+    assert noise == [{"rho_max": 1.75}, {"rho": 0.875}]
+
+
+def test_nothing_is_simulated_and_the_table_is_named(parameters):
+    assert parameters["simulation"] is None
+    assert DownloadParameters.model_validate(parameters["download"]).table == TABLE.name
+
+
+def test_imported_networks_know_their_split(parameters, plan):
+    imported = ImportParameters.model_validate(parameters["import_published"]).networks
+    assert len(imported) == 10
+    for name in imported:
+        assert plan.networks[name].imported
+        assert plan.networks[name].train_on == [name.removeprefix("published_")]
+
+
+@pytest.mark.skipif(not MODEL_LIST.exists(), reason="the study's model list is not here")
+def test_every_trained_set_of_the_model_list_is_imported(parameters):
+    listed = pd.read_csv(MODEL_LIST)
+    imported = parameters["import_published"]["networks"]
+    assert sorted(listed["Dataset Trained On"].unique()) == sorted(imported.values())
+    conditions = listed.drop_duplicates("Dataset Trained On").set_index("Dataset Trained On")
+    for name, trained_set in imported.items():
+        row = conditions.loc[trained_set]
+        assert f"_{row['Np Diameter (nm)']:g}nm_".replace(".", "p") in name
+        assert name.endswith(f"_{row['Dosage (e/A2)']}e")
+        assert f"published_{row['Np Material'].lower()}_" in name
+
+
+# --------------------------------------------------------------------------- selection
+#: Conditions in a table of ours: material, diameter, support, pixel size, date, dose, shape, and
+#: the splits that must select it. The i-th has i + 1 micrographs, so that counts tell them apart.
+GROUPS = [
+    ("Au", "2.2", "UT Carbon", "0.02", "10/06/21", 423, ["au_2p2nm_330kx_423e"]),
+    ("Au", "2.2", "UT Carbon", "0.026", "10/06/21", 440, []),
+    ("Au", "5.0", "UT Carbon", "0.02", "08/26/21", 423, ["au_5nm_330kx_423e", "au_5nm_sess0821_raw"]),
+    ("Au", "5.0", "UT Carbon", "0.02", "10/06/21", 423, ["au_5nm_sess1021", "au_5nm_sess1021_raw"]),
+    ("Au", "5.0", "UT Carbon", "0.02", "10/06/21", 840, []),
+    ("Au", "5.0", "UT Carbon", "0.02", "10/25/22", 425, ["au_5nm_sess1022", "au_5nm_sess1022_raw"]),
+    ("Au", "5.0", "UT Carbon", "0.02", "11/09/22", 421, ["au_5nm_sess1122", "au_5nm_sess1122_raw"]),
+    ("Au", "5.0", "UT Carbon", "0.02", "06/15/22", 80, ["au_5nm_330kx_80e"]),
+    ("Au", "5.0", "UT Carbon", "0.02", "06/15/22", 884, ["au_5nm_330kx_884e"]),
+    ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 426, []),
+    ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 447, []),
+    ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 450, ["au_5nm_260kx_450e", "au_5nm_260kx_450e_sess0821"]),
+    ("Au", "5.0", "UT Carbon", "0.026", "10/06/21", 450, ["au_5nm_260kx_450e", "au_5nm_260kx_450e_sess1021"]),
+    ("Au", "5.0", "UT Carbon", "0.033", "08/26/21", 420, ["au_5nm_205kx_420e"]),
+    ("Au", "5.0", "UT Carbon", "0.04", "10/06/21", 423, []),
+    ("Au", "5.0", "UT Carbon", "0.042", "10/06/21", 425, ["au_5nm_160kx_425e"]),
+    ("Au", "10.0", "UT Carbon", "0.02", "09/02/21", 425, ["au_10nm_330kx_425e"]),
+    ("Au", "20.0", "UT Carbon", "0.02", "10/06/21", 423, []),
+    ("Au", "5.0", "SiN", "0.02", "12/15/21", 423, ["au_5nm_sin_330kx_423e"]),
+    ("Au", "5.0", "SiN", "0.026", "12/15/21", 442, ["au_5nm_sin_260kx_442e"]),
+    ("Au", "5.0", "SiN", "0.033", "12/15/21", 420, ["au_5nm_sin_205kx_420e"]),
+    ("Au", "5.0", "SiN", "0.042", "12/15/21", 418, ["au_5nm_sin_160kx_418e"]),
+    ("Ag", "5.0", "UT Carbon", "0.02", "02/02/22", 423, ["ag_5nm_330kx_423e"]),
+    ("Ag", "5.0", "UT Carbon", "0.042", "02/02/22", 418, []),
+    ("CdSe", "5.0", "UT Carbon", "0.02", "01/23/23", 421, ["cdse_5nm_330kx_421e"]),
+]  # fmt: skip
+
+
+def own_table() -> pd.DataFrame:
+    """A table in the study's form, whose file names repeat in every folder."""
+    rows = [
+        {
+            "File name": f"{i:02d}_330kx.dm3",
+            "Date": date,
+            "Material": material,
+            "Nanoparticle Size (nm)": diameter,
+            "Nanoparticle Shape": "Oblong" if material == "CdSe" else "Sphere",
+            "Support": support,
+            "Instrument": "Team05",
+            "Dosage (e/A2)": str(dose),
+            "Pixel Scale (nm)": pixel,
+            "Folder": f"{date.replace('/', '_')} {diameter}nm on {support}/{pixel} {dose}",
+        }
+        for n, (material, diameter, support, pixel, date, dose, _) in enumerate(GROUPS, start=1)
+        for i in range(n)
+    ]
+    return pd.DataFrame(rows)
+
+
+def standard_table(raw, parameters):
+    table, findings = standardise(raw, CurationParameters.model_validate(parameters["curation"]))
+    assert findings.empty, findings
+    return table
+
+
+def test_each_split_selects_its_micrographs_from_a_table_of_ours(parameters, plan):
+    table = standard_table(own_table(), parameters)
+    expected = dict.fromkeys(SELECTED, 0)
+    for n, (*_, splits) in enumerate(GROUPS, start=1):
+        for split in splits:
+            expected[split] += n
+    selected = {name: len(select_split(table, name, plan.splits[name])) for name in SELECTED}
+    assert selected == expected
+
+
+def test_paths_are_composed_of_folder_and_name(parameters):
+    table = standard_table(own_table(), parameters)
+    last = table.iloc[-1]
+    assert last["path"] == "01_23_23 5.0nm on UT Carbon/0.02 421/24_330kx.dm3"
+    assert last["label_path"] == "01_23_23 5.0nm on UT Carbon/0.02 421/Labels/24_330kx_label.png"
+    assert last["session"] == "2023-01-23"
+    assert table["micrograph_id"].is_unique
+    assert not table["path"].str.split("/").str[-1].is_unique
+
+
+@pytest.mark.skipif(not TABLE.exists(), reason="the study's metadata table is not here")
+def test_each_split_selects_its_micrographs_from_the_studys_table(parameters, plan):
+    table = standard_table(pd.read_csv(TABLE, dtype=str, keep_default_na=False), parameters)
+    assert len(table) == 407
+    assert table["path"].str.split("/").str[-1].duplicated().sum() == 21
+    selected = {name: len(select_split(table, name, plan.splits[name])) for name in SELECTED}
+    assert selected == SELECTED
+    used = pd.concat([select_split(table, n, plan.splits[n]) for n in plan.used_splits])
+    assert used["path"].nunique() == 176  # 11 GB of the 30
