@@ -2,11 +2,11 @@
 
     python benchmarks/loading.py [--patches 400] [--repeats 5]
 
-A patch stack of 512 px patches is written to a temporary folder. ``read`` takes the whole file into
-fresh memory with one ``readinto``; ``load`` opens the stack through its catalog class and copies
-all images and labels into tensors, as training does before its first step. Both are run alternately,
-with the file in the system's cache (warm) and after it was told to forget it (cold, as far as the
-file system obeys). Wall time, medians.
+A patch stack of 512 px patches is written to a temporary folder. ``read`` takes the whole file
+into fresh memory with one ``readinto``; ``load`` opens the stack through its catalog class and
+copies all images and labels into tensors. Both are run alternately, with the file in the system's
+cache (warm) and after it was told to forget it (cold, as far as the file system obeys). Wall
+time, medians.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def main() -> None:
                 times["read"].append(seconds(read, path, cold))
                 times["load"].append(seconds(load, path, cold))
             reading, loading = (statistics.median(times[key]) for key in ("read", "load"))
-            print(f"  {'cold' if cold else 'warm'}  read {reading:6.3f} s   load {loading:6.3f} s   "
+            state = "cold" if cold else "warm"
+            print(f"  {state}  read {reading:6.3f} s   load {loading:6.3f} s   "
                   f"load / read {loading / reading:.2f}   target <= 1")  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dm3_writer import IMAGE_TYPES, write_dm3
+from tests.dm3_writer import IMAGE_TYPES, write_dm3
 from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from PIL import Image

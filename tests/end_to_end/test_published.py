@@ -20,7 +20,7 @@ from tests.dm3_writer import write_dm3
 from tests.file_server import serve
 
 ROOT = Path(__file__).parents[2]
-PIPELINES = "download,data_curation,preprocessing,modelling,generalization_reporting"
+PIPELINES = "data_curation,preprocessing,modelling,generalization_reporting"
 SIDE, PATCH = 144, 64  # px: four patches, and a rest that is dropped
 
 #: Folder, dose: six micrographs each, all of the same file names.
@@ -134,24 +134,16 @@ def test_from_download_to_report(project, server, remote):
 
     # one file cannot be had: the run stops before anything is curated, and says which and why
     server.faults[last] = ["404*"]
-    failed = run(project, "--pipelines", PIPELINES)
+    failed = run(project, "--pipelines", "data_curation")
     assert failed.returncode != 0
     assert f"{last}: 404" in failed.stderr
     assert "check its folder and name in the metadata table" in failed.stderr
     assert not (here / "micrographs" / last).exists()
     assert not list((project / "data").rglob("report.html"))
 
-    # a file that was fetched is damaged here: it is not used, and named
-    content = (here / "micrographs" / first).read_bytes()
-    (here / "micrographs" / first).write_bytes(content[:-1] + b"\x01")
-    server.faults.clear()
-    failed = run(project, "--pipelines", PIPELINES)
-    assert failed.returncode != 0
-    assert f"{first}: has changed since it was fetched" in failed.stderr
-    (here / "micrographs" / first).unlink()
-
     # faults that pass: two breaks of the connection and an overloaded server
-    server.faults |= {first: ["reset", "truncated"], last: ["503", "503"]}
+    (here / "micrographs" / first).unlink()
+    server.faults = {first: ["reset", "truncated"], last: ["503", "503"]}
     server.requests.clear()
     done = run(project, "--pipelines", PIPELINES)
     assert done.returncode == 0, done.stderr

@@ -106,7 +106,7 @@ def test_an_exact_fit_needs_no_second_pass():
 def test_refuses_a_field_that_is_not_positive():
     image = np.zeros((64, 64), np.float32)
     image[:8] = 1000
-    with pytest.raises(ValueError, match=r"falls to -?[\d.e+]+ counts.*flat_field.mode to none"):
+    with pytest.raises(ValueError, match=r"falls from [\d.e+]+ to -?[\d.e+]+ counts.*mode to none"):
         correct_flat_field(image)
 
 

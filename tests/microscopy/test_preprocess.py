@@ -133,9 +133,12 @@ def test_refuses_a_constant_image():
         preprocess_micrograph(np.full((64, 64), 9), PreprocessingParameters())
 
 
-def test_refuses_nan(rng):
+def test_refuses_nan_and_infinity(rng):
     image = counts(rng)
     image[3, 4] = np.nan
+    with pytest.raises(ValueError, match="pixels that are NaN; repair"):
+        preprocess_micrograph(image, PreprocessingParameters())
+    image[3, 4] = np.inf
     with pytest.raises(ValueError, match="NaN or infinite"):
         standardise(image)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["choose_device", "choose_precision", "cpu_count", "single_threaded_operations"]
+__all__ = ["choose_device", "choose_precision", "single_threaded_operations"]
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -54,13 +53,6 @@ def choose_precision(wanted: str, device: str) -> str:
     if device == "cpu" and torch.cpu._is_amx_tile_supported():
         return "bfloat16"
     return "float32"
-
-
-def cpu_count() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

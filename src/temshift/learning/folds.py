@@ -24,6 +24,7 @@ __all__ = [
     "group_names",
     "grouped_folds",
     "published_folds",
+    "undivided_groups",
 ]
 
 
@@ -55,6 +56,22 @@ def group_names(table: pd.DataFrame, group_by: str = "specimen_id") -> pd.Series
     """
     group = table[group_by].fillna("").astype(str)
     return group.where(group != "", table["micrograph_id"].astype(str))
+
+
+def undivided_groups(patches: pd.DataFrame) -> pd.Series:
+    """Return the group of each patch for :func:`grouped_folds`.
+
+    That is its specimen, or its micrograph where the specimen is unknown or, as
+    ``curation.group_by: micrograph_id`` allows, has micrographs in several folds.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        With ``micrograph_id, specimen_id, fold``.
+    """
+    groups = group_names(patches)
+    divided = patches["fold"].groupby(groups).transform("nunique") > 1
+    return groups.where(~divided, patches["micrograph_id"].astype(str))
 
 
 def assign_groups_to_folds(
@@ -152,7 +169,7 @@ def grouped_folds(fold: ArrayLike, group: ArrayLike, folds: int) -> list[FoldInd
     if fold_of.shape != groups.shape:
         raise ValueError(f"{fold_of.shape} folds and {groups.shape} groups do not belong together")
     places: dict[str, int] = {}
-    for name, number in zip(groups, fold_of.tolist(), strict=True):
+    for name, number in zip(groups.tolist(), fold_of.tolist(), strict=True):
         if places.setdefault(name, number) != number:
             raise FoldError(
                 f"group {name!r} has patches in folds {places[name]} and {number}: a network "

@@ -29,12 +29,12 @@ from temshift.learning.augmentation import BatchPlan, augment, draw_plan
 from temshift.learning.devices import (
     choose_device,
     choose_precision,
-    cpu_count,
     single_threaded_operations,
 )
 from temshift.learning.folds import FoldIndices
 from temshift.learning.metrics import dice
 from temshift.learning.networks import build_network
+from temshift.parallel import available_cores
 
 __all__ = ["Checkpoints", "FoldResult", "FoldTrainer", "TrainingData", "train_folds"]
 
@@ -420,7 +420,7 @@ def train_folds(
                 assert checkpoints is not None
                 checkpoints.save(key, identity, trainer.checkpoint())
 
-        workers = min(cpu_count(), len(trainers)) if device == "cpu" else 1
+        workers = min(available_cores(), len(trainers)) if device == "cpu" else 1
         with single_threaded_operations() if device == "cpu" else nullcontext():
             _take_turns({k: t.total_steps - t.step for k, t in trainers.items()}, turn,
                         lambda key: trainers[key].finished, workers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,14 @@ from temshift.microscopy.imaging import (
 )
 from temshift.microscopy.micrograph import Micrograph
 from temshift.microscopy.multislice import ExitWave, exit_wave
-from temshift.microscopy.simulation_parameters import SimulationParameters
+from temshift.microscopy.simulation_parameters import (
+    MultisliceParameters,
+    SimulationParameters,
+    SpecimenParameters,
+    SupportParameters,
+)
 from temshift.microscopy.specimens import build_specimen
+from temshift.parallel import available_cores, map_ordered
 
 __all__ = [
     "PLAN_COLUMNS",
@@ -37,11 +42,12 @@ __all__ = [
     "plan",
     "simulate_specimen",
     "simulate_specimens",
+    "specimen_ids",
     "stable_seed",
 ]
 
 #: Columns of the plan beyond those of the micrograph table.
-PLAN_COLUMNS = ("specimen_type", "specimen_seed", "exposure_seed", "unevenness")
+PLAN_COLUMNS = ("specimen_type", "exposure_seed", "unevenness")
 
 
 def stable_seed(seed: int, *names: str) -> int:
@@ -69,8 +75,7 @@ def plan(parameters: SimulationParameters) -> pd.DataFrame:
         dose, pixel_size_nm = acquisition.dose_e_per_A2, acquisition.pixel_size_nm
         for specimen_type in acquisition.specimens:
             specimen = parameters.specimens[specimen_type]
-            for field in range(parameters.fields):
-                specimen_id = f"{specimen_type}_{field:02d}"
+            for specimen_id in specimen_ids(specimen_type, parameters.fields):
                 defocus_A = acquisition.defocus_A
                 if defocus_A is None:  # one draw a specimen: its conditions differ in nothing else
                     seed = stable_seed(parameters.seed, specimen_id, "defocus")
@@ -99,7 +104,6 @@ def plan(parameters: SimulationParameters) -> pd.DataFrame:
                         "source": "simulated",
                         "sha256": None,
                         "specimen_type": specimen_type,
-                        "specimen_seed": stable_seed(parameters.seed, specimen_id),
                         "exposure_seed": stable_seed(parameters.seed, micrograph_id),
                         "unevenness": session.unevenness,
                     }
@@ -114,10 +118,14 @@ def plan(parameters: SimulationParameters) -> pd.DataFrame:
     return table
 
 
-def simulate_specimen(parameters: SimulationParameters, specimen_type: str, seed: int) -> ExitWave:
+def simulate_specimen(
+    specimen: SpecimenParameters,
+    support: SupportParameters,
+    multislice: MultisliceParameters,
+    field_width_nm: float,
+    seed: int,
+) -> ExitWave:
     """Build one specimen and compute its exit wave."""
-    specimen = parameters.specimens[specimen_type]
-    support = parameters.supports[specimen.support]
     atoms = build_specimen(
         material=specimen.material,
         diameter_A=10 * specimen.diameter_nm,
@@ -132,45 +140,50 @@ def simulate_specimen(parameters: SimulationParameters, specimen_type: str, seed
         thickness_A=10 * support.thickness_nm,
         roughness_A=10 * support.roughness_nm,
         roughness_length_A=10 * support.roughness_length_nm,
-        thermal_displacement_A=parameters.multislice.thermal_displacement_A,
-        width_A=10 * parameters.field_width_nm,
+        thermal_displacement_A=multislice.thermal_displacement_A,
+        width_A=10 * field_width_nm,
         seed=seed,
     )
     return exit_wave(
         atoms,
-        energy_eV=parameters.multislice.energy_eV,
-        grid_px=parameters.multislice.grid_px,
-        slice_thickness_A=parameters.multislice.slice_thickness_A,
+        energy_eV=multislice.energy_eV,
+        grid_px=multislice.grid_px,
+        slice_thickness_A=multislice.slice_thickness_A,
     )
 
 
-def simulate_specimens(
-    table: pd.DataFrame, parameters: SimulationParameters, specimen_type: str
-) -> Iterator[tuple[str, ExitWave]]:
-    """Simulate all specimens of one type, ``workers`` at a time in threads.
+def specimen_ids(specimen_type: str, fields: int) -> list[str]:
+    """Return the names of the specimens of one type."""
+    return [f"{specimen_type}_{field:02d}" for field in range(fields)]
 
-    Parameters
-    ----------
-    table : DataFrame
-        A :func:`plan`.
-    parameters : SimulationParameters
-    specimen_type : str
+
+def simulate_specimens(
+    specimen_type: str,
+    specimen: SpecimenParameters,
+    support: SupportParameters,
+    multislice: MultisliceParameters,
+    field_width_nm: float,
+    fields: int,
+    seed: int,
+) -> Iterator[tuple[str, ExitWave]]:
+    """Simulate all specimens of one type, one on each core.
+
+    What they are does not depend on how they will be imaged, nor on other types.
 
     Yields
     ------
     specimen_id : str
     exit_wave : ExitWave
     """
-    rows = table[table["specimen_type"] == specimen_type].drop_duplicates("specimen_id")
-    seeds = dict(zip(rows["specimen_id"], map(int, rows["specimen_seed"]), strict=True))
+    names = specimen_ids(specimen_type, fields)
 
-    def simulate(seed: int) -> ExitWave:
-        return simulate_specimen(parameters, specimen_type, seed)
+    def simulate(name: str) -> ExitWave:
+        return simulate_specimen(
+            specimen, support, multislice, field_width_nm, stable_seed(seed, name)
+        )
 
-    with ThreadPoolExecutor(parameters.workers) as pool:
-        waves = pool.map(simulate, seeds.values())
-        progress = tqdm(waves, total=len(seeds), desc=f"specimens {specimen_type}")
-        yield from zip(seeds, progress, strict=True)
+    waves = map_ordered(simulate, names, available_cores(), f"specimens {specimen_type}")
+    yield from zip(names, waves, strict=True)
 
 
 def expose(

@@ -26,6 +26,9 @@ __all__ = [
     "flat_field",
 ]
 
+#: Share of its maximum below which a fitted illumination is none.
+_DARKEST = 0.01
+
 
 def bernstein_basis(n: int) -> NDArray[np.float64]:
     """Return the quadratic Bernstein polynomials at n equally spaced points from 0 to 1.
@@ -116,10 +119,10 @@ def fit_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[n
         )
     small = _downsample(image, to_small_rows, to_small_columns)
     # the basis seen through the same filter
-    basis_u = to_small_rows @ bernstein_basis(image.shape[0])
-    basis_v = to_small_columns @ bernstein_basis(image.shape[1])
+    basis_u: NDArray[np.float64] = to_small_rows @ bernstein_basis(image.shape[0])
+    basis_v: NDArray[np.float64] = to_small_columns @ bernstein_basis(image.shape[1])
 
-    coefficients = np.linalg.pinv(basis_u) @ small @ np.linalg.pinv(basis_v).T
+    coefficients: NDArray[np.float64] = np.linalg.pinv(basis_u) @ small @ np.linalg.pinv(basis_v).T
     weight = (basis_u @ coefficients).astype(np.float32) @ basis_v.T.astype(np.float32)
     weight -= small  # residual e; becomes exp(-3 e² / ⟨e²⟩) in place
     weight *= weight
@@ -157,15 +160,17 @@ def correct_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArr
     Raises
     ------
     ValueError
-        The fit is not positive everywhere, so that dividing by it means nothing.
+        The fit falls below 1 % of its maximum, so that dividing by it means nothing.
     """
     coefficients = fit_flat_field(image, downsample)
-    lowest = flat_field(coefficients, (min(image.shape[0], 65), min(image.shape[1], 65))).min()
-    if not lowest > 0:
+    sampled = flat_field(coefficients, (65, 65))
+    lowest, highest = sampled.min(), sampled.max()
+    if not lowest > _DARKEST * highest:
         raise ValueError(
-            f"the fitted illumination falls to {lowest:.3g} counts where it must be positive: the "
-            "image is empty in part, or its background has been subtracted already; set "
-            "preprocessing.flat_field.mode to none for such images"
+            f"the fitted illumination falls from {highest:.3g} to {lowest:.3g} counts, too far to "
+            "divide by: the image is empty in part, its particles fill most of it, or its "
+            "background has been subtracted already; set preprocessing.flat_field.mode to none "
+            "for such images"
         )
     by_row = (bernstein_basis(image.shape[0]) @ coefficients).astype(np.float32)
     by_column = bernstein_basis(image.shape[1]).T.astype(np.float32)

@@ -51,8 +51,12 @@ def preprocess_micrograph(
         A pixel size is asked for and the micrograph's is unknown, the image is constant or has
         pixels that are no numbers, or its fitted illumination is not positive.
     """
-    counts: NDArray[np.float32] = np.empty(image.shape, np.float32)
-    np.maximum(image, 0, out=counts, casting="unsafe")
+    counts = image.astype(np.float32)
+    lowest = counts.min()
+    if np.isnan(lowest):
+        raise ValueError("the image has pixels that are NaN; repair it or leave it out")
+    if lowest < 0:
+        np.maximum(counts, 0, out=counts)
     if parameters.xray.passes:
         replaced = remove_xrays(counts, parameters.xray.threshold, parameters.xray.passes)
         if replaced > _MANY_XRAYS * counts.size:
@@ -90,14 +94,14 @@ def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
     for rows in row_bands(image.shape):
         band = image[rows]
         band_mean = float(band.mean())
+        if not np.isfinite(band_mean):
+            raise ValueError("the image has pixels that are NaN or infinite; leave it out")
         deviation = (band - np.float32(band_mean)).ravel()
         difference, total = band_mean - mean, n + band.size
         squares += float(np.dot(deviation, deviation)) + difference**2 * n * band.size / total
         mean += difference * band.size / total
         n = total
     standard_deviation = (squares / n) ** 0.5
-    if not np.isfinite(standard_deviation):
-        raise ValueError("the image has pixels that are NaN or infinite; repair or leave it out")
     if standard_deviation <= 1e-6 * abs(mean):
         raise ValueError(f"the image is constant ({mean:.6g}): there is nothing to standardise")
     scale, offset = np.float32(1 / standard_deviation), np.float32(-mean / standard_deviation)

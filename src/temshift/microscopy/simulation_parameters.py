@@ -219,8 +219,6 @@ class SimulationParameters(_Strict):
         Side of a (square, periodic) field.
     fields : int
         Specimens made of each type.
-    workers : int
-        Specimens computed at a time.
     multislice : MultisliceParameters
     supports, specimens, sessions : dict
     imaging : ImagingParameters
@@ -230,7 +228,6 @@ class SimulationParameters(_Strict):
     seed: Annotated[int, Field(ge=0)] = 0
     field_width_nm: Positive
     fields: Annotated[int, Field(ge=1)]
-    workers: Annotated[int, Field(ge=1)] = 2
     multislice: MultisliceParameters = MultisliceParameters()
     supports: dict[str, SupportParameters] = Field(min_length=1)
     specimens: dict[Annotated[str, Field(pattern=NAME)], SpecimenParameters] = Field(min_length=1)

@@ -17,7 +17,7 @@ from temshift.config import (
 )
 from temshift.learning.examples import Example
 
-__all__ = ["ReportContent", "plain"]
+__all__ = ["ReportContent", "plain", "records"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
         splits = splits.set_index("split")
         for column in _SPLIT_TEXT:
-            splits[column] = [_in_words(value) for value in splits[column]]
+            splits[column] = [_in_words(column, value) for value in splits[column]]
         return cls(
             plan=StudyPlan.from_parameters(parameters),
             evaluation=EvaluationParameters.model_validate(plain(parameters["reporting"])),
@@ -148,8 +148,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _in_words(value: Any) -> str:
+def _in_words(column: str, value: Any) -> str:
     """Return a cell of the split table as it was written: CSV turns "5" into a number."""
     if isinstance(value, float | int) and not isinstance(value, bool):
-        return "" if pd.isna(value) else f"{value:g}"
+        if pd.isna(value):
+            return ""
+        return f"{value:.3f}" if column == "pixel_size_nm" else f"{value:g}"
     return "" if value is None else str(value)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table, column name to value."""
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]

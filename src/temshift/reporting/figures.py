@@ -83,7 +83,7 @@ def gaps_figure(gaps: pd.DataFrame, parameters: EvaluationParameters) -> Figure:
     for row, study in enumerate(studies, start=1):
         for verdict, part in gaps[gaps["study"] == study].groupby("verdict", sort=False):
             labels = part["network"] + " → " + part["test_split"]
-            if gaps["protocol"].nunique() > 1:
+            if len(set(gaps["protocol"])) > 1:
                 labels = labels + " (" + part["protocol"] + ")"
             figure.add_trace(
                 go.Scatter(

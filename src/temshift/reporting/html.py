@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,9 +14,9 @@ import temshift
 from temshift.learning.examples import RANKS, Example
 from temshift.learning.explain import ALL_STUDIES, COMPONENTS
 from temshift.reporting import svg
-from temshift.reporting.content import ReportContent
-from temshift.reporting.palette import VERDICT_MARKS, dice_colours
-from temshift.reporting.pictures import grey_picture, mask_picture, outcome_picture
+from temshift.reporting.content import ReportContent, records
+from temshift.reporting.palette import dice_colours
+from temshift.reporting.pictures import Pictures
 from temshift.reporting.sentences import (
     condition,
     explanation_sentence,
@@ -31,7 +30,13 @@ from temshift.reporting.sentences import (
 __all__ = ["render_report"]
 
 _PACKAGES = ("torch", "kedro", "numpy", "scipy", "pandas", "segmentation-models-pytorch", "abtem")
-_HISTORY = {"validation_dice": "validation Dice", "train_loss": "training loss"}
+#: Columns of the split table that are left out of it where all splits share one value.
+_SHARED = (
+    *("source", "material", "diameter_nm", "shape", "support", "dose_e_per_A2"),
+    *("pixel_size_nm", "session"),
+)
+_UNITS = {"dose_e_per_A2": "e/Å²", "pixel_size_nm": "nm/px", "diameter_nm": "nm"}
+_TITLES = {"dose_e_per_A2": "dose", "pixel_size_nm": "pixel size", "diameter_nm": "diameter"}
 
 
 def render_report(content: ReportContent) -> str:
@@ -48,31 +53,36 @@ def render_report(content: ReportContent) -> str:
     )
     environment.filters["number"] = number
     environment.filters["svg"] = Markup
+    pictures = Pictures()
+    context = {
+        "content": content,
+        "evaluation": content.evaluation,
+        "findings": headlines(content),
+        "checks": paper_checks(content),
+        "studies": [_study(content, name, pictures) for name in content.plan.studies],
+        "splits": _splits(content),
+        "fingerprints": _fingerprints(content),
+        "calibration": _calibration(content),
+        "explanation": explanation_sentence(content),
+        "scatters": _scatters(content),
+        "histories": _histories(content),
+        "training": _training(content),
+        "versions": _versions(),
+        "parameters": _yaml(content.parameters),
+        "slug": _slug,
+        "with_interval": with_interval,
+    }
+    css = environment.get_template("report.css").render()
     return environment.get_template("report.html").render(
-        content=content,
-        evaluation=content.evaluation,
-        findings=headlines(content),
-        checks=paper_checks(content),
-        studies=[_study(content, name) for name in content.plan.studies],
-        splits=_splits(content),
-        fingerprints=_fingerprints(content),
-        calibration=_calibration(content),
-        explanation=explanation_sentence(content),
-        correlations=_correlations(content),
-        scatters=_scatters(content),
-        histories=_histories(content),
-        versions=_versions(),
-        parameters=_yaml(content.parameters),
-        css=Markup(environment.get_template("report.css").render()),
-        marks=VERDICT_MARKS,
-        slug=_slug,
-        with_interval=with_interval,
+        **context, css=Markup(css), picture_css=Markup(pictures.style)
     )
 
 
 # --------------------------------------------------------------------------- one study
-def _study(content: ReportContent, name: str) -> dict[str, Any]:
+def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, Any]:
     parameters = content.plan.studies[name]
+    gains = content.gains
+    gains = gains[(gains["study"] == name) & (gains["protocol"] == content.protocol)]
     confounds = content.confounds[content.confounds["study"] == name]
     return {
         "name": name,
@@ -84,17 +94,18 @@ def _study(content: ReportContent, name: str) -> dict[str, Any]:
             {
                 "column": column,
                 "values": [
-                    (condition(content, name, str(r["split"])), r["value"])
-                    for r in rows.to_dict("records")
+                    (condition(content, name, str(r["split"])), r["value"]) for r in records(rows)
                 ],
             }
             for column, rows in confounds.groupby("column", sort=False)
         ],
-        "gains": content.gains[
-            (content.gains["study"] == name) & (content.gains["protocol"] == content.protocol)
-        ].to_dict("records"),
+        "gains": records(gains),
+        "further": [
+            {"network": n, "train_on": content.plan.train_on(n), "settings": _settings(content, n)}
+            for n in parameters.networks
+        ],
         "why": explanation_sentence(content, name),
-        "examples": _examples(content, name),
+        "examples": _examples(content, name, pictures),
         "labels": {s: condition(content, name, s) for s in parameters.splits},
     }
 
@@ -104,7 +115,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
     gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
     rows = []
     for network in dict.fromkeys([*parameters.splits, *parameters.networks]):
-        cells = []
+        cells: list[dict[str, Any] | None] = []
         for split in parameters.splits:
             cell = content.cell(network, split, protocol)
             if cell is None:
@@ -116,7 +127,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
             )
             cells.append(
                 {
-                    **cell.to_dict(),
+                    **{str(k): v for k, v in cell.items()},
                     "background": background,
                     "colour": colour,
                     "verdict": verdict,
@@ -141,10 +152,11 @@ def _forest(content: ReportContent, study: str) -> str:
             low=g["low"],
             high=g["high"],
             css=f"v-{_slug(g['verdict'])}",
-            note=f"gap {with_interval(g['gap'], g['low'], g['high'])}, {g['verdict']}, "
+            value=with_interval(g["gap"], g["low"], g["high"]),
+            note=f"{g['network']} on {g['test_split']}: {g['verdict']}, "
             f"p = {number(g['p_value'], 3)}, n = {g['n_groups']}",
         )
-        for g in gaps.to_dict("records")
+        for g in records(gaps)
     ]
     limits = (content.evaluation.degrades_below, content.evaluation.breaks_below)
     return svg.forest(rows, limits, "loss of Dice against the in-domain network of the test set")
@@ -155,7 +167,24 @@ def _network_label(content: ReportContent, study: str, network: str) -> str:
     return condition(content, study, network) if known else network
 
 
-def _examples(content: ReportContent, study: str) -> list[dict[str, Any]]:
+def _settings(content: ReportContent, network: str) -> str:
+    """Return what a further network has of its own: ``augmentation.noise.rho_max 1.75``."""
+    own = content.plan.networks[network]
+    if own.imported:
+        return "imported weights"
+
+    def flat(block: Any, path: str) -> list[str]:
+        if isinstance(block, dict):
+            return [
+                text for k, v in block.items() for text in flat(v, f"{path}.{k}" if path else k)
+            ]
+        return [f"{path} {block}"]
+
+    blocks = {k: getattr(own, k) for k in ("architecture", "training", "augmentation")}
+    return ", ".join(flat({k: v for k, v in blocks.items() if v}, "")) or "the default settings"
+
+
+def _examples(content: ReportContent, study: str, pictures: Pictures) -> list[dict[str, Any]]:
     """Return the cells with pictures, the largest gap first."""
     parameters = content.plan.studies[study]
     gaps = content.study_gaps(study).set_index(["network", "test_split"])["gap"]
@@ -164,14 +193,13 @@ def _examples(content: ReportContent, study: str) -> list[dict[str, Any]]:
         for split in parameters.splits:
             found = [e for e in content.examples.get(network, []) if e.test_split == split]
             if found:
-                gap = float(gaps.get((network, split), 0.0))
                 cells.append(
                     {
                         "network": _network_label(content, study, network),
                         "split": condition(content, study, split),
                         "own": network == split,
-                        "gap": gap,
-                        "pictures": [_pictures(e) for e in sorted(found, key=_rank)],
+                        "gap": float(gaps.get((network, split), 0.0)),
+                        "examples": [_shown(e, pictures) for e in sorted(found, key=_rank)],
                     }
                 )
     return sorted(cells, key=lambda c: -c["gap"])
@@ -181,32 +209,38 @@ def _rank(example: Example) -> int:
     return RANKS.index(example.rank)
 
 
-def _pictures(example: Example) -> dict[str, Any]:
+def _shown(example: Example, pictures: Pictures) -> dict[str, Any]:
     return {
         "rank": example.rank,
         "micrograph_id": example.micrograph_id,
         "dice": example.dice,
-        "image": grey_picture(example.image),
-        "label": mask_picture(example.label),
-        "prediction": outcome_picture(example.label, example.prediction),
+        "image": pictures.grey(example.image),
+        "label": pictures.mask(example.label),
+        "prediction": pictures.outcome(example.label, example.prediction),
     }
 
 
 # --------------------------------------------------------------------------- the data
-def _splits(content: ReportContent) -> list[dict[str, Any]]:
-    rows = content.splits.reset_index().to_dict("records")
-    units = {"dose_e_per_A2": "e/Å²", "pixel_size_nm": "nm/px", "diameter_nm": "nm"}
-    return [
-        {**row, **{k: f"{row[k]} {unit}" if row[k] else "" for k, unit in units.items()}}
-        for row in rows
-    ]
+def _splits(content: ReportContent) -> dict[str, Any]:
+    """Return the rows of the split table, the columns that differ, and what all splits share."""
+    table = content.splits.reset_index()
+    for column, unit in _UNITS.items():
+        table[column] = [f"{value} {unit}" if value else "" for value in table[column]]
+    differ = [c for c in _SHARED if len(set(table[c])) > 1]
+    return {
+        "rows": records(table),
+        "columns": {c: _TITLES.get(c, c) for c in differ},
+        "shared": {
+            _TITLES.get(c, c): table[c].iloc[0] or "not given" for c in _SHARED if c not in differ
+        },
+    }
 
 
 def _fingerprints(content: ReportContent) -> list[dict[str, Any]]:
-    wanted = ("contrast", "contrast_to_noise", "noise", "roughness_per_px2", "autocorrelation_1_0")
-    wanted += ("diameter_px", "diameter_nm")
-    table = content.fingerprints.reindex(columns=list(wanted)).astype(float)
-    return table.reset_index().to_dict("records")
+    wanted = ["contrast", "contrast_to_noise", "noise", "roughness_per_px2", "autocorrelation_1_0"]
+    wanted += ["diameter_px", "diameter_nm"]
+    table = content.fingerprints.reindex(columns=wanted).astype(float)
+    return records(table.reset_index())
 
 
 def _calibration(content: ReportContent) -> dict[str, Any]:
@@ -227,7 +261,7 @@ def _calibration(content: ReportContent) -> dict[str, Any]:
 def _correlations(content: ReportContent) -> list[dict[str, Any]]:
     e = content.explanation
     e = e[(e["scope"] == ALL_STUDIES) & (e["protocol"] == content.protocol)]
-    rows = e.sort_values("rho", ascending=False).to_dict("records")
+    rows = records(e.sort_values("rho", ascending=False))
     return [{**row, "title": COMPONENTS[row["component"]]} for row in rows]
 
 
@@ -248,7 +282,7 @@ def _scatters(content: ReportContent) -> list[str]:
                 f"s{studies.index(p['study']) % 8}",
                 f"{p['train_split']} → {p['test_split']} ({p['study']}): gap {number(p['gap'])}",
             )
-            for p in part.to_dict("records")
+            for p in records(part)
         ]
         charts.append(
             svg.scatter(
@@ -260,35 +294,43 @@ def _scatters(content: ReportContent) -> list[str]:
 
 # --------------------------------------------------------------------------- training
 def _histories(content: ReportContent) -> list[dict[str, Any]]:
+    """Return one chart of Dice and one of the losses for each network, a group a protocol."""
     histories = content.histories
-    histories = histories[histories["protocol"].isin(content.protocols)]
     if histories.empty:
         return []
-    loss = histories[["train_loss", "validation_loss"]].to_numpy(float)
-    top = float(np.nanquantile(loss, 0.98)) if np.isfinite(loss).any() else 1.0
+    losses = histories[["train_loss", "validation_loss"]].to_numpy(float)
+    top = float(np.nanquantile(losses, 0.98)) if np.isfinite(losses).any() else 1.0
     groups = []
     for protocol, part in histories.groupby("protocol", sort=False):
-        charts = []
+        dice, loss = [], []
         for network, own in part.groupby("network", sort=False):
-            charts.append(
-                svg.line_chart(
-                    _lines(own, "validation_dice", "dice"), str(network), (0.0, 1.0), "step"
-                )
-            )
-        losses = [
-            svg.line_chart(
-                [*_lines(own, "train_loss", "train"), *_lines(own, "validation_loss", "valid")],
-                str(network),
-                (0.0, top * 1.05),
-                "step",
-            )
-            for network, own in part.groupby("network", sort=False)
-        ]
-        groups.append({"protocol": protocol, "dice": charts, "loss": losses})
+            lines = _lines(own, "validation_dice", "dice")
+            dice.append(svg.line_chart(lines, str(network), (0.0, 1.0), "step"))
+            lines = [*_lines(own, "train_loss", "train"), *_lines(own, "validation_loss", "valid")]
+            loss.append(svg.line_chart(lines, str(network), (0.0, 1.05 * top), "step"))
+        groups.append({"protocol": protocol, "dice": dice, "loss": loss})
     return groups
 
 
-def _lines(history: pd.DataFrame, quantity: str, css: str) -> Iterable[svg.Line]:
+def _training(content: ReportContent) -> dict[str, Any]:
+    """Return the default training in words."""
+    m = content.modelling
+    training = m.training
+    architecture = m.architecture
+    encoder = f" with encoder {architecture.encoder}" if architecture.encoder else ""
+    length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
+    crop = f", cropped to {training.crop_px} px at random" if training.crop_px else ""
+    return {
+        "architecture": f"{architecture.name}{encoder}",
+        "length": length,
+        "batch": f"{training.batch_size} patches{crop}",
+        "rate": f"{training.learning_rate:g}, {training.schedule.replace('_', ' ')}",
+        "kept": "of the lowest validation loss" if training.keep == "best" else "of the last step",
+        "seeds": ", ".join(str(seed) for seed in training.seeds[: m.folds]),
+    }
+
+
+def _lines(history: pd.DataFrame, quantity: str, css: str) -> list[svg.Line]:
     return [
         svg.Line(fold["step"].tolist(), fold[quantity].astype(float).tolist(), css)
         for _, fold in history.groupby("fold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["VERDICT_COLOURS", "VERDICT_MARKS", "dice_colours", "verdict_colour"]
+__all__ = ["VERDICT_COLOURS", "dice_colours", "verdict_colour"]
 
 #: Of Okabe and Ito (2008), darkened for text on white.
 VERDICT_COLOURS = {
@@ -13,9 +13,6 @@ VERDICT_COLOURS = {
     "breaks": "#b3400a",
     "undecided": "#6b7280",
 }
-#: Signs beside the colours, so that nothing depends on colour alone.
-VERDICT_MARKS = {"robust": "=", "degrades": "▽", "breaks": "▼", "undecided": "?"}
-
 # Dice 0 … 1: lightness falls evenly from nearly white to dark blue
 _STOPS = np.array(
     [

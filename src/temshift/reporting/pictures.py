@@ -1,4 +1,4 @@
-"""Pictures inside the page: grey images and masks as data URIs."""
+"""Pictures inside the page: grey images, masks and outcomes."""
 
 from __future__ import annotations
 
@@ -8,40 +8,64 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["grey_picture", "outcome_picture"]
+__all__ = ["Pictures"]
 
-#: Indices of an outcome picture: nothing, found, missed, false (Okabe and Ito's colours).
-_OUTCOME_COLOURS = ((245, 245, 245), (0, 114, 178), (240, 228, 66), (213, 94, 0))
-
-
-def grey_picture(image: NDArray[np.uint8]) -> str:
-    """Return a grey image as a ``data:`` URI (WebP: noise makes PNG large)."""
-    return _data_uri(image, None, "WEBP")
+_BACKGROUND, _PARTICLE = (17, 21, 26), (240, 242, 245)
+#: Nothing, found, missed, false (of Okabe and Ito, 2008).
+_OUTCOMES = (_BACKGROUND, (86, 180, 233), (240, 228, 66), (213, 94, 0))
 
 
-def outcome_picture(label: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> str:
-    """Return a ``data:`` URI that shows what was found, what was missed and what is false."""
-    outcome = np.select(
-        [(label == 1) & (prediction == 1), label == 1, prediction == 1], [1, 2, 3], 0
-    )
-    return _data_uri(outcome.astype(np.uint8), _OUTCOME_COLOURS, "PNG")
+class Pictures:
+    """The pictures of a page, each stored once however often it is shown.
+
+    A picture becomes a rule of the style sheet (a background image); what shows it only names its
+    class, since networks that are tested on one split show the same images and labels.
+    """
+
+    def __init__(self) -> None:
+        self._classes: dict[str, str] = {}
+        self._encoded: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    @property
+    def style(self) -> str:
+        """The rules of all pictures."""
+        return "\n".join(
+            f".{name}{{background-image:url({uri})}}" for uri, name in self._classes.items()
+        )
+
+    def grey(self, image: NDArray[np.uint8]) -> str:
+        """Return the class of a grey image."""
+        return self._class("grey", image)
+
+    def mask(self, mask: NDArray[np.uint8]) -> str:
+        """Return the class of a mask, particles light on dark."""
+        return self._class("mask", (mask == 1).astype(np.uint8))
+
+    def outcome(self, label: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> str:
+        """Return the class of a picture of what was found, missed and falsely predicted."""
+        found, missed = (label == 1) & (prediction == 1), label == 1
+        outcome = np.select([found, missed, prediction == 1], [1, 2, 3], 0)
+        return self._class("outcome", outcome.astype(np.uint8))
+
+    def _class(self, kind: str, values: NDArray[np.uint8]) -> str:
+        key = (kind, values.shape, values.tobytes())
+        if key not in self._encoded:
+            self._encoded[key] = _encode(kind, values)
+        return self._classes.setdefault(self._encoded[key], f"p{len(self._classes)}")
 
 
-def mask_picture(mask: NDArray[np.uint8]) -> str:
-    """Return a mask as a ``data:`` URI: particles white on black."""
-    return _data_uri((mask == 1).astype(np.uint8), ((20, 20, 20), (245, 245, 245)), "PNG")
-
-
-def _data_uri(
-    image: NDArray[np.uint8], palette: tuple[tuple[int, int, int], ...] | None, kind: str
-) -> str:
+def _encode(kind: str, values: NDArray[np.uint8]) -> str:
+    """Return a picture as a ``data:`` URI."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    if palette is None:
-        Image.fromarray(image, "L").save(buffer, kind, quality=60, method=6)
+    if kind == "grey":  # noise makes PNG large
+        media = "webp"
+        Image.fromarray(values).save(buffer, "WEBP", quality=60)
     else:
-        picture = Image.fromarray(image, "P")
-        picture.putpalette([value for colour in palette for value in colour])
-        picture.save(buffer, kind, optimize=True, bits=2)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        media = "png"
+        picture = Image.fromarray(values)
+        colours = _OUTCOMES if kind == "outcome" else (_BACKGROUND, _PARTICLE)
+        picture.putpalette([value for colour in colours for value in colour])
+        picture.save(buffer, "PNG", optimize=True)
+    return f"data:image/{media};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -70,6 +70,8 @@ class Finding:
         How many shifts break, degrade, are robust, or cannot be decided.
     remedy : str
         What robust training changes in the worst shift, or empty.
+    caveat : str
+        What else differs between the study's sets, or empty.
     """
 
     study: str
@@ -78,6 +80,7 @@ class Finding:
     text: str
     tally: str
     remedy: str
+    caveat: str
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def number(value: float, digits: int = 2) -> str:
     if not np.isfinite(value):
         return "–"
     text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+    return text.replace("-", "" if float(text) == 0 else "−")
 
 
 def with_interval(estimate: float, low: float, high: float, digits: int = 2) -> str:
@@ -151,6 +154,7 @@ def headlines(content: ReportContent) -> list[Finding]:
                 text=_shift(content, study, worst),
                 tally=_tally(gaps),
                 remedy=_remedy(content, study, worst),
+                caveat=_caveat(content, study),
             )
         )
     return found
@@ -203,12 +207,21 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
         & (content.gains["network"] == best["network"])
         & (content.gains["test_split"] == best["baseline"])
     ]
-    text = f"{best['network']} changes this by {_signed(gain)}, to {number(best['dice'])}"
+    text = f"{best['network']} changes Dice there by {_signed(gain)}, to {number(best['dice'])}"
     if len(home):
         h = home.iloc[0]
         change = with_interval(h["gain"], h["low"], h["high"])
         text += f", and its own condition by {_signed(change)}, to {number(h['dice'])}"
     return text
+
+
+def _caveat(content: ReportContent, study: str) -> str:
+    """Return which other columns differ between the sets of a study."""
+    confounds = content.confounds
+    columns = list(dict.fromkeys(confounds.loc[confounds["study"] == study, "column"]))
+    if not columns:
+        return ""
+    return f"These sets also differ in {_listed(columns)}, which may be what costs the Dice"
 
 
 def _signed(text: str) -> str:
@@ -351,9 +364,10 @@ def _in_domain_check(content: ReportContent) -> Check:
 
 def _demanded(content: ReportContent, split: str) -> float:
     """Return the in-domain Dice that is asked of a split."""
-    diameter = pd.to_numeric(content.splits["diameter_nm"].get(split), errors="coerce")
-    dose = pd.to_numeric(content.splits["dose_e_per_A2"].get(split), errors="coerce")
-    hard = diameter < _SMALL_NM or dose < _LOW_DOSE
+    row = pd.to_numeric(
+        content.splits.loc[split, ["diameter_nm", "dose_e_per_A2"]], errors="coerce"
+    )
+    hard = row["diameter_nm"] < _SMALL_NM or row["dose_e_per_A2"] < _LOW_DOSE
     return _IN_DOMAIN_HARD if hard else _IN_DOMAIN
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 import temshift
-from temshift.reporting.content import ReportContent
+from temshift.reporting.content import ReportContent, records
 from temshift.reporting.sentences import headlines, paper_checks
 
 __all__ = ["summarise"]
@@ -41,7 +41,7 @@ def summarise(content: ReportContent) -> dict[str, Any]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{k: _value(v) for k, v in row.items()} for row in table.to_dict("records")]
+    return [{k: _value(v) for k, v in row.items()} for row in records(table)]
 
 
 def _value(value: Any) -> Any:

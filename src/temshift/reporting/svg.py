@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,13 +14,14 @@ __all__ = ["Line", "Point", "Whisker", "forest", "line_chart", "scatter"]
 
 @dataclass(frozen=True)
 class Whisker:
-    """A row of a forest plot: label, estimate, interval (NaN: none), class of its colour."""
+    """A row of a forest plot: estimate, interval (NaN: none), class of its colour, and texts."""
 
     label: str
     estimate: float
     low: float
     high: float
     css: str
+    value: str
     note: str = ""
 
 
@@ -56,7 +58,8 @@ def forest(
     width : int
         Of the drawing, px.
     """
-    left, right, row_height, top = 250, 70, 22, 8
+    left = 24 + max(len(row.label) for row in rows) * 6.4
+    right, row_height, top = 150, 22, 8
     values = [v for r in rows for v in (r.estimate, r.low, r.high) if np.isfinite(v)]
     low, high = min([0.0, *values]), max([bands[-1] * 1.15, *values])
     pad = 0.04 * (high - low)
@@ -72,13 +75,12 @@ def forest(
     parts = [
         f'<rect class="band{first + i}" x="{x(a):.1f}" y="{top}" width="{x(b) - x(a):.1f}" '
         f'height="{bottom - top}"/>'
-        for i, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for i, (a, b) in enumerate(pairwise(edges))
     ]
     parts += _x_axis(_ticks(low, high), x, top, bottom)
     parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
     for i, row in enumerate(rows):
         y = top + row_height * (i + 0.5)
-        value = f"{row.estimate:+.2f}".replace("-", "−")
         parts.append(f'<g class="{row.css}"><title>{escape(row.note or row.label)}</title>')
         parts.append(_text(left - 10, y + 4, row.label, "end"))
         if np.isfinite(row.low):
@@ -87,7 +89,7 @@ def forest(
                 f'y2="{y}"/>'
             )
         parts.append(f'<circle cx="{x(row.estimate):.1f}" cy="{y}" r="4.2"/>')
-        parts.append(_text(width - right + 10, y + 4, value, "start", "value"))
+        parts.append(_text(width - right + 12, y + 4, row.value, "start", "value"))
         parts.append("</g>")
     parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
     return _svg(width, height, parts, f"{axis_title}: {len(rows)} rows")
@@ -115,9 +117,8 @@ def line_chart(
         return bottom - (clipped - y_range[0]) / (y_range[1] - y_range[0]) * (bottom - top)
 
     parts = _y_axis(_ticks(*y_range, 3), y, left, width - right)
-    parts += [
-        _text(x(v), bottom + 13, f"{v:g}", anchor) for v, anchor in ((low, "start"), (high, "end"))
-    ]
+    ends = ((low, "start"), (high, "end"))
+    parts += [_text(x(v), bottom + 13, f"{v:g}", anchor) for v, anchor in ends]
     if x_title:
         parts.append(_text((x(low) + x(high)) / 2, bottom + 13, x_title, "middle", "axis-title"))
     for line in lines:
@@ -126,7 +127,8 @@ def line_chart(
             parts.append(f'<polyline class="{line.css}" points="{path}"/>')
             if len(run) == 1:
                 parts.append(
-                    f'<circle class="{line.css}" cx="{x(run[0][0]):.1f}" cy="{y(run[0][1]):.1f}" r="2"/>'
+                    f'<circle class="{line.css}" cx="{x(run[0][0]):.1f}" '
+                    f'cy="{y(run[0][1]):.1f}" r="2"/>'
                 )
     parts.append(_text(left, 13, title, "start", "title"))
     return _svg(width, height, parts, title)
@@ -186,19 +188,23 @@ def _ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def _x_axis(ticks: Sequence[float], x: object, top: float, bottom: float) -> list[str]:
+def _x_axis(
+    ticks: Sequence[float], x: Callable[[float], float], top: float, bottom: float
+) -> list[str]:
     parts = []
     for tick in ticks:
-        at = x(tick)  # type: ignore[operator]
+        at = x(tick)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
         parts.append(_text(at, bottom + 15, f"{tick:g}".replace("-", "−"), "middle"))
     return parts
 
 
-def _y_axis(ticks: Sequence[float], y: object, left: float, right: float) -> list[str]:
+def _y_axis(
+    ticks: Sequence[float], y: Callable[[float], float], left: float, right: float
+) -> list[str]:
     parts = []
     for tick in ticks:
-        at = y(tick)  # type: ignore[operator]
+        at = y(tick)
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(_text(left - 4, at + 3, f"{tick:g}".replace("-", "−"), "end"))
     return parts

@@ -7,8 +7,23 @@ from typing import Any
 import pandas as pd
 
 from temshift.catalog.micrographs import MicrographStore
-from temshift.config import CurationParameters, SplitParameters
+from temshift.config import CurationParameters, DownloadParameters, SplitParameters
 from temshift.microscopy import integrity, splits, tables
+
+
+def name_metadata_table(download: DownloadParameters) -> str:
+    """Return the file name of the metadata table; saving it fetches the table."""
+    return download.table
+
+
+def name_needed_files(
+    metadata: pd.DataFrame, curation: CurationParameters, **chosen: Any
+) -> list[str]:
+    """Return the micrographs and masks that the splits select; saving them fetches the files."""
+    table, _ = tables.standardise(metadata, curation)
+    rows = [splits.select_split(table, name, split) for name, split in _typed(chosen).items()]
+    files = pd.concat(rows)[["path", "label_path"]].to_numpy().ravel()
+    return list(dict.fromkeys(files))
 
 
 def standardise_table(

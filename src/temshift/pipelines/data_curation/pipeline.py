@@ -5,10 +5,13 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import bind
-from temshift.context import study_plan
+from temshift.binding import bind
+from temshift.context import project_parameters, study_plan
 from temshift.pipelines.data_curation.nodes import (
     accept_micrographs,
     check_integrity,
+    name_metadata_table,
+    name_needed_files,
     select_split,
     standardise_table,
 )
@@ -24,6 +27,7 @@ def create_pipeline() -> Pipeline:
     splits = {name: f"params:splits.{name}" for name in used}
     return Pipeline(
         [
+            *(_download(splits) if project_parameters().get("download") else []),
             Node(
                 standardise_table,
                 inputs=["data_curation.raw.metadata", "params:curation"],
@@ -73,3 +77,25 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
+
+
+def _download(splits: dict[str, str]) -> list[Node]:
+    """Fetch the metadata table, then the files that the used splits need."""
+    return [
+        Node(
+            name_metadata_table,
+            inputs="params:download",
+            outputs="data_curation.raw.metadata",
+            name="fetch_metadata",
+        ),
+        Node(
+            name_needed_files,
+            inputs={
+                "metadata": "data_curation.raw.metadata",
+                "curation": "params:curation",
+                **splits,
+            },
+            outputs="data_curation.raw.micrographs",
+            name="fetch_micrographs",
+        ),
+    ]

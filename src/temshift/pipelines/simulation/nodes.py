@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,12 @@ from temshift.config import MICROGRAPH_COLUMNS, SplitParameters
 from temshift.microscopy import acquisitions
 from temshift.microscopy.acquisitions import Exposures
 from temshift.microscopy.multislice import ExitWave
-from temshift.microscopy.simulation_parameters import SimulationParameters
+from temshift.microscopy.simulation_parameters import (
+    MultisliceParameters,
+    SimulationParameters,
+    SpecimenParameters,
+    SupportParameters,
+)
 from temshift.microscopy.splits import select_split
 
 
@@ -23,16 +28,29 @@ def plan_acquisitions(parameters: SimulationParameters, **splits: Any) -> pd.Dat
     return table
 
 
-def simulate(specimen_type: str) -> Callable[..., Iterator[tuple[str, ExitWave]]]:
-    """Return the node function that simulates all specimens of one type."""
+def simulate(
+    specimen_type: str,
+    specimen: Any,
+    supports: dict[str, Any],
+    multislice: Any,
+    field_width_nm: float,
+    fields: int,
+    seed: int,
+) -> Iterator[tuple[str, ExitWave]]:
+    """Simulate all specimens of one type.
 
-    def simulate_type(
-        table: pd.DataFrame, parameters: SimulationParameters
-    ) -> Iterator[tuple[str, ExitWave]]:
-        return acquisitions.simulate_specimens(table, parameters, specimen_type)
-
-    simulate_type.__name__ = f"simulate_{specimen_type}"
-    return simulate_type
+    The parameters are parts of a block that Kedro has validated as a whole.
+    """
+    specimen = SpecimenParameters.model_validate(specimen)
+    return acquisitions.simulate_specimens(
+        specimen_type,
+        specimen,
+        SupportParameters.model_validate(supports[specimen.support]),
+        MultisliceParameters.model_validate(multislice),
+        field_width_nm,
+        fields,
+        seed,
+    )
 
 
 def acquire_micrographs(

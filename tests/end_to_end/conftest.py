@@ -1,0 +1,63 @@
+"""A project folder of its own, in which the smoke environment is run once for all tests."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Project:
+    """A copy of the project's configuration in a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "conf", folder / "conf")
+        shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+        for name in ("pyproject.toml", ".telemetry"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "src").symlink_to(ROOT / "src")
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data" / "smoke"
+
+    def kedro(self, *arguments: str, fails: bool = False) -> str:
+        """Run a kedro command here; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "kedro", *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output[-6000:]
+        return output
+
+    def run(self, *arguments: str, fails: bool = False) -> str:
+        return self.kedro("run", "--env", "smoke", *arguments, fails=fails)
+
+    def tables(self) -> dict[str, bytes]:
+        """Return the bytes of every table and of every network."""
+        kinds = ("*.csv", "*.parquet", "*.safetensors", "results.json", "fingerprint.json")
+        files = (f for kind in kinds for f in self.data.rglob(kind))
+        return {str(f.relative_to(self.data)): f.read_bytes() for f in files}
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after one complete run of the smoke environment."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.run()
+    return project
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Project:
+    """A project in which nothing has been run."""
+    return Project(tmp_path)

@@ -1,0 +1,135 @@
+"""The whole study in miniature, by the commands its users type."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = pytest.mark.slow
+
+
+def ran(output):
+    return re.findall(r"Running node: (\w+)", output)
+
+
+def test_the_report_is_whole_and_says_what_the_data_are(smoke):
+    text = (smoke.data / "08_reporting" / "report.html").read_text()
+    assert "simulated" in text.lower()
+    for split in ("low_dose", "high_dose", "large_pixels", "high_dose_noise"):
+        assert split in text
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text), "needs no network to be read"
+    assert len(text) < 8e6
+
+
+def test_results_have_a_row_for_each_network_fold_and_micrograph(smoke):
+    results = pd.read_parquet(smoke.data / "07_model_output" / "results.parquet")
+    cells = results.groupby(["network", "test_split"]).size()
+    # three specimens, each tested by the network of its own fold
+    assert (cells == 3).all()
+    assert set(cells.index) == {
+        ("high_dose", "high_dose"),
+        ("high_dose", "large_pixels"),
+        ("high_dose", "low_dose"),
+        ("large_pixels", "high_dose"),
+        ("large_pixels", "large_pixels"),
+        ("low_dose", "low_dose"),
+        ("low_dose", "high_dose"),
+        ("high_dose_noise", "low_dose"),
+        ("high_dose_noise", "high_dose"),
+    }
+    assert results["dice"].between(0, 1).all()
+
+
+def test_no_specimen_seen_in_training_is_tested(smoke):
+    results = pd.read_parquet(smoke.data / "07_model_output" / "results.parquet")
+    for (network, fold), rows in results.groupby(["network", "fold"]):
+        card = smoke.data / "06_models" / network / f"grouped_fold{fold}" / "card.json"
+        seen = set(json.loads(card.read_text())["train_groups"])
+        assert seen
+        assert not seen & set(rows["specimen_id"])
+
+
+def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_it(smoke):
+    assert ran(smoke.run()) == []
+    again = ran(smoke.run("--params", "reporting.confidence=0.9"))
+    assert "compare" in again
+    assert "write_report" in again
+    assert not {"train", "preprocess", "acquire_micrographs", "simulate_au_2nm"} & set(again)
+
+
+def test_imaging_parameters_do_not_repeat_the_multislice(smoke):
+    again = ran(smoke.run("--pipelines", "simulation", "--params", "simulation.imaging.absorption=0.05"))
+    assert "acquire_micrographs" in again
+    assert "simulate_au_2nm" not in again
+
+
+def test_the_same_seed_gives_the_same_bytes(smoke):
+    smoke.run()
+    first = smoke.tables()
+    smoke.run("--runner-params", "force=true")
+    second = smoke.tables()
+    assert len(first) > 20
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_a_split_a_study_and_an_architecture_are_added_by_parameters_only(smoke):
+    path = smoke.folder / "conf" / "smoke" / "parameters_data_curation.yml"
+    parameters = yaml.safe_load(path.read_text())
+    parameters["splits"]["high_dose_raw"] = {
+        "where": {"dose_e_per_A2": 884, "pixel_size_nm": 0.020},
+        "preprocessing": {"flat_field": {"mode": "none"}},
+    }
+    parameters["studies"]["flat_field"] = {
+        "varies": "preprocessing",
+        "splits": ["high_dose", "high_dose_raw"],
+        "networks": ["resnet"],
+    }
+    path.write_text(yaml.safe_dump(parameters))
+    path = smoke.folder / "conf" / "smoke" / "parameters_modelling.yml"
+    parameters = yaml.safe_load(path.read_text())
+    parameters["networks"]["resnet"] = {
+        "train_on": ["high_dose"],
+        "architecture": {"name": "Unet", "encoder": "resnet18"},
+        "training": {"steps": 2},
+    }
+    path.write_text(yaml.safe_dump(parameters))
+
+    output = smoke.run()
+    assert ran(output).count("train") == 2, "the new split and the new network, nothing else"
+    matrix = pd.read_csv(smoke.data / "08_reporting" / "matrix.csv")
+    study = matrix[matrix["study"] == "flat_field"]
+    assert set(study["network"]) == {"high_dose", "high_dose_raw", "resnet"}
+    assert set(study["test_split"]) == {"high_dose", "high_dose_raw"}
+    card = smoke.data / "06_models" / "resnet" / "grouped_fold0" / "card.json"
+    assert json.loads(card.read_text())["architecture"]["encoder"] == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--params", "modelling.training.steps=-3"), "steps\n.*greater than 0"),
+        (("--params", "modelling.device=cuda"), "modelling.device is 'cuda', but this machine"),
+        (("--params", "splits.low_dose.where.dose=80"), "unknown column 'dose'"),
+        (("--params", "splits.low_dose.where.dose_e_per_A2=81"), "low_dose.*selects no"),
+        (("--params", "studies.dose.varies=dosage"), "unknown column 'dosage'"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_any_work(fresh, arguments, message):
+    if "cuda" in arguments[1]:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+    output = fresh.run(*arguments, fails=True)
+    assert re.search(message, output, re.DOTALL), output[-3000:]
+    assert not list((fresh.data).rglob("*.hspy")), "nothing was simulated"
+
+
+def test_a_study_naming_an_unknown_split_is_refused(fresh):
+    path = fresh.folder / "conf" / "smoke" / "parameters_data_curation.yml"
+    path.write_text(path.read_text().replace("[low_dose, high_dose]", "[low_dose, hihg_dose]"))
+    output = fresh.run(fails=True)
+    assert "studies.dose names the unknown split 'hihg_dose'; did you mean 'high_dose'" in output

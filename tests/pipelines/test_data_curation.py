@@ -1,0 +1,155 @@
+"""The pipeline on files: from a foreign table to splits, and what bad data do to it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.dm3_writer import write_dm3
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+from PIL import Image
+
+from temshift.config import CurationParameters, StudyPlan
+from temshift.microscopy.integrity import IntegrityError
+from temshift.microscopy.splits import SplitError
+from temshift.pipelines.data_curation import pipeline as wiring
+
+CONF = Path(__file__).parents[2] / "conf"
+CURATION = CurationParameters(
+    columns={
+        "path": "{Folder}/{File}",
+        "label_path": "masks/{File.stem}.png",
+        "dose_e_per_A2": "Dose",
+        "specimen_id": "Grid",
+        "session": "Date",
+    },
+    constants={"material": "Au"},
+    date_format="%d.%m.%Y",
+)
+PARAMETERS = {
+    "splits": {
+        "low": {"where": {"dose_e_per_A2": 80}},
+        "high": {"where": {"dose_e_per_A2": {"min": 400}, "session": ["2021-08-26"]}},
+        "unused": {"where": {"material": "Pt"}},
+    },
+    "studies": {"dose": {"varies": "dose_e_per_A2", "splits": ["low", "high"]}},
+}
+
+
+@pytest.fixture
+def project(tmp_path, rng, monkeypatch):
+    """Eight micrographs with masks and a table; the catalog of conf/base on ``tmp_path``."""
+    raw = tmp_path / "data/01_raw"
+    (raw / "micrographs/day 1").mkdir(parents=True)
+    (raw / "micrographs/masks").mkdir()
+    rows = []
+    for i in range(8):
+        image = rng.integers(0, 4000, (48, 64)).astype(np.uint16)
+        write_dm3(raw / f"micrographs/day 1/{i}.dm3", image, 0.02)
+        Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(raw / f"micrographs/masks/{i}.png")
+        dose = 80 if i < 4 else 423
+        grid = f"00{i % 4}"
+        rows.append(
+            {"File": f"{i}.dm3", "Folder": "day 1", "Dose": dose, "Grid": grid, "Date": "26.08.2021"}
+        )
+    pd.DataFrame(rows).to_csv(raw / "micrographs.csv", index=False, encoding="utf-8-sig")
+    shutil.copytree(CONF / "base", tmp_path / "conf/base")
+    (tmp_path / "conf/test").mkdir()
+    (tmp_path / "conf/test/globals.yml").write_text(f"data: {tmp_path / 'data'}\n")
+    monkeypatch.setattr(wiring, "study_plan", lambda: StudyPlan.from_parameters(PARAMETERS))
+    return tmp_path
+
+
+def catalog_of(project):
+    loader = OmegaConfigLoader(
+        conf_source=str(project / "conf"), base_env="base", default_run_env="test"
+    )
+    catalog = DataCatalog.from_config(loader["catalog"])
+    plan = StudyPlan.from_parameters(PARAMETERS)
+    catalog["params:curation"] = MemoryDataset(CURATION)
+    catalog["params:modelling.folds"] = MemoryDataset(2)
+    for name, split in plan.splits.items():
+        catalog[f"params:splits.{name}"] = MemoryDataset(split)
+    return catalog
+
+
+def run(project):
+    catalog = catalog_of(project)
+    SequentialRunner().run(wiring.create_pipeline(), catalog)
+    return catalog
+
+
+def test_every_dataset_is_kept(project):
+    catalog = catalog_of(project)
+    for name in wiring.create_pipeline().datasets():
+        if not name.startswith("params:"):
+            assert not isinstance(catalog.get(name), MemoryDataset), name
+
+
+def test_from_table_to_splits(project):
+    catalog = run(project)
+    low, high = catalog.load("low.micrographs"), catalog.load("high.micrographs")
+    assert low["path"].tolist() == [f"day 1/{i}.dm3" for i in range(4)]
+    assert high["path"].tolist() == [f"day 1/{i}.dm3" for i in range(4, 8)]
+    assert low["specimen_id"].tolist() == ["000", "001", "002", "003"]  # no numbers
+    assert low["support"].tolist() == [""] * 4
+    assert low["session"].tolist() == ["2021-08-26"] * 4
+    assert set(low["pixel_size_source"]) == {"header"}
+    np.testing.assert_allclose(low["pixel_size_nm"], 0.02, rtol=1e-6)
+    assert low["fold"].tolist() == high["fold"].tolist()  # the same specimens
+    assert sorted(low["fold"]) == [0, 0, 1, 1]
+    report = catalog.load("data_curation.reporting.integrity")
+    assert report.empty
+    assert list(report.columns) == ["severity", "file", "column", "found", "expected"]
+    assert not catalog.exists("unused.micrographs")
+
+
+def test_numbers_survive_the_files_to_the_last_bit(project):
+    catalog = run(project)
+    table = catalog.load("data_curation.primary.micrographs")
+    sizes = {catalog.load("data_curation.raw.micrographs").read(p).pixel_size_nm for p in table["path"]}
+    assert set(table["pixel_size_nm"]) == sizes
+
+
+def test_same_input_same_bytes(project):
+    def contents():
+        folder = project / "data"
+        return {p: p.read_bytes() for p in sorted(folder.rglob("*.csv"))}
+
+    run(project)
+    first = contents()
+    run(project)
+    assert contents() == first
+    assert len(first) == 8
+
+
+def test_bad_data_are_reported_and_leave_earlier_results(project):
+    catalog = run(project)
+    before = (project / "data/03_primary/micrographs.csv").read_bytes()
+    micrographs = project / "data/01_raw/micrographs"
+    (micrographs / "masks/1.png").unlink()
+    truncated = (micrographs / "day 1/2.dm3").read_bytes()[:-100]
+    (micrographs / "day 1/2.dm3").write_bytes(truncated)
+    write_dm3(micrographs / "day 1/3.dm3", np.full((48, 64), np.nan, np.float32), 0.02)
+    Image.fromarray(np.full((48, 64), 7, np.uint8)).save(micrographs / "masks/4.png")
+    Image.fromarray(np.zeros((48, 63), np.uint8)).save(micrographs / "masks/5.png")
+    with pytest.raises(IntegrityError, match="5 errors"):
+        run(project)
+    report = catalog.load("data_curation.reporting.integrity")
+    found = dict(zip(report["file"], report["found"], strict=True))
+    assert found["day 1/1.dm3"] == "no file 'masks/1.png'"
+    assert "truncated" in found["day 1/2.dm3"]
+    assert "NaN" in found["day 1/3.dm3"]
+    assert "found 1 values: 7" in found["day 1/4.dm3"]
+    assert "48 × 63 px" in found["day 1/5.dm3"]
+    assert (project / "data/03_primary/micrographs.csv").read_bytes() == before
+
+
+def test_a_split_that_selects_nothing(project, monkeypatch):
+    parameters = {**PARAMETERS, "splits": {**PARAMETERS["splits"], "low": {"where": {"dose_e_per_A2": 90}}}}
+    monkeypatch.setitem(globals(), "PARAMETERS", parameters)
+    with pytest.raises(SplitError, match=r"(?s)'low' selects none of 8.*nearest values.*80, 423"):
+        run(project)
