@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from temshift.config import StudyPlan
-from temshift.learning.evaluation import RESULT_COLUMNS
+from temshift.config import EvaluationParameters, StudyPlan
+from temshift.learning import statistics
 from temshift.learning.examples import Candidate, Example, pick_examples
+from temshift.learning.explain import explain_gaps, fingerprint_distances, fingerprint_table
 from temshift.learning.metrics import scores
 from temshift.microscopy.fingerprints import fingerprint
+from temshift.reporting.content import ReportContent
 
 PARAMETERS: dict[str, Any] = {
     "splits": {
@@ -29,7 +31,9 @@ PARAMETERS: dict[str, Any] = {
         },
         "material": {"varies": "material", "splits": ["mid", "silver"]},
     },
-    "networks": {"high_noise": {"train_on": ["high"], "augmentation": {"noise": {"rho_max": 1.75}}}},
+    "networks": {
+        "high_noise": {"train_on": ["high"], "augmentation": {"noise": {"rho_max": 1.75}}}
+    },
     "reporting": {"bootstrap": 400},
     "modelling": {"folds": 3, "training": {"steps": 4}},
     "preprocessing": {},
@@ -91,10 +95,11 @@ def results_table(
     folds: int = 3,
     noise: float = 0.02,
     seed: int = 0,
-    train_on: Callable[[str], list[str]] = plan().train_on,
+    train_on: Callable[[str], list[str]] | None = None,
 ) -> pd.DataFrame:
     """Results of all cells: a specimen's difficulty is shared by all networks, plus noise."""
     rng = np.random.default_rng(seed)
+    train_on = train_on or plan().train_on
     splits = list(dict.fromkeys(split for _, split in expected))
     difficulty = {s: rng.normal(0, noise, groups) for s in splits}
     rows = []
@@ -118,7 +123,7 @@ def results_table(
                         dice=float(value),
                     )
                 )
-    return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
+    return pd.DataFrame(rows)
 
 
 def micrographs_table(
@@ -185,3 +190,33 @@ def network_examples(network: str, results: pd.DataFrame, side: int = 64) -> lis
             (row["test_split"], row["micrograph_id"], row["dice"], image, label, prediction)
         )
     return pick_examples(candidates)
+
+
+def report_content(
+    results: pd.DataFrame | None = None,
+    parameters: Mapping[str, Any] = PARAMETERS,
+    metadata: Mapping[str, Mapping[str, Any]] = METADATA,
+) -> ReportContent:
+    """All that the report is made of, worked out as the pipeline's nodes do."""
+    results = results_table() if results is None else results
+    study = plan(parameters)
+    evaluation = EvaluationParameters(**parameters["reporting"])
+    micrographs = {s: micrographs_table(s, metadata=metadata) for s in study.used_splits}
+    fingerprints = {s: split_fingerprint(s) for s in study.used_splits}
+    matrix = statistics.dice_matrices(results, study, evaluation)
+    gaps = statistics.compare_with_in_domain(results, study, evaluation)
+    distances = fingerprint_distances(gaps, study, fingerprints)
+    return ReportContent.from_tables(
+        parameters,
+        results=results,
+        matrix=matrix,
+        gaps=gaps,
+        gains=statistics.compare_robust_training(results, study, evaluation),
+        confounds=statistics.find_confounds(study, micrographs),
+        splits=statistics.splits_table(results, matrix, study, micrographs),
+        fingerprints=fingerprint_table(fingerprints),
+        distances=distances,
+        explanation=explain_gaps(distances),
+        histories=pd.concat([network_history(n) for n in study.trained]),
+        examples={n: network_examples(n, results) for n in study.rows},
+    )

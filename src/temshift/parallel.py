@@ -46,7 +46,7 @@ def map_ordered(
     pending: deque[Future[_R]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(items), desc=description, disable=len(items) < 2) as bar,
+        tqdm(total=len(items), desc=description, delay=2) as bar,
     ):
         try:
             for item in remaining:

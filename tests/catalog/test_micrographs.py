@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dm3_writer import IMAGE_TYPES, write_dm3
 from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
+from tests.dm3_writer import IMAGE_TYPES, write_dm3
 
 from temshift.catalog.micrographs import (
     MicrographReadError,
@@ -248,9 +248,7 @@ def damaged_copies(data, pixels, rng, n):
                 copy[where] ^= 1 << rng.integers(0, 8)
         else:  # a run of wrong bytes in the tags; often the largest numbers
             start, length = rng.choice(header), rng.integers(1, 17)
-            wrong = (
-                b"\x7f" + b"\xff" * 15 if rng.random() < 0.5 else rng.bytes(16)
-            )
+            wrong = b"\x7f" + b"\xff" * 15 if rng.random() < 0.5 else rng.bytes(16)
             copy[start : start + length] = wrong[:length]
         yield copy
 
@@ -294,7 +292,9 @@ def test_a_file_that_claims_to_hold_more_than_it_has_is_not_believed(tmp_path):
     image = np.zeros((64, 64), np.uint16)
     path = write_dm3(tmp_path / "a.dm3", image, 0.02, **TAGS)
     store, data = MicrographStore(tmp_path), path.read_bytes()
-    counts = [i for i in range(12, len(data) - 3) if struct.unpack_from(">i", data, i)[0] in (2, 3, 4)]
+    counts = [
+        i for i in range(12, len(data) - 3) if struct.unpack_from(">i", data, i)[0] in (2, 3, 4)
+    ]
     assert len(counts) > 50
     for i in counts:
         path.write_bytes(data[:i] + b"\x7f\xff\xff\xff" + data[i + 4 :])
@@ -380,7 +380,10 @@ def _write_ser(path, image, pixel_size_nm):
     axis = struct.pack("<ddI", 0.0, side, 0)
     element = axis + axis + struct.pack("<HII", 2, width, height) + image.astype("<u2").tobytes()
     path.write_bytes(
-        head + struct.pack("<II", offset, tags) + element + struct.pack("<HHI", 0x4152, 0, 1_600_000_000)
+        head
+        + struct.pack("<II", offset, tags)
+        + element
+        + struct.pack("<HHI", 0x4152, 0, 1_600_000_000)
     )
 
 
@@ -433,7 +436,9 @@ def test_plain_tiff_has_no_pixel_size_whatever_its_dpi(store, image):
 def test_tiff_stack_is_refused(store):
     import tifffile
 
-    tifffile.imwrite(store.folder / "a.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
+    tifffile.imwrite(
+        store.folder / "a.tif", np.zeros((3, 8, 8), np.uint8), photometric="minisblack"
+    )
     with pytest.raises(MicrographReadError, match="stack"):
         store.read("a.tif")
 

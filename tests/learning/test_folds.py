@@ -80,7 +80,10 @@ def test_too_few_groups_are_told_with_what_to_do():
 
 @given(n_groups=st.integers(6, 40), folds=st.integers(2, 5), data=st.data())
 def test_grouped_folds_never_share_a_group(n_groups, folds, data):
-    fold_of_group = [*range(folds), *data.draw(st.lists(st.integers(0, folds - 1), min_size=n_groups, max_size=n_groups))]
+    fold_of_group = [
+        *range(folds),
+        *data.draw(st.lists(st.integers(0, folds - 1), min_size=n_groups, max_size=n_groups)),
+    ]
     group = np.repeat([f"g{i}" for i in range(len(fold_of_group))], 3)
     fold = np.repeat(fold_of_group, 3)
     made = grouped_folds(fold, group, folds)

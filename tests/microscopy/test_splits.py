@@ -84,7 +84,15 @@ def test_all_empty_splits_are_told_at_once(table):
     ("where", "n"),
     [
         ({"diameter_nm": 2.2, "pixel_size_nm": 0.02, "session": "2021-10-06"}, 14),
-        ({"diameter_nm": 5, "pixel_size_nm": 0.02, "dose_e_per_A2": 423, "session": "2021-08-26"}, 8),
+        (
+            {
+                "diameter_nm": 5,
+                "pixel_size_nm": 0.02,
+                "dose_e_per_A2": 423,
+                "session": "2021-08-26",
+            },
+            8,
+        ),
         ({"diameter_nm": 10, "pixel_size_nm": 0.02, "session": "2021-09-02"}, 15),
         ({"dose_e_per_A2": 884, "pixel_size_nm": 0.02, "session": "2022-06-15"}, 13),
     ],

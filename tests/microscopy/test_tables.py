@@ -104,7 +104,9 @@ def test_every_problem_is_reported_at_once():
         }
     )
     found, findings = standardise(raw, CurationParameters())
-    rows = {(f["file"], f["column"], f["found"]): f["expected"] for f in findings.to_dict("records")}
+    rows = {
+        (f["file"], f["column"], f["found"]): f["expected"] for f in findings.to_dict("records")
+    }
     assert rows == {
         ("a.dm3", "micrograph_id", "a (also in row 2)"): "a value of its own for every micrograph",
         ("b.dm3", "micrograph_id", "a (also in row 1)"): "a value of its own for every micrograph",

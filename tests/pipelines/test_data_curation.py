@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.dm3_writer import write_dm3
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from PIL import Image
+from tests.dm3_writer import write_dm3
 
 from temshift.config import CurationParameters, StudyPlan
 from temshift.microscopy.integrity import IntegrityError
@@ -53,7 +53,13 @@ def project(tmp_path, rng, monkeypatch):
         dose = 80 if i < 4 else 423
         grid = f"00{i % 4}"
         rows.append(
-            {"File": f"{i}.dm3", "Folder": "day 1", "Dose": dose, "Grid": grid, "Date": "26.08.2021"}
+            {
+                "File": f"{i}.dm3",
+                "Folder": "day 1",
+                "Dose": dose,
+                "Grid": grid,
+                "Date": "26.08.2021",
+            }
         )
     pd.DataFrame(rows).to_csv(raw / "micrographs.csv", index=False, encoding="utf-8-sig")
     shutil.copytree(CONF / "base", tmp_path / "conf/base")
@@ -110,7 +116,9 @@ def test_from_table_to_splits(project):
 def test_numbers_survive_the_files_to_the_last_bit(project):
     catalog = run(project)
     table = catalog.load("data_curation.primary.micrographs")
-    sizes = {catalog.load("data_curation.raw.micrographs").read(p).pixel_size_nm for p in table["path"]}
+    sizes = {
+        catalog.load("data_curation.raw.micrographs").read(p).pixel_size_nm for p in table["path"]
+    }
     assert set(table["pixel_size_nm"]) == sizes
 
 
@@ -149,7 +157,62 @@ def test_bad_data_are_reported_and_leave_earlier_results(project):
 
 
 def test_a_split_that_selects_nothing(project, monkeypatch):
-    parameters = {**PARAMETERS, "splits": {**PARAMETERS["splits"], "low": {"where": {"dose_e_per_A2": 90}}}}
+    parameters = {
+        **PARAMETERS,
+        "splits": {**PARAMETERS["splits"], "low": {"where": {"dose_e_per_A2": 90}}},
+    }
     monkeypatch.setitem(globals(), "PARAMETERS", parameters)
     with pytest.raises(SplitError, match=r"(?s)'low' selects none of 8.*nearest values.*80, 423"):
         run(project)
+
+
+# --------------------------------------------------------------------------- conf/mine
+def test_template_for_own_images(tmp_path, rng, monkeypatch):
+    """A folder in the form that conf/mine describes, with pictures of unknown pixel size."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    images = tmp_path / "images"
+    (images / "masks").mkdir(parents=True)
+    rows = []
+    for i in range(8):
+        picture = rng.integers(0, 255, (300, 280, 3)).astype(np.uint8)
+        Image.fromarray(picture).save(images / f"{i}.png")
+        Image.fromarray(np.eye(300, 280, dtype=np.uint8) * np.uint8(255)).save(
+            images / f"masks/{i}.png"
+        )
+        dose = 80 if i % 2 else 423
+        rows.append(
+            {
+                "File": f"{i}.png",
+                "Sample": i // 2,
+                "Material": "Au",
+                "Date": "2021-08-26",
+                "Dose (e/A2)": dose,
+            }
+        )
+    pd.DataFrame(rows).to_csv(images / "table.csv", index=False)
+    (tmp_path / "conf/mine/globals.yml").write_text(
+        f"data: {tmp_path}/data\nimages: {images}\ntable: {images}/table.csv\n"
+    )
+    loader = OmegaConfigLoader(
+        conf_source=str(tmp_path / "conf"),
+        base_env="base",
+        default_run_env="mine",
+        merge_strategy={"parameters": "soft", "globals": "soft"},
+    )
+    parameters = loader["parameters"]
+    plan = StudyPlan.from_parameters(parameters)
+    assert plan.used_splits == plan.rows == ["low_dose", "high_dose"]
+    assert not parameters["simulation"]
+    monkeypatch.setattr(wiring, "study_plan", lambda: plan)
+    catalog = DataCatalog.from_config(loader["catalog"])
+    catalog["params:curation"] = MemoryDataset(CurationParameters(**parameters["curation"]))
+    catalog["params:modelling.folds"] = MemoryDataset(parameters["modelling"]["folds"])
+    for name, split in plan.splits.items():
+        catalog[f"params:splits.{name}"] = MemoryDataset(split)
+    SequentialRunner().run(wiring.create_pipeline(), catalog)
+    low = catalog.load("low_dose.micrographs")
+    assert low["path"].tolist() == ["1.png", "3.png", "5.png", "7.png"]
+    assert low["label_path"].tolist() == [f"masks/{i}.png" for i in (1, 3, 5, 7)]
+    assert set(low["pixel_size_source"]) == {"unknown"}
+    assert low["pixel_size_nm"].isna().all()
+    assert sorted(set(low["fold"])) == [0, 1, 2]

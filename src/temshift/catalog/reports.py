@@ -70,7 +70,7 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
             }
             for e in data
         ]
-        arrays: dict[str, NDArray[Any]] = {
+        arrays: dict[str, Any] = {
             f"{i}_{name}": getattr(example, name)
             for i, example in enumerate(data)
             for name in _ARRAYS

@@ -20,7 +20,7 @@ from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
 from temshift.microscopy.patches import PatchStack
 
-__all__ = ["RESULT_COLUMNS", "evaluate_network", "patch_counts", "test_patches"]
+__all__ = ["RESULT_COLUMNS", "evaluate_network", "patch_counts", "patches_to_test"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> 
     }
 
 
-def test_patches(
+def patches_to_test(
     stack: PatchStack, protocol: str, fold: int, folds: int, in_domain: bool, threshold: int
 ) -> NDArray[np.intp]:
     """Return the patches of a split on which one fold's network is tested.
@@ -159,7 +159,7 @@ def _test(
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
     in_domain = split in card["train_on"]
-    chosen = test_patches(
+    chosen = patches_to_test(
         stack,
         card["protocol"],
         card["fold"],

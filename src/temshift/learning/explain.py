@@ -34,12 +34,12 @@ COMPONENTS = {
     "contrast_to_noise": "contrast over noise",
     "noise": "pixel noise",
     "roughness_per_px2": "image roughness",
-    "autocorrelation": "autocorrelation of neighbouring pixels",
+    "autocorrelation": "autocorrelation",
     "power_spectrum": "power spectrum, per px",
     "power_spectrum_nm": "power spectrum, per nm",
     "diameter_px": "particle diameter in px",
     "diameter_nm": "particle diameter in nm",
-    "coverage": "labelled share of the area",
+    "coverage": "labelled share of area",
     "pixel_size_nm": "pixel size",
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import temshift
 from temshift.config import ModellingParameters
@@ -53,7 +54,7 @@ def make_folds(
         ]
     return [
         FoldIndices(fold.train[filled[fold.train]], fold.validation, fold.test)
-        for fold in grouped_folds(table["fold"].to_numpy(), table["specimen_id"].to_numpy(), folds)
+        for fold in grouped_folds(table["fold"].to_numpy(), _groups(table), folds)
     ]
 
 
@@ -123,14 +124,13 @@ def train_network_set(
         checkpoints=checkpoints,
         identity=_hash([description, seeds, parameters.precision, device, _data_hash(stacks)]),
     )
-    networks, histories = {}, []
+    networks, histories, groups = {}, [], _groups(table)
     for key, result in results.items():
         protocol, fold = places[key]
         rows = [
             {"network": name, "protocol": protocol, "fold": fold, **row} for row in result.history
         ]
         histories += rows
-        groups = table["specimen_id"].to_numpy()
         networks[key] = TrainedNetwork(
             state=result.state,
             card={
@@ -147,6 +147,12 @@ def train_network_set(
         )
     _log.info("trained %s: %d folds on %d patches", name, len(networks), len(table))
     return networks, pd.DataFrame(histories)
+
+
+def _groups(table: pd.DataFrame) -> NDArray[Any]:
+    """Return what each patch must not be divided from: its specimen, if unknown its micrograph."""
+    specimen = table["specimen_id"].fillna("").astype(str)
+    return specimen.where(specimen != "", table["micrograph_id"].astype(str)).to_numpy(object)
 
 
 def _common(stacks: Mapping[str, PatchStack], key: str) -> Any:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 __all__ = ["row_bands"]
 
-#: Pixels of a band: 128 kB of float32, so that several passes over it cost one trip to memory.
-_BAND_PX = 1 << 15
+#: Pixels of a band: 1 MB of float32, so that several passes over it cost one trip to memory, and
+#: the steps between them are too few to count.
+_BAND_PX = 1 << 18
 
 
 def row_bands(shape: tuple[int, int]) -> Iterator[slice]:

@@ -7,14 +7,15 @@ compared with the drop in Dice. All intensities are those of the images given (s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from temshift.microscopy.patches import release
+from temshift.parallel import available_cores, map_ordered
 
 __all__ = ["LAGS_PX", "fingerprint", "fingerprint_distance"]
 
@@ -26,6 +27,12 @@ _BINS = 64
 
 #: Fewer pixels than this of particle or background in a patch give no contrast.
 _MIN_PX = 400
+
+#: Threads.
+_MAX_WORKERS = 4
+
+#: Patches after which what has been read of a memory-mapped stack is given back.
+_RELEASE_EVERY = 64
 
 
 def fingerprint(
@@ -74,52 +81,42 @@ def fingerprint(
             that do not touch the edge of their patch.
     """
     patch_px = images.shape[1]
-    window, frequency_squared, ring, ring_size = _fourier_grid(patch_px)
-    contrasts, labelled, areas = [], 0, [np.empty(0)]
-    noise, roughness = np.empty(len(images)), np.empty(len(images))
-    correlation = np.zeros(len(LAGS_PX))
-    variance = 0.0
-    power = np.zeros(_BINS)
-    for i, image in enumerate(images):
-        x = image - image.mean()
-        spectrum = _power_spectrum(x * window)
-        roughness[i] = (spectrum * frequency_squared).sum() / spectrum.sum()
-        power += np.bincount(ring, spectrum.ravel(), minlength=_BINS + 1)[:_BINS]
-        noise[i] = _noise(x)
-        variance += float(np.mean(x * x))
-        correlation += [_covariance(x, lag) for lag in LAGS_PX]
-        if labels is not None:
-            particle = np.asarray(labels[i]) != 0
-            n = int(np.count_nonzero(particle))
-            labelled += n
-            if min(n, particle.size - n) >= _MIN_PX:
-                contrasts.append(abs(float(x[particle].mean() - x[~particle].mean())))
-            areas.append(_inner_areas(particle))
-        if i % 64 == 63:
+
+    def describe(i: int) -> _Patch:
+        if i % _RELEASE_EVERY == 0:
             release(images, labels)
-    diameters_px = 2 * np.sqrt(np.concatenate(areas) / np.pi)
+        return _describe(images[i], None if labels is None else labels[i])
+
+    workers = min(available_cores(), _MAX_WORKERS)
+    patches = list(map_ordered(describe, range(len(images)), workers, "fingerprint"))
+    contrast = _median([patch.contrast for patch in patches])
+    noise = _median([patch.noise for patch in patches])
+    covariance = np.sum([patch.covariance for patch in patches], axis=0)
+    variance = sum(patch.variance for patch in patches)
+    power = np.sum([patch.power for patch in patches], axis=0)
+    labelled_px = sum(patch.labelled_px for patch in patches)
+    areas = np.concatenate([patch.areas for patch in patches])
+    diameter_px = _median(2 * np.sqrt(areas / np.pi))
     centres = (np.arange(_BINS) + 0.5) * 0.5 / _BINS
-    contrast = _median(contrasts)
-    diameter_px = _median(diameters_px)
     return {
         "n_patches": len(images),
         "patch_px": patch_px,
         "pixel_size_nm": pixel_size_nm,
         "contrast": contrast,
-        "contrast_to_noise": None if contrast is None else contrast / float(np.median(noise)),
-        "roughness_per_px2": _median(roughness),
-        "noise": _median(noise),
+        "contrast_to_noise": contrast / noise if contrast and noise else None,
+        "roughness_per_px2": _median([patch.roughness for patch in patches]),
+        "noise": noise,
         "autocorrelation": {
             f"{row},{column}": float(value)
-            for (row, column), value in zip(LAGS_PX, correlation / variance, strict=True)
+            for (row, column), value in zip(LAGS_PX, covariance / variance, strict=True)
         },
         "power_spectrum": {
             "frequency_per_px": centres.tolist(),
             "frequency_per_nm": (centres / pixel_size_nm).tolist() if pixel_size_nm else None,
-            "power": (power / power.sum() / ring_size).tolist(),
+            "power": (power / power.sum() / _fourier_grid(patch_px).ring_size).tolist(),
         },
-        "coverage": None if labels is None else labelled / labels.size,
-        "n_particles": None if labels is None else len(diameters_px),
+        "coverage": labelled_px / images.size if labels is not None else None,
+        "n_particles": None if labels is None else len(areas),
         "diameter_px": diameter_px,
         "diameter_nm": diameter_px * pixel_size_nm if diameter_px and pixel_size_nm else None,
     }
@@ -165,19 +162,61 @@ def fingerprint_distance(
     return result
 
 
+class _Patch(NamedTuple):
+    """What is known of one patch."""
+
+    contrast: float | None
+    noise: float
+    roughness: float | None
+    variance: float
+    covariance: NDArray[np.float64]  # one a lag
+    power: NDArray[np.float64]  # sum over each ring
+    labelled_px: int
+    areas: NDArray[np.float64]  # of whole particles, px
+
+
+def _describe(image: NDArray[np.float32], label: NDArray[np.uint8] | None) -> _Patch:
+    grid = _fourier_grid(image.shape[0])
+    x = image - image.mean()
+    spectrum = _power_spectrum(x * grid.window)
+    total = float(spectrum.sum())
+    contrast, labelled_px, areas = None, 0, np.empty(0)
+    if label is not None:
+        particle = label != 0
+        labelled_px = int(np.count_nonzero(particle))
+        if min(labelled_px, particle.size - labelled_px) >= _MIN_PX:
+            contrast = abs(float(x[particle].mean() - x[~particle].mean()))
+        areas = _inner_areas(particle)
+    return _Patch(
+        contrast=contrast,
+        noise=_noise(x),
+        roughness=float((spectrum * grid.frequency_squared).sum()) / total if total else None,
+        variance=float(np.mean(x * x)),
+        covariance=np.array([_covariance(x, lag) for lag in LAGS_PX]),
+        power=np.bincount(grid.ring, spectrum.ravel(), _BINS + 1)[:_BINS].astype(np.float64),
+        labelled_px=labelled_px,
+        areas=areas,
+    )
+
+
+class _Grid(NamedTuple):
+    """What the Fourier transforms of all patches of one size share."""
+
+    window: NDArray[np.float32]  # (P, P)
+    frequency_squared: NDArray[np.float32]  # (P, P // 2 + 1), px⁻²
+    ring: NDArray[np.intp]  # bin of each frequency, flat; _BINS beyond Nyquist
+    ring_size: NDArray[np.float64]  # frequencies of the whole plane in each bin
+
+
 @lru_cache(maxsize=4)
-def _fourier_grid(
-    side: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]]:
-    """Return window (P, P), k² in px⁻² (P, P//2 + 1), ring of each k, and size of each ring."""
+def _fourier_grid(side: int) -> _Grid:
     hann = np.hanning(side).astype(np.float32)
-    ky = np.fft.fftfreq(side)
-    kx = np.fft.rfftfreq(side)
-    squared = ky[:, None] ** 2 + kx**2
+    squared = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.rfftfreq(side) ** 2
     ring = np.minimum(np.sqrt(squared) * (2 * _BINS), _BINS).astype(np.intp).ravel()
     # the half plane that rfft leaves out is counted through its mirror image
     ring_size = np.bincount(ring, _mirror_weight(side).ravel(), minlength=_BINS + 1)[:_BINS]
-    return hann[:, None] * hann, squared.astype(np.float32), ring, np.maximum(ring_size, 1)
+    window = hann[:, None] * hann
+    return _Grid(window, squared.astype(np.float32), ring, np.maximum(ring_size, 1))
 
 
 def _mirror_weight(side: int) -> NDArray[np.float32]:
@@ -229,8 +268,9 @@ def _inner_areas(particle: NDArray[np.bool_]) -> NDArray[np.float64]:
     return area[area > 0]
 
 
-def _median(values: Any) -> float | None:
-    return float(np.median(values)) if len(values) else None
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
 
 
 def _rms(differences: Any) -> float | None:

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from temshift.microscopy.bands import row_bands
 
-__all__ = ["exact_median", "remove_xrays"]
-
-#: Below this size a plain ``np.median`` is as fast.
-_SMALL_PX = 1 << 19
+__all__ = ["Median", "remove_xrays"]
 
 
 def remove_xrays(image: NDArray[np.float32], threshold: float, passes: int = 2) -> int:
@@ -31,7 +28,7 @@ def remove_xrays(image: NDArray[np.float32], threshold: float, passes: int = 2) 
     image : ndarray, shape (H, W), float32
         Detector counts; changed in place.
     threshold : float
-        Counts above the median.
+        Counts above the median, positive.
     passes : int
         Upper limit; a pass that finds nothing is the last.
 
@@ -44,46 +41,95 @@ def remove_xrays(image: NDArray[np.float32], threshold: float, passes: int = 2) 
     -----
     The published code gives border pixels the mean of the whole image instead.
     """
+    median = Median(image)
+    # in no pass can another pixel be an outlier, as the median never falls below `median.low`
+    suspects = np.flatnonzero(image > np.float32(median.low + threshold))
     replaced = 0
     for _ in range(passes):
-        outliers = np.flatnonzero(image > np.float32(exact_median(image) + threshold))
-        if not outliers.size:
+        if not median.known:
+            median = Median(image, exhaustive=True)
+            suspects = np.arange(image.size)
+        values = image.ravel()[suspects]
+        found = values > np.float32(median.value + threshold)
+        if not found.any():
             break
+        outliers, values = suspects[found], values[found]
         # highest first; a stable sort makes the order of equal values the same everywhere
-        brightest_first = outliers[np.argsort(image.ravel()[outliers], kind="stable")[::-1]]
+        brightest_first = outliers[np.argsort(values, kind="stable")[::-1]]
         rows, columns = np.unravel_index(brightest_first, image.shape)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             block = image[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
             neighbours = block.sum(dtype=np.float64) - float(image[row, column])
             image[row, column] = neighbours / (block.size - 1)
+        median.replace_above(median.value + threshold, image.ravel()[outliers])
         replaced += len(outliers)
     return replaced
 
 
-def exact_median(image: NDArray[np.float32]) -> float:
-    """Return the median, as :func:`numpy.median` would, in a tenth of its time.
+class Median:
+    """The exact median of an image, kept up to date while its brightest pixels are replaced.
 
-    A sample brackets the median; counting the pixels below the bracket tells which of the few
-    within is the middle one. If the bracket missed (it is checked), all pixels are sorted.
+    ``np.median`` partitions all pixels. Here a sample tells between which two values the median
+    should lie (it is checked); the pixels below are counted, and only the few between are kept.
 
     Parameters
     ----------
     image : ndarray, shape (H, W), float32
+    exhaustive : bool
+        Keep all pixels.
+
+    Attributes
+    ----------
+    low : float
+        The median is known while it lies at or above this value.
     """
-    n = image.size
-    if n < _SMALL_PX:
-        return float(np.median(image))
-    # an odd stride, so that the sample is no single column
-    low, high = np.quantile(image.ravel()[:: (n >> 17) | 1], [0.493, 0.507], method="nearest")
-    below, bracket = 0, []
-    for rows in row_bands(image.shape):
-        band = image[rows]
-        too_low = band < low
-        below += int(np.count_nonzero(too_low))
-        bracket.append(band[(band <= high) ^ too_low])
-    middle = np.concatenate(bracket)
-    first, second = (n - 1) // 2 - below, n // 2 - below
-    if first < 0 or second >= middle.size:
-        return float(np.median(image))
-    middle.partition([first, second])
-    return (float(middle[first]) + float(middle[second])) / 2
+
+    #: Below this size all pixels are kept.
+    small_px = 1 << 19
+
+    _between: NDArray[np.float32]
+
+    def __init__(self, image: NDArray[np.float32], exhaustive: bool = False) -> None:
+        self.n = image.size
+        low, high = -np.inf, np.inf
+        if not exhaustive and self.n >= self.small_px:
+            # an odd stride, so that the sample is no single column
+            sample = image.ravel()[:: (self.n >> 17) | 1]
+            low, high = np.quantile(sample, [0.493, 0.507], method="nearest")
+        self._keep_between(image, low, high)
+        if not self.known:
+            self._keep_between(image, -np.inf, np.inf)
+
+    @property
+    def known(self) -> bool:
+        """Whether the median still lies among the pixels that were kept."""
+        first, second = self._ranks()
+        return first >= 0 and second < self._between.size
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        first, second = self._ranks()
+        self._between.partition([first, second])
+        return (float(self._between[first]) + float(self._between[second])) / 2
+
+    def replace_above(self, limit: float, values: NDArray[np.float32]) -> None:
+        """Account for new values of all pixels above ``limit``, which is above the median."""
+        between = values[(values >= self.low) & (values <= self._high)]
+        kept = self._between[self._between <= np.float32(limit)]
+        self._between = np.concatenate([kept, between])
+        self._below += int(np.count_nonzero(values < self.low))
+
+    def _keep_between(self, image: NDArray[np.float32], low: float, high: float) -> None:
+        self.low, self._high, self._below = low, high, 0
+        between = []
+        for rows in row_bands(image.shape):
+            band = image[rows]
+            too_low = band < low
+            self._below += int(np.count_nonzero(too_low))
+            between.append(band[(band <= high) ^ too_low])
+        self._between = np.concatenate(between)
+
+    def _ranks(self) -> tuple[int, int]:
+        """Return where the two middle pixels stand among those that were kept."""
+        return (self.n - 1) // 2 - self._below, self.n // 2 - self._below

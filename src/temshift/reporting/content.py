@@ -150,11 +150,13 @@ def plain(value: Any) -> Any:
 
 def _in_words(column: str, value: Any) -> str:
     """Return a cell of the split table as it was written: CSV turns "5" into a number."""
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        if pd.isna(value):
-            return ""
-        return f"{value:.3f}" if column == "pixel_size_nm" else f"{value:g}"
-    return "" if value is None else str(value)
+    if value is None or pd.isna(value):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return str(value)
+    return f"{number:.3f}" if column == "pixel_size_nm" else f"{number:g}"
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from temshift.reporting.sentences import (
     headlines,
     number,
     paper_checks,
+    study_phrase,
     study_title,
     with_interval,
 )
@@ -62,6 +63,12 @@ def render_report(content: ReportContent) -> str:
         "studies": [_study(content, name, pictures) for name in content.plan.studies],
         "splits": _splits(content),
         "fingerprints": _fingerprints(content),
+        "nm": bool(content.fingerprints["diameter_nm"].notna().any()),
+        "own_preprocessing": {
+            name: _flat(split.preprocessing)
+            for name, split in content.plan.splits.items()
+            if split.preprocessing and name in content.splits.index
+        },
         "calibration": _calibration(content),
         "explanation": explanation_sentence(content),
         "scatters": _scatters(content),
@@ -81,13 +88,15 @@ def render_report(content: ReportContent) -> str:
 # --------------------------------------------------------------------------- one study
 def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, Any]:
     parameters = content.plan.studies[name]
+    namesakes = content.studies_of(parameters.varies)
     gains = content.gains
     gains = gains[(gains["study"] == name) & (gains["protocol"] == content.protocol)]
     confounds = content.confounds[content.confounds["study"] == name]
     return {
         "name": name,
-        "title": study_title(content, name),
+        "heading": study_title(content, name) + (f" – {name}" if len(namesakes) > 1 else ""),
         "varies": parameters.varies,
+        "phrase": study_phrase(content, name),
         "matrices": [_matrix(content, name, protocol) for protocol in content.protocols],
         "forest": _forest(content, name),
         "confounds": [
@@ -173,15 +182,16 @@ def _settings(content: ReportContent, network: str) -> str:
     if own.imported:
         return "imported weights"
 
-    def flat(block: Any, path: str) -> list[str]:
-        if isinstance(block, dict):
-            return [
-                text for k, v in block.items() for text in flat(v, f"{path}.{k}" if path else k)
-            ]
-        return [f"{path} {block}"]
-
     blocks = {k: getattr(own, k) for k in ("architecture", "training", "augmentation")}
-    return ", ".join(flat({k: v for k, v in blocks.items() if v}, "")) or "the default settings"
+    return _flat({k: v for k, v in blocks.items() if v}) or "the default settings"
+
+
+def _flat(block: dict[str, Any], path: str = "") -> str:
+    """Return nested parameters in a line: ``augmentation.noise.rho_max 1.75``."""
+    return ", ".join(
+        _flat(value, f"{path}{key}.") if isinstance(value, dict) else f"{path}{key} {value}"
+        for key, value in block.items()
+    )
 
 
 def _examples(content: ReportContent, study: str, pictures: Pictures) -> list[dict[str, Any]]:
@@ -261,7 +271,7 @@ def _calibration(content: ReportContent) -> dict[str, Any]:
 def _correlations(content: ReportContent) -> list[dict[str, Any]]:
     e = content.explanation
     e = e[(e["scope"] == ALL_STUDIES) & (e["protocol"] == content.protocol)]
-    rows = records(e.sort_values("rho", ascending=False))
+    rows = records(e.dropna(subset=["rho"]).sort_values("rho", ascending=False))
     return [{**row, "title": COMPONENTS[row["component"]]} for row in rows]
 
 

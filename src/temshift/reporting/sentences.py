@@ -19,6 +19,7 @@ __all__ = [
     "headlines",
     "number",
     "paper_checks",
+    "study_phrase",
     "study_title",
     "with_interval",
 ]
@@ -123,6 +124,11 @@ def study_title(content: ReportContent, study: str) -> str:
     return _AXES[varies].title if varies in _AXES else varies
 
 
+def study_phrase(content: ReportContent, study: str) -> str:
+    """Return the word between "trained" and a condition: ``at`` or ``on``."""
+    return _axis(content, study).phrase.partition(" ")[0]
+
+
 def condition(content: ReportContent, study: str, split: str) -> str:
     """Return what sets a split apart in a study: ``884 e/Å²``, or its name where that is unclear.
 
@@ -145,7 +151,7 @@ def headlines(content: ReportContent) -> list[Finding]:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        worst = gaps.loc[gaps["gap"].idxmax()]
+        worst = _largest(gaps, "gap")
         found.append(
             Finding(
                 study=study,
@@ -199,7 +205,7 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
     ]
     if gains.empty:
         return ""
-    best = gains.loc[gains["gain"].idxmax()]
+    best = _largest(gains, "gain")
     gain = with_interval(best["gain"], best["low"], best["high"])
     home = content.gains[
         (content.gains["study"] == study)
@@ -239,23 +245,26 @@ def explanation_sentence(content: ReportContent, scope: str = ALL_STUDIES) -> st
     e = content.explanation
     e = e[(e["scope"] == scope) & (e["protocol"] == content.protocol)].dropna(subset=["rho"])
     if e.empty:
-        return "Too few pairs of splits to say what goes along with the gaps."
+        few = "Too few pairs of image sets to say what goes along with the losses."
+        return few if scope == ALL_STUDIES else ""
     e = e.sort_values("rho", ascending=False)
     best = e.iloc[0]
-    pairs = f"over {int(e['n_pairs'].max())} pairs of splits"
+    pairs = f"over {int(e['n_pairs'].max())} pairs of image sets"
     if best["rho"] < 0.5:
         return (
-            f"No single component orders the gaps well ({pairs}; the best is "
-            f"{COMPONENTS[best['component']]}, Spearman's ρ = {number(best['rho'])})."
+            f"No single component orders the losses well ({pairs}; the best is "
+            f"{COMPONENTS[best['component']]}, Spearman’s ρ = {number(best['rho'])})."
         )
     close = [
         f"{COMPONENTS[row['component']]} (ρ = {number(row['rho'])})"
         for _, row in e[e["rho"] >= max(0.5, best["rho"] - 0.1)].head(4).iterrows()
     ]
+    text = f"The losses are ordered best by the distance in {_listed(close)}, {pairs}."
+    if scope != ALL_STUDIES:
+        return text
     return (
-        f"The gaps are ordered best by the distance in {_listed(close)}, {pairs}. "
-        "This says what goes along with the loss, not what causes it: components change together, "
-        "and the pairs are not independent."
+        f"{text} This says what goes along with a loss, not what causes it: components change "
+        "together, and the pairs are not independent."
     )
 
 
@@ -296,7 +305,7 @@ def _magnification_check(content: ReportContent) -> Check:
         if gaps.empty:
             continue
         drops = int(sum(_drop(content, gap) == "visible" for _, gap in gaps.iterrows()))
-        worst = gaps.loc[gaps["gap"].idxmax()]
+        worst = _largest(gaps, "gap")
         share = drops / len(gaps)
         status = "visible" if share >= 0.5 else "partly visible" if drops else "not visible"
         if not drops and (gaps["high"] > content.evaluation.degrades_below).any():
@@ -317,7 +326,7 @@ def _material_check(content: ReportContent) -> Check:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        worst = gaps.loc[gaps["gap"].idxmax()]
+        worst = _largest(gaps, "gap")
         limit = content.evaluation.breaks_below
         if (gaps["high"] < limit).all():
             status = "visible"
@@ -364,11 +373,20 @@ def _in_domain_check(content: ReportContent) -> Check:
 
 def _demanded(content: ReportContent, split: str) -> float:
     """Return the in-domain Dice that is asked of a split."""
-    row = pd.to_numeric(
-        content.splits.loc[split, ["diameter_nm", "dose_e_per_A2"]], errors="coerce"
+    hard = (
+        _number_of(content, split, "diameter_nm") < _SMALL_NM
+        or _number_of(content, split, "dose_e_per_A2") < _LOW_DOSE
     )
-    hard = row["diameter_nm"] < _SMALL_NM or row["dose_e_per_A2"] < _LOW_DOSE
     return _IN_DOMAIN_HARD if hard else _IN_DOMAIN
+
+
+def _number_of(content: ReportContent, split: str, column: str) -> float:
+    """Return the smallest number that a split has in a column; NaN where it holds none."""
+    words = str(content.splits[column].get(split, "")).partition(" – ")[0]
+    try:
+        return float(words)
+    except ValueError:
+        return float("nan")
 
 
 def _drop(content: ReportContent, gap: pd.Series) -> str:
@@ -380,11 +398,14 @@ def _drop(content: ReportContent, gap: pd.Series) -> str:
 
 
 def _numbers(content: ReportContent, study: str) -> pd.Series:
-    """Return the value of the varied column of each split, where it is a single number."""
+    """Return the value of the varied column of each split, where it is a number."""
     parameters = content.plan.studies[study]
-    values = content.splits[parameters.varies].reindex(parameters.splits)
-    first = values.astype(str).str.partition(" – ")[0]
-    return pd.to_numeric(first, errors="coerce").dropna()
+    values = {s: _number_of(content, s, parameters.varies) for s in parameters.splits}
+    return pd.Series(values, dtype=float).dropna()
+
+
+def _largest(table: pd.DataFrame, column: str) -> pd.Series:
+    return table.sort_values(column, kind="stable").iloc[-1]
 
 
 def _lower(sentence: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import bind
-from temshift.binding import bind
 from temshift.context import project_parameters, study_plan
 from temshift.pipelines.data_curation.nodes import (
     accept_micrographs,

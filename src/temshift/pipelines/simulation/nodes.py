@@ -17,14 +17,15 @@ from temshift.microscopy.simulation_parameters import (
     SpecimenParameters,
     SupportParameters,
 )
-from temshift.microscopy.splits import select_split
+from temshift.microscopy.splits import select_splits
 
 
 def plan_acquisitions(parameters: SimulationParameters, **splits: Any) -> pd.DataFrame:
     """Plan every micrograph, and make sure that every split in use will find some among them."""
     table = acquisitions.plan(parameters)
-    for name, split in splits.items():
-        select_split(table, name, SplitParameters.model_validate(split))
+    select_splits(
+        table, {name: SplitParameters.model_validate(split) for name, split in splits.items()}
+    )
     return table
 
 

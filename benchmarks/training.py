@@ -1,0 +1,139 @@
+"""Training of all folds against the study's plain loop, per epoch; equal final quality.
+
+    python benchmarks/training.py [--device cpu] [--patches 8] [--patch-px 256] [--folds 4]
+    python benchmarks/training.py --quality STACK.h5 [--seeds 3]
+
+Speed: both sides train the same folds on the same patches for one epoch (every patch in its 8
+dihedral copies, half of them turned by any angle, batches of 32), alternately; lower quartiles of
+wall time. Quality: both sides train on two thirds of the micrographs of a patch stack of a finished
+study with the same schedule and are tested on the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from plain import plain_training
+
+from temshift.catalog.patch_stack import PatchStackDataset
+from temshift.config import Augmentation, ModellingParameters, Training
+from temshift.learning.folds import FoldIndices
+from temshift.learning.inference import predict_patches
+from temshift.learning.metrics import dice
+from temshift.learning.networks import PublishedUNet
+from temshift.learning.training import TrainingData, train_folds
+
+
+def ours(
+    data: TrainingData, folds: dict[str, FoldIndices], device: str, **training: object
+) -> dict[str, torch.nn.Module]:
+    parameters = ModellingParameters(
+        folds=len(folds) if len(folds) > 1 else 2,
+        training=Training(**{"background_threshold": 0, "keep": "last", **training}),
+        augmentation=Augmentation(dihedral="all"),
+    )
+    seeds = {key: i for i, key in enumerate(folds)}
+    result = {}
+    for key, fold in train_folds(data, folds, parameters, seeds, device).items():
+        result[key] = PublishedUNet()
+        result[key].load_state_dict(fold.state)
+    return result
+
+
+def lower_quartile(function: Callable[[], object], other: Callable[[], object], repeats: int):
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for f, t in ((function, times[0]), (other, times[1])):
+            start = time.perf_counter()
+            f()
+            t.append(time.perf_counter() - start)
+    return tuple(float(np.quantile(t, 0.25)) for t in times)
+
+
+def speed(device: str, patches: int, patch_px: int, folds: int, repeats: int) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(patches, patch_px, patch_px)).astype(np.float32)
+    labels = (images > 1).astype(np.uint8)
+    everything, none = np.arange(patches), np.arange(0)
+    fold = {f"fold{i}": FoldIndices(everything, none, none) for i in range(folds)}
+    data = TrainingData.from_arrays([images], [labels], device)
+
+    def plain() -> None:
+        for seed in range(folds):
+            plain_training(images, labels, seed, epochs=1, device=device, workers=2)
+        synchronise(device)
+
+    def fast() -> None:
+        ours(data, fold, device, epochs=1)
+        synchronise(device)
+
+    fast()
+    slow_s, fast_s = lower_quartile(plain, fast, repeats)
+    print(
+        f"training, {device}: {folds} folds x {8 * patches} samples of {patch_px} px an epoch: "
+        f"plain {slow_s:.2f} s, ours {fast_s:.2f} s, ratio {slow_s / fast_s:.2f}"
+    )
+
+
+def synchronise(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def quality(stack_path: Path, seeds: int, epochs: int) -> None:
+    stack = PatchStackDataset(filepath=str(stack_path)).load()
+    fold = stack.table["fold"].to_numpy()
+    filled = stack.table["labelled_px"].to_numpy() > 400
+    train, test = np.flatnonzero((fold != 0) & filled), np.flatnonzero(fold == 0)
+    data = TrainingData.from_arrays([stack.images], [stack.labels], "cpu")
+
+    def score(network: torch.nn.Module) -> float:
+        network.eval()
+        predicted = np.array(list(predict_patches(network, stack.images[test]))) > 0.5
+        labelled = stack.labels[test] == 1
+        return float(
+            dice(
+                (predicted & labelled).sum(),
+                (predicted & ~labelled).sum(),
+                (~predicted & labelled).sum(),
+            )
+        )
+
+    rows = []
+    for seed in range(seeds):
+        key = {f"fold{seed}": FoldIndices(train, np.arange(0), test)}
+        schedule = {"epochs": epochs, "batch_size": 8, "learning_rate": 2e-3}
+        network = next(iter(ours(data, key, "cpu", **schedule).values()))
+        reference = plain_training(
+            stack.images[train], stack.labels[train], seed, epochs, 8, 2e-3, workers=2
+        )
+        rows.append((score(reference), score(network)))
+        print(f"  seed {seed}: plain {rows[-1][0]:.3f}, ours {rows[-1][1]:.3f}")
+    plain_mean, our_mean = np.mean(rows, axis=0)
+    print(f"training quality: Dice plain {plain_mean:.3f}, ours {our_mean:.3f} ({seeds} seeds)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--patches", type=int, default=8)
+    parser.add_argument("--patch-px", type=int, default=256)
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quality", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    a = parser.parse_args()
+    if a.quality:
+        quality(a.quality, a.seeds, a.epochs)
+    else:
+        speed(a.device, a.patches, a.patch_px, a.folds, a.repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from temshift.config import EvaluationParameters
+from temshift.learning.evaluation import RESULT_COLUMNS, evaluate_network, patches_to_test
+from temshift.learning.folds import published_folds
+from temshift.learning.metrics import dice
+from temshift.learning.modelling import make_folds
+from temshift.learning.network_set import TrainedNetwork, network_key
+from temshift.learning.networks import PublishedUNet
+from temshift.microscopy.patches import PatchStack
+
+SIDE = 32
+
+
+def stack(micrographs=4, patches=3, seed=0, folds=2):
+    """Micrographs ``m0 …`` of specimens ``s0 …``, the last patch of each empty."""
+    rng = np.random.default_rng(seed)
+    n = micrographs * patches
+    images = rng.normal(size=(n, SIDE, SIDE)).astype("float32")
+    labels = (images > 0.5).astype("uint8")
+    labels[patches - 1 :: patches] = 0
+    m = np.repeat(np.arange(micrographs), patches)
+    table = pd.DataFrame(
+        {
+            "micrograph_id": [f"m{i}" for i in m],
+            "specimen_id": [f"s{i}" for i in m],
+            "row": 0,
+            "column": 0,
+            "labelled_px": labels.sum((1, 2)),
+            "fold": m % folds,
+        }
+    )
+    return PatchStack(images, labels, table, {})
+
+
+def network_set(protocol="grouped", folds=2, train_on=("a",)):
+    result = {}
+    for fold in range(folds):
+        torch.manual_seed(fold)
+        card = {
+            "architecture": {"name": "published_unet"},
+            "protocol": protocol,
+            "fold": fold,
+            "folds": folds,
+            "train_on": list(train_on),
+            "background_threshold": 10,
+        }
+        result[network_key(protocol, fold)] = TrainedNetwork(PublishedUNet().state_dict(), card)
+    return result
+
+
+def test_each_micrograph_is_tested_once_by_the_network_of_its_fold():
+    stacks = {"a": stack(), "b": stack(seed=1)}
+    results, _ = evaluate_network("a", network_set(), stacks, EvaluationParameters(), "cpu")
+    assert tuple(results.columns) == RESULT_COLUMNS
+    assert len(results) == 8
+    assert not results.duplicated(["test_split", "micrograph_id"]).any()
+    assert (results["fold"] == results["specimen_id"].str[1:].astype(int) % 2).all()
+    assert results.set_index("test_split")["in_domain"].to_dict() == {"a": True, "b": False}
+    assert (results["n_patches"] == 3).all(), "empty patches are tested too"
+
+
+def test_counts_are_pooled_over_the_patches_of_a_micrograph():
+    s = stack(micrographs=2)
+    results, examples = evaluate_network("a", network_set(), {"a": s}, EvaluationParameters(), "cpu")
+    row = results[results["micrograph_id"] == "m0"].iloc[0]
+    network = network_set()["grouped_fold0"].build()
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(s.images[:3])[:, None])
+    predicted = (logits[:, 1] > logits[:, 0]).numpy()
+    label = s.labels[:3] == 1
+    tp, fp, fn = ((predicted & label).sum(), (predicted & ~label).sum(), (~predicted & label).sum())
+    assert (row["tp"], row["fp"], row["fn"]) == (tp, fp, fn)
+    assert row[["tp", "fp", "fn", "tn"]].sum() == 3 * SIDE**2
+    assert row["dice"] == pytest.approx(dice(tp, fp, fn))
+    assert {e.test_split for e in examples} == {"a"}
+
+
+def test_the_published_protocol_leaves_empty_patches_out_and_averages_the_copies():
+    s = stack()
+    stacks = {"a": s, "b": stack(seed=1)}
+    results, _ = evaluate_network(
+        "a", network_set("published"), stacks, EvaluationParameters(examples=False), "cpu"
+    )
+    filled = np.flatnonzero(s.table["labelled_px"] > 10)
+    own = results[results["test_split"] == "a"].groupby("fold")["n_patches"].sum()
+    assert own.tolist() == [len(f.test) for f in published_folds(len(filled), 2)]
+    # all folds see all of another split
+    assert (results[results["test_split"] == "b"].groupby("fold")["n_patches"].sum() == 8).all()
+
+    network = network_set("published")["published_fold0"].build()
+    index = filled[published_folds(len(filled), 2)[0].test]
+    expected = []
+    for i in index:
+        for flip in (False, True):
+            for k in range(4):
+                image, label = (np.rot90(a[i], k) for a in (s.images, s.labels))
+                if flip:
+                    image, label = image[:, ::-1], label[:, ::-1]
+                with torch.inference_mode():
+                    logits = network(torch.from_numpy(image.copy())[None, None])[0]
+                p, t = (logits[1] > logits[0]).numpy(), label == 1
+                expected.append(dice((p & t).sum(), (p & ~t).sum(), (~p & t).sum()))
+    tested = results[(results["test_split"] == "a") & (results["fold"] == 0)]
+    mean = np.average(tested["patch_dice"], weights=tested["n_patches"])
+    assert mean == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_patches_of_a_grouped_test_are_those_of_the_fold():
+    assert patches_to_test(stack(), "grouped", 1, 2, True, 10).tolist() == [3, 4, 5, 9, 10, 11]
+
+
+def test_grouped_folds_train_without_empty_patches_and_share_no_specimen():
+    table = stack(micrographs=6, folds=3).table
+    for fold in make_folds(table, "grouped", 3, 10):
+        groups = [set(table["specimen_id"].iloc[part]) for part in fold]
+        assert not groups[0] & groups[1]
+        assert not groups[0] & groups[2]
+        assert not groups[1] & groups[2]
+        assert (table["labelled_px"].iloc[fold.train] > 10).all()
+        assert (table["labelled_px"].iloc[fold.test] == 0).any()
+
+
+def test_published_folds_are_positions_in_the_whole_table():
+    table = stack(micrographs=6).table
+    for fold in make_folds(table, "published", 5, 10):
+        for part in fold:
+            assert (table["labelled_px"].iloc[part] > 10).all()
+
+
+def test_without_specimens_micrographs_are_kept_together():
+    table = stack(micrographs=6, folds=3).table.assign(specimen_id="")
+    for fold in make_folds(table, "grouped", 3, 10):
+        groups = [set(table["micrograph_id"].iloc[part]) for part in fold]
+        assert not groups[0] & groups[1]
+        assert not groups[0] & groups[2]

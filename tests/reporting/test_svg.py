@@ -1,0 +1,67 @@
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from temshift.reporting import svg
+
+NAN = float("nan")
+
+
+def parse(drawing):
+    return ET.fromstring(drawing)
+
+
+def texts(root):
+    return [element.text for element in root.iter("text")]
+
+
+def test_forest_places_estimates_on_their_axis():
+    rows = [
+        svg.Whisker("a <b>", 0.0, NAN, NAN, "v-robust", "0.00"),
+        svg.Whisker("c", 0.4, 0.3, 0.5, "v-breaks", "0.40 [0.30, 0.50]"),
+    ]
+    root = parse(svg.forest(rows, (0.03, 0.15), "loss"))
+    zero, far = (float(c.get("cx")) for c in root.iter("circle"))
+    line = next(e for e in root.iter("line") if e.get("class") == "zero")
+    assert float(line.get("x1")) == pytest.approx(zero, abs=0.1)
+    (whisker,) = [e for e in root.iter("line") if e.get("class") == "whisker"]
+    low, high = float(whisker.get("x1")), float(whisker.get("x2"))
+    assert (low + high) / 2 == pytest.approx(far, abs=0.2)
+    assert (high - low) / (far - zero) == pytest.approx(0.5, abs=0.01)
+    assert "a <b>" in texts(root)
+    assert [e.get("class") for e in root.iter("rect")] == ["band0", "band1", "band2"]
+
+
+def test_bands_below_the_axis_are_left_out():
+    rows = [svg.Whisker("a", -0.5, -0.6, -0.4, "v-robust", "")]
+    root = parse(svg.forest(rows, (-0.9, 0.15), "loss"))
+    assert [e.get("class") for e in root.iter("rect")] == ["band1", "band2"]
+
+
+def test_missing_values_break_a_line():
+    line = svg.Line([0, 1, 2, 3, 4], [0.5, 0.6, NAN, 0.7, NAN], "dice")
+    root = parse(svg.line_chart([line], "a network", (0, 1), "step"))
+    assert len(list(root.iter("polyline"))) == 2
+    assert len(list(root.iter("circle"))) == 1  # a single value is still seen
+    assert "a network" in texts(root)
+
+
+def test_empty_charts_are_drawn():
+    assert not list(parse(svg.line_chart([], "none", (0, 1))).iter("polyline"))
+    assert not list(parse(svg.scatter([], "none", "x", (0, 1))).iter("circle"))
+
+
+def test_points_say_what_they_are():
+    root = parse(svg.scatter([svg.Point(0.2, 0.1, "s0", "a → b")], "noise", "rho", (0, 1)))
+    assert next(root.iter("title")).text == "a → b"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.031, 0.4), (0.1, 0.1004), (0, 250)])
+def test_ticks_are_round_and_inside(low, high):
+    ticks = svg._ticks(low, high)
+    assert 3 <= len(ticks) <= 9
+    assert low - 1e-9 <= ticks[0]
+    assert ticks[-1] <= high + 1e-9
+    steps = np.diff(ticks)
+    assert steps == pytest.approx(np.full(len(steps), steps[0]))
