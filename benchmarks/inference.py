@@ -17,8 +17,8 @@ import time
 
 import numpy as np
 import torch
-from plain import plain_inference
 
+from plain import plain_inference
 from temshift.learning.inference import optimise_for_inference, predict_micrograph
 from temshift.learning.networks import PublishedUNet
 

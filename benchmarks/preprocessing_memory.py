@@ -77,7 +77,7 @@ def work(folder: Path) -> None:
     print(f"  preprocessing  {now - start:6.1f} s   at most {resident_gb():.2f} GB", flush=True)
 
     start, stack = now, dataset.load()
-    fingerprint(stack.images, stack.labels, stack.attributes["pixel_size_nm"])
+    fingerprint(stack.images, stack.labels, stack.attributes["pixel_size_nm"], stack.table)
     now, peak = time.perf_counter(), resident_gb()
     print(f"  fingerprint    {now - start:6.1f} s   at most {peak:.2f} GB", flush=True)
     print(f"{len(micrographs)} micrographs, {len(stack)} patches: {peak:.2f} GB resident, "

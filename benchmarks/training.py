@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from plain import plain_training
 
+from plain import plain_training
 from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.config import Augmentation, ModellingParameters, Training
 from temshift.learning.folds import FoldIndices

@@ -34,7 +34,7 @@ PARAMETERS: dict[str, Any] = {
     "networks": {
         "high_noise": {"train_on": ["high"], "augmentation": {"noise": {"rho_max": 1.75}}}
     },
-    "reporting": {"bootstrap": 400},
+    "reporting": {"bootstrap": 200},
     "modelling": {"folds": 3, "training": {"steps": 4}},
     "preprocessing": {},
 }

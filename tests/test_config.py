@@ -39,12 +39,14 @@ def test_null_removes_what_an_environment_inherits():
 
 
 def test_a_study_naming_an_unknown_split_lists_the_nearest():
-    with pytest.raises(ValueError, match="studies.dose names the unknown split 'hihg'; did you mean 'high'"):
+    with pytest.raises(
+        ValueError, match=r"studies.dose names the unknown split 'hihg'; did you mean 'high'"
+    ):
         plan(studies={"dose": {"varies": "dose_e_per_A2", "splits": ["low", "hihg"]}})
 
 
 def test_all_problems_are_told_at_once():
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="do not fit together") as error:
         plan(
             studies={
                 "dose": {
@@ -60,7 +62,9 @@ def test_all_problems_are_told_at_once():
 
 
 def test_an_unknown_column_in_where_lists_the_nearest():
-    with pytest.raises(ValidationError, match="unknown column 'dose_e_A2'; did you mean 'dose_e_per_A2'"):
+    with pytest.raises(
+        ValidationError, match="unknown column 'dose_e_A2'; did you mean 'dose_e_per_A2'"
+    ):
         SplitParameters(where={"dose_e_A2": 80})
 
 
@@ -71,7 +75,7 @@ def test_a_misspelt_key_is_refused():
 
 @pytest.mark.parametrize("epochs", [-3, 0])
 def test_epochs_must_be_positive(epochs):
-    with pytest.raises(ValidationError, match="epochs\n.*greater than 0"):
+    with pytest.raises(ValidationError, match=r"epochs\n.*greater than 0"):
         Training(epochs=epochs)
 
 
@@ -106,13 +110,16 @@ def test_epochs_of_a_network_replace_the_steps_of_the_defaults():
 
 
 def test_a_split_changes_its_own_preprocessing():
-    assert PreprocessingParameters().with_overrides({"flat_field": {"mode": "none"}}).flat_field.mode == "none"
+    assert (
+        PreprocessingParameters().with_overrides({"flat_field": {"mode": "none"}}).flat_field.mode
+        == "none"
+    )
     with pytest.raises(ValidationError, match="flat_feild"):
         SplitParameters(where={"material": "Au"}, preprocessing={"flat_feild": {}})
 
 
 def test_more_folds_than_seeds():
-    with pytest.raises(ValidationError, match="6 folds need as many training.seeds, found 5"):
+    with pytest.raises(ValidationError, match=r"6 folds need as many training.seeds, found 5"):
         ModellingParameters(folds=6)
 
 
@@ -121,8 +128,16 @@ def test_nearest_without_a_near_one_lists_all():
 
 
 def test_overrides_of_a_network_are_checked_when_the_plan_is_made():
-    with pytest.raises(ValueError, match=r"networks.both does not fit 'modelling'.*\n.*learning_rat"):
+    with pytest.raises(
+        ValueError, match=r"networks.both does not fit 'modelling'.*\n.*learning_rat"
+    ):
         plan(
             modelling={"training": {"steps": 5}},
             networks={"both": {"train_on": ["low", "high"], "training": {"learning_rat": 1}}},
         )
+
+
+def test_keeping_the_best_needs_a_validation_set():
+    with pytest.raises(ValidationError, match="needs 'hold_out: true'"):
+        Training(steps=3, hold_out=False)
+    assert not Training(steps=3, hold_out=False, keep="last").hold_out

@@ -52,9 +52,7 @@ SELECTED = {
 
 @pytest.fixture(scope="module")
 def parameters():
-    loader = OmegaConfigLoader(
-        str(ROOT / "conf"), env="published", **settings.CONFIG_LOADER_ARGS
-    )
+    loader = OmegaConfigLoader(str(ROOT / "conf"), env="published", **settings.CONFIG_LOADER_ARGS)
     return loader["parameters"]
 
 
@@ -151,7 +149,8 @@ def test_every_trained_set_of_the_model_list_is_imported(parameters):
 GROUPS = [
     ("Au", "2.2", "UT Carbon", "0.02", "10/06/21", 423, ["au_2p2nm_330kx_423e"]),
     ("Au", "2.2", "UT Carbon", "0.026", "10/06/21", 440, []),
-    ("Au", "5.0", "UT Carbon", "0.02", "08/26/21", 423, ["au_5nm_330kx_423e", "au_5nm_sess0821_raw"]),
+    ("Au", "5.0", "UT Carbon", "0.02", "08/26/21", 423, [
+        "au_5nm_330kx_423e", "au_5nm_sess0821_raw"]),
     ("Au", "5.0", "UT Carbon", "0.02", "10/06/21", 423, ["au_5nm_sess1021", "au_5nm_sess1021_raw"]),
     ("Au", "5.0", "UT Carbon", "0.02", "10/06/21", 840, []),
     ("Au", "5.0", "UT Carbon", "0.02", "10/25/22", 425, ["au_5nm_sess1022", "au_5nm_sess1022_raw"]),
@@ -160,8 +159,10 @@ GROUPS = [
     ("Au", "5.0", "UT Carbon", "0.02", "06/15/22", 884, ["au_5nm_330kx_884e"]),
     ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 426, []),
     ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 447, []),
-    ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 450, ["au_5nm_260kx_450e", "au_5nm_260kx_450e_sess0821"]),
-    ("Au", "5.0", "UT Carbon", "0.026", "10/06/21", 450, ["au_5nm_260kx_450e", "au_5nm_260kx_450e_sess1021"]),
+    ("Au", "5.0", "UT Carbon", "0.026", "08/26/21", 450, [
+        "au_5nm_260kx_450e", "au_5nm_260kx_450e_sess0821"]),
+    ("Au", "5.0", "UT Carbon", "0.026", "10/06/21", 450, [
+        "au_5nm_260kx_450e", "au_5nm_260kx_450e_sess1021"]),
     ("Au", "5.0", "UT Carbon", "0.033", "08/26/21", 420, ["au_5nm_205kx_420e"]),
     ("Au", "5.0", "UT Carbon", "0.04", "10/06/21", 423, []),
     ("Au", "5.0", "UT Carbon", "0.042", "10/06/21", 425, ["au_5nm_160kx_425e"]),

@@ -224,7 +224,9 @@ class StudyParameters(_Strict):
     def _known_axis(cls, value: str) -> str:
         valid = (*MICROGRAPH_COLUMNS, "preprocessing")
         if value not in valid:
-            raise ValueError(f"'varies' names the unknown column {value!r}; {nearest(value, valid)}")
+            raise ValueError(
+                f"'varies' names the unknown column {value!r}; {nearest(value, valid)}"
+            )
         return value
 
 
@@ -291,6 +293,9 @@ class Training(_Strict):
         One-cycle rises to ``learning_rate`` and falls again.
     keep : {"best", "last"}
         Weights of the lowest validation loss, or of the end.
+    hold_out : bool
+        Keep some groups (or patches) back for validation; if not, they are trained on too, and
+        the history has no validation scores. ``keep: best`` needs it.
     background_threshold : int
         Patches with at most this many labelled pixels are left out of training.
     validations : int
@@ -309,6 +314,7 @@ class Training(_Strict):
     crop_px: Annotated[int, Field(ge=32, multiple_of=16)] | None = None
     schedule: Literal["constant", "one_cycle"] = "constant"
     keep: Literal["best", "last"] = "best"
+    hold_out: bool = True
     background_threshold: Annotated[int, Field(ge=0)] = 400
     validations: Annotated[int, Field(gt=0)] = 5
     seeds: list[int] = [962, 1662, 621, 72115, 45521]
@@ -318,6 +324,8 @@ class Training(_Strict):
     def _epochs_or_steps(self) -> Training:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of 'epochs' and 'steps'")
+        if self.keep == "best" and not self.hold_out:
+            raise ValueError("'keep: best' is judged by validation: it needs 'hold_out: true'")
         return self
 
 
@@ -487,7 +495,9 @@ class StudyPlan(BaseModel):
                 try:
                     defaults.with_overrides(network)
                 except ValueError as error:
-                    raise ValueError(f"networks.{name} does not fit 'modelling': {error}") from error
+                    raise ValueError(
+                        f"networks.{name} does not fit 'modelling': {error}"
+                    ) from error
         return plan
 
     def _check(self) -> None:
@@ -499,11 +509,11 @@ class StudyPlan(BaseModel):
                         f"studies.{name} names the unknown split {split!r}; "
                         f"{nearest(split, self.splits)}"
                     )
-            for network in study.networks:
-                if network not in self.networks:
+            for row in study.networks:
+                if row not in self.networks:
                     problems.append(
-                        f"studies.{name} names the unknown network {network!r}; "
-                        f"{nearest(network, self.networks)}"
+                        f"studies.{name} names the unknown network {row!r}; "
+                        f"{nearest(row, self.networks)}"
                     )
         for name, network in self.networks.items():
             for split in network.train_on:
@@ -540,13 +550,13 @@ class StudyPlan(BaseModel):
         return [n for n in self.rows if not (n in self.networks and self.networks[n].imported)]
 
     def train_on(self, network: str) -> list[str]:
-        """Splits a network is trained on."""
+        """Return the splits a network is trained on."""
         if network in self.networks:
             return list(self.networks[network].train_on)
         return [network]
 
     def tested_on(self, network: str) -> list[str]:
-        """Splits a network is tested on: those of every study it is a row of."""
+        """Return the splits a network is tested on: those of every study it is a row of."""
         tested = {
             split
             for study in self.studies.values()

@@ -14,7 +14,7 @@ def report_path(project: Path, env: str | None = None) -> Path:
     """Return the path of ``report.html`` of an environment."""
     bootstrap_project(project)
     with KedroSession.create(project_path=project, env=env) as session:
-        catalog = session.load_context().config_loader["catalog"]
+        catalog = session.load_context().config_loader["catalog"]  # type: ignore[attr-defined]
     return project / catalog["generalization_reporting.reporting.report"]["filepath"]
 
 

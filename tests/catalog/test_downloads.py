@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
+from tests.file_server import serve
 
 from temshift.catalog.downloads import REGISTRY, Downloader, DownloadError
-from tests.file_server import serve
 
 FOLDER = "2021_08_26 5nm Au nanoparticles on C/Ultrathin Carbon"
 PATHS = [f"{FOLDER}/Au_330kx 0{i}.dm3" for i in range(4)] + [f"{FOLDER}/Labels/Au_label.png"]
@@ -81,7 +81,8 @@ def test_a_broken_connection_is_taken_up_where_it_broke(tmp_path, server, remote
     assert same(tmp_path / "here", remote)
     ranges = [r for method, path, r in server.requests if (method, path) == ("GET", PATHS[0])]
     assert ranges[0] is None
-    assert ranges[1] is not None and int(ranges[1][6:-1]) > 0  # not from the start
+    assert ranges[1] is not None
+    assert int(ranges[1][6:-1]) > 0  # not from the start
 
 
 def test_without_range_support_a_broken_file_starts_over(tmp_path, remote):
@@ -143,8 +144,10 @@ def test_changed_content_is_refused(tmp_path, server, remote):
     (remote / PATHS[0]).write_bytes(bytes(SIZE))  # the same length
     with pytest.raises(DownloadError, match="is not what was first fetched") as error:
         downloader(here, server).fetch(PATHS)
-    assert PATHS[0] in str(error.value) and "delete the line of this file" in str(error.value)
-    assert not (here / PATHS[0]).exists() and not leftovers(here)
+    assert PATHS[0] in str(error.value)
+    assert "delete the line of this file" in str(error.value)
+    assert not (here / PATHS[0]).exists()
+    assert not leftovers(here)
 
 
 def test_content_changed_half_way_is_not_mixed(tmp_path, server, remote):
@@ -268,7 +271,8 @@ def test_a_killed_download_goes_on_and_its_part_never_passes_for_whole(tmp_path,
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not any(p.stat().st_size > 0 for p in here.rglob("*.part")):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from kedro.io import DatasetError
 from PIL import Image
+from tests.dm3_writer import write_dm3
+from tests.file_server import serve
 
 from temshift.catalog.downloads import DownloadError
 from temshift.catalog.published import (
@@ -13,8 +15,6 @@ from temshift.catalog.published import (
     DownloadedTableDataset,
     WeightsDataset,
 )
-from tests.dm3_writer import write_dm3
-from tests.file_server import serve
 
 FOLDER = "2021_08_26 5nm Au nanoparticles on C/Ultrathin Carbon"
 
@@ -43,7 +43,7 @@ def test_a_table_is_fetched_by_saving_and_read_by_loading(tmp_path, server):
     assert table.to_dict("records") == [{"File name": "a.dm3", "Dosage (e/A2)": "080"}]
     dataset.save("Dataset_metadata.csv")
     assert server.requests == []
-    with pytest.raises(DatasetError, match="keeps a table of this name, not 'other.csv'"):
+    with pytest.raises(DatasetError, match=r"keeps a table of this name, not 'other\.csv'"):
         dataset.save("other.csv")
 
 

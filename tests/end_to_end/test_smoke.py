@@ -60,7 +60,9 @@ def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_
 
 
 def test_imaging_parameters_do_not_repeat_the_multislice(smoke):
-    again = ran(smoke.run("--pipelines", "simulation", "--params", "simulation.imaging.absorption=0.05"))
+    again = ran(
+        smoke.run("--pipelines", "simulation", "--params", "simulation.imaging.absorption=0.05")
+    )
     assert "acquire_micrographs" in again
     assert "simulate_au_2nm" not in again
 

@@ -99,9 +99,7 @@ def test_crops_without_rotation_are_exact_cut_outs(rng):
 def test_noise_keeps_the_variance_of_standardised_images(rng):
     images = torch.from_numpy(rng.normal(size=(4, 128, 128)).astype("float32"))
     labels = torch.zeros(4, 128, 128, dtype=torch.uint8)
-    noisy = Augmentation(
-        dihedral="none", rotate_probability=0, noise=NoiseAugmentation(rho=0.875)
-    )
+    noisy = Augmentation(dihedral="none", rotate_probability=0, noise=NoiseAugmentation(rho=0.875))
     x, _ = batch(images, labels, noisy, copies=[0] * 4, noise=True)
     assert x.std() == pytest.approx(1, abs=0.01)
     correlation = np.corrcoef(x.flatten(), images.flatten())[0, 1]
@@ -123,9 +121,7 @@ def test_uniform_noise_stays_in_its_range():
 
 def test_same_seed_same_batch_and_other_seed_another(pair):
     images, labels = pair
-    first, again, other = (
-        batch(images, labels, Augmentation(), seed=s, n=4)[0] for s in (3, 3, 4)
-    )
+    first, again, other = (batch(images, labels, Augmentation(), seed=s, n=4)[0] for s in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

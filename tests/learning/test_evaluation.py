@@ -65,7 +65,9 @@ def test_each_micrograph_is_tested_once_by_the_network_of_its_fold():
 
 def test_counts_are_pooled_over_the_patches_of_a_micrograph():
     s = stack(micrographs=2)
-    results, examples = evaluate_network("a", network_set(), {"a": s}, EvaluationParameters(), "cpu")
+    results, examples = evaluate_network(
+        "a", network_set(), {"a": s}, EvaluationParameters(), "cpu"
+    )
     row = results[results["micrograph_id"] == "m0"].iloc[0]
     network = network_set()["grouped_fold0"].build()
     with torch.inference_mode():
@@ -137,3 +139,12 @@ def test_without_specimens_micrographs_are_kept_together():
         groups = [set(table["micrograph_id"].iloc[part]) for part in fold]
         assert not groups[0] & groups[1]
         assert not groups[0] & groups[2]
+
+
+def test_without_hold_out_everything_but_the_test_set_is_trained_on():
+    table = stack(micrographs=6, folds=3).table
+    for protocol in ("grouped", "published"):
+        for fold in make_folds(table, protocol, 3, 10, hold_out=False):
+            used = set(np.flatnonzero(table["labelled_px"] > 10)) - set(fold.test)
+            assert set(fold.train) == used
+            assert len(fold.validation) == 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic_study as synthetic
+from tests import synthetic_study as synthetic
 
 from temshift.config import EvaluationParameters
 from temshift.learning.explain import (

@@ -38,7 +38,9 @@ def test_optimised_network_is_equal(network):
     x = torch.randn(2, 1, 48, 80)
     with torch.inference_mode():
         expected = network(x)
-        torch.testing.assert_close(optimise_for_inference(network)(x), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            optimise_for_inference(network)(x), expected, rtol=1e-4, atol=1e-4
+        )
     assert isinstance(network.downs[0].conv1, torch.nn.Conv2d), "the original is left alone"
 
 

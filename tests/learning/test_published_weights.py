@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from temshift.learning import networks
 from temshift.learning.networks import PublishedUNet
@@ -110,12 +110,16 @@ def forward(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     def block(name: str, x: torch.Tensor) -> torch.Tensor:
         def conv(layer: str, x: torch.Tensor, padding: int) -> torch.Tensor:
             key = f"{name}.{layer}"
-            return F.conv2d(x, state[f"{key}.weight"], state[f"{key}.bias"], padding=padding)
+            return functional.conv2d(
+                x, state[f"{key}.weight"], state[f"{key}.bias"], padding=padding
+            )
 
         def norm(layer: str, x: torch.Tensor) -> torch.Tensor:
             key = f"{name}.{layer}"
             statistics = [state[f"{key}.{s}"] for s in ("running_mean", "running_var")]
-            return F.batch_norm(x, *statistics, state[f"{key}.weight"], state[f"{key}.bias"])
+            return functional.batch_norm(
+                x, *statistics, state[f"{key}.weight"], state[f"{key}.bias"]
+            )
 
         y = torch.relu(norm("bn1", conv("conv1", x, 1)))
         return torch.relu(norm("bn2", conv("conv2", y, 1)) + conv("conv_add", x, 0))
@@ -130,7 +134,7 @@ def forward(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     for i in range(4):
         x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
         x = block(f"ups.{i}", torch.cat([skips[3 - i], x], 1))
-    return F.conv2d(x, state["final_conv.weight"], state["final_conv.bias"])
+    return functional.conv2d(x, state["final_conv.weight"], state["final_conv.bias"])
 
 
 def assert_same_logits(state: dict[str, torch.Tensor]) -> None:
@@ -220,9 +224,11 @@ def test_an_attack_in_a_tensors_hooks_is_refused(as_main, bait):
 
 def test_attributes_of_allowed_globals_cannot_be_reached(bait):
     for module, name in (("torch._utils", "os.system"), ("collections", "abc.sys")):
-        pkl = b"\x80\x04" + b"".join(
-            b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, name)
-        ) + b"\x93."
+        pkl = (
+            b"\x80\x04"
+            + b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in (module, name))
+            + b"\x93."
+        )
         with pytest.raises(PublishedWeightsError, match="opcode"):
             read_published_weights(with_pickle(pkl))
         with pytest.raises(PublishedWeightsError, match="asks for"):

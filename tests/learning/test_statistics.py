@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic_study as synthetic
+from tests import synthetic_study as synthetic
 
 from temshift.config import EvaluationParameters, StudyPlan
 from temshift.learning.statistics import (
@@ -134,7 +134,9 @@ def test_crossed_networks_are_paired_by_group_too(rng):
 
 def test_different_micrographs_cannot_be_compared():
     first, second = nested(np.ones(3), 3), nested(np.ones(2), 1)
-    with pytest.raises(ValueError, match=r"same micrographs; 1 were tested by one of them only.*g2"):
+    with pytest.raises(
+        ValueError, match=r"same micrographs; 1 were tested by one of them only.*g2"
+    ):
         bootstrap_difference(first, second, PARAMETERS)
 
 

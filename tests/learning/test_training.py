@@ -48,7 +48,9 @@ def parameters(**training):
     }
     noise = NoiseAugmentation(rho_max=0.5)
     return ModellingParameters(
-        folds=3, training=Training(**{**defaults, **training}), augmentation=Augmentation(noise=noise)
+        folds=3,
+        training=Training(**{**defaults, **training}),
+        augmentation=Augmentation(noise=noise),
     )
 
 
@@ -159,7 +161,7 @@ def test_an_epoch_of_all_copies_is_eight_times_as_long():
 
 def test_a_fold_without_patches_is_refused():
     nothing = FoldIndices(np.arange(0), np.arange(2), np.arange(2))
-    with pytest.raises(ValueError, match="no patch to train on.*background_threshold"):
+    with pytest.raises(ValueError, match=r"no patch to train on.*background_threshold"):
         train(folds={"grouped_fold0": nothing})
 
 
@@ -170,7 +172,7 @@ def test_patches_of_different_sizes_are_refused():
 
 
 def test_an_exploding_loss_is_an_error():
-    with pytest.raises(FloatingPointError, match="lower training.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"lower training.learning_rate"):
         train(learning_rate=1e12, steps=30)
 
 
@@ -190,7 +192,9 @@ def test_one_cycle_is_that_of_torch():
 def test_a_gpu_asked_for_and_absent():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match="modelling.device is 'cuda', but this machine has only cpu"):
+    with pytest.raises(
+        ValueError, match=r"modelling.device is 'cuda', but this machine has only cpu"
+    ):
         choose_device("cuda")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from temshift.microscopy.fingerprints import fingerprint, fingerprint_distance
+from temshift.microscopy.patches import cut_patches
 
 
 def white(rng, n=4, side=128, sigma=1.0):
@@ -64,6 +66,25 @@ def test_particles_at_the_edge_have_no_size(rng):
     result = fingerprint(white(rng, 1), label)
     assert result["n_particles"] == 1
     assert result["diameter_nm"] is None
+
+
+def test_particles_larger_than_a_patch_are_measured_in_their_micrograph(rng):
+    whole = discs(256, radius=100, centres=((128, 128),))
+    images, labels, corners = cut_patches(rng.normal(size=whole.shape).astype("f4"), whole, 64)
+    images, labels = np.concatenate([images] * 2), np.concatenate([labels] * 2)
+    table = pd.DataFrame(np.tile(corners, (2, 1)), columns=["row", "column"])
+    table["micrograph_id"] = ["a"] * 16 + ["b"] * 16
+    order = rng.permutation(32)
+    found = fingerprint(images[order], labels[order], 0.05, table.iloc[order])
+    assert found["n_particles"] == 2
+    assert found["diameter_nm"] == pytest.approx(200 * 0.05, rel=0.01)
+    assert fingerprint(images, labels)["n_particles"] == 0
+
+
+def test_flat_patches_are_no_obstacle(rng):
+    images = white(rng, 3)
+    images[0] = 0
+    assert fingerprint(images)["roughness_per_px2"] == pytest.approx(1 / 6, rel=0.05)
 
 
 def test_empty_labels_give_no_contrast_and_no_size(rng):

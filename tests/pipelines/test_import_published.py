@@ -9,6 +9,7 @@ import torch
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import CSVDataset
+from tests.file_server import serve
 
 from temshift.catalog.networks import NetworksDataset
 from temshift.catalog.published import DownloadedTableDataset, WeightsDataset
@@ -17,7 +18,6 @@ from temshift.learning.networks import PublishedUNet
 from temshift.learning.published_networks import MODEL_LIST_COLUMNS, import_networks
 from temshift.learning.published_weights import PublishedWeightsError
 from temshift.pipelines.import_published import create_pipeline
-from tests.file_server import serve
 
 SEEDS = [962, 1662, 621, 72115, 45521]
 SETS = {"published_au_5nm_330kx_423e": "Au_5nm_Images", "published_ag_5nm_330kx_423e": "Ag_Images"}
@@ -144,7 +144,7 @@ class _Files(dict):
 
 
 def test_without_any_weight_file_it_says_what_to_do():
-    with pytest.raises(ValueError, match="none of the 10 weight files.*put them into the folder"):
+    with pytest.raises(ValueError, match=r"none of the 10 weight files.*put them into the folder"):
         import_networks(model_list(), _Files(), SETS, {})
 
 

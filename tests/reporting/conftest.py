@@ -1,5 +1,5 @@
 import pytest
-import synthetic_study as synthetic
+from tests import synthetic_study as synthetic
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 import copy
 import dataclasses
 
-import pandas as pd
 import pytest
-import synthetic_study as synthetic
+from tests import synthetic_study as synthetic
 
 from temshift.reporting.sentences import (
     condition,
@@ -74,7 +73,7 @@ def test_the_published_findings_are_seen_where_they_are(content):
 
 
 def test_the_published_findings_are_not_claimed_where_they_are_not():
-    dice = {cell: 0.9 for cell in synthetic.DICE}
+    dice = dict.fromkeys(synthetic.DICE, 0.9)
     dice |= {("mid", "silver"): 0.4, ("silver", "mid"): 0.4, ("mid", "mid"): 0.75}
     checks = by_claim(synthetic.report_content(synthetic.results_table(dice)))
     assert checks["dose"].status == "not visible"
@@ -83,16 +82,24 @@ def test_the_published_findings_are_not_claimed_where_they_are_not():
     assert "Not so for mid (0.7" in checks["in-domain"].evidence
 
 
+def test_networks_that_have_learned_nothing_are_called_so():
+    dice = dict.fromkeys(synthetic.DICE, 0.3)
+    finding = headlines(synthetic.report_content(synthetic.results_table(dice)))[0]
+    assert finding.caveat.startswith("In-domain Dice is only 0.")
+    assert "on low, 0." in finding.caveat
+    assert finding.caveat.endswith("verdicts on these sets say little.")
+
+
 def test_a_wide_interval_leaves_a_finding_open():
-    results = synthetic.results_table(
-        {cell: 0.8 for cell in synthetic.DICE}, noise=0.15, groups=3
-    )
+    results = synthetic.results_table(dict.fromkeys(synthetic.DICE, 0.8), noise=0.15, groups=3)
     assert by_claim(synthetic.report_content(results))["dose"].status == "unclear"
 
 
 def test_magnification_counts_cells_off_the_diagonal():
     parameters = copy.deepcopy(synthetic.PARAMETERS)
-    parameters["studies"] = {"magnification": {"varies": "pixel_size_nm", "splits": ["mid", "high"]}}
+    parameters["studies"] = {
+        "magnification": {"varies": "pixel_size_nm", "splits": ["mid", "high"]}
+    }
     metadata = copy.deepcopy(synthetic.METADATA)
     metadata["high"]["pixel_size_nm"] = 0.042
     dice = {("mid", "mid"): 0.9, ("mid", "high"): 0.5, ("high", "mid"): 0.9, ("high", "high"): 0.9}
@@ -115,5 +122,5 @@ def test_explanations_are_cautious(content):
 def test_weak_correlations_are_called_weak(content):
     weak = dataclasses.replace(content, explanation=content.explanation.assign(rho=0.2))
     assert "No single component" in explanation_sentence(weak)
-    none = dataclasses.replace(content, explanation=pd.DataFrame(columns=content.explanation.columns))
+    none = dataclasses.replace(content, explanation=content.explanation.iloc[:0])
     assert explanation_sentence(none).startswith("Too few pairs")

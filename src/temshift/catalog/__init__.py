@@ -1,0 +1,1 @@
+"""Dataset classes: the only place that opens files."""

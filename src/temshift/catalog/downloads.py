@@ -441,9 +441,9 @@ class Downloader:
         from tqdm import tqdm
 
         with ThreadPoolExecutor(self._workers) as pool:
-            answers = tqdm(
-                pool.map(check, paths), total=len(paths), desc=title, disable=title is None
-            )
+            answers: Iterable[str | None] = pool.map(check, paths)
+            if title:
+                answers = tqdm(answers, total=len(paths), desc=title, unit="file")
             return {p: answer for p, answer in zip(paths, answers, strict=True) if answer}
 
     def _refuse(self, paths: list[str], check: Callable[[str], str | None]) -> None:

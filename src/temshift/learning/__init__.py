@@ -1,0 +1,1 @@
+"""Networks, augmentation, folds, training, inference, metrics and statistics."""

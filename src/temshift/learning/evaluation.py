@@ -59,8 +59,9 @@ def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> 
     n = label.size
     n_label, n_predicted = int(labelled.sum()), int(predicted.sum())
     tp = int((predicted & labelled).sum())
-    soft, soft_tp = float(probability.sum(dtype=np.float64)), float(
-        probability.sum(dtype=np.float64, where=labelled)
+    soft, soft_tp = (
+        float(probability.sum(dtype=np.float64)),
+        float(probability.sum(dtype=np.float64, where=labelled)),
     )
     return {
         "tp": tp,

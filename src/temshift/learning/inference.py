@@ -25,14 +25,16 @@ __all__ = ["optimise_for_inference", "predict_micrograph", "predict_patches", "r
 class _FusedBlock(nn.Module):
     """A :class:`ResidualBlock` in evaluation, with half the operations."""
 
-    def __init__(self, block: ResidualBlock) -> None:
+    def __init__(self, block: nn.Module) -> None:
         super().__init__()
+        assert isinstance(block, ResidualBlock)
         conv1 = fuse_conv_bn_eval(block.conv1, block.bn1)
         self.conv2 = fuse_conv_bn_eval(block.conv2, block.bn2)
         self.filters = conv1.out_channels
         # conv1 (3×3) and the shortcut (1×1, the centre of a 3×3) read the same input
         shortcut = F.pad(block.conv_add.weight, (1, 1, 1, 1))
-        assert conv1.bias is not None and block.conv_add.bias is not None
+        assert conv1.bias is not None
+        assert block.conv_add.bias is not None
         self.both = nn.Conv2d(conv1.in_channels, 2 * self.filters, 3, padding=1)
         self.both.weight = nn.Parameter(torch.cat([conv1.weight, shortcut]))
         self.both.bias = nn.Parameter(torch.cat([conv1.bias, block.conv_add.bias]))

@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 import temshift
 from temshift.config import ModellingParameters
 from temshift.learning.devices import choose_device
-from temshift.learning.folds import FoldIndices, grouped_folds, published_folds
+from temshift.learning.folds import (
+    FoldIndices,
+    grouped_folds,
+    published_folds,
+    undivided_groups,
+)
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.training import Checkpoints, TrainingData, train_folds
 from temshift.microscopy.patches import PatchStack
@@ -26,7 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 def make_folds(
-    table: pd.DataFrame, protocol: str, folds: int, background_threshold: int
+    table: pd.DataFrame,
+    protocol: str,
+    folds: int,
+    background_threshold: int,
+    hold_out: bool = True,
 ) -> list[FoldIndices]:
     """Return the patches of each fold (DESIGN §4, both protocols).
 
@@ -48,14 +56,17 @@ def make_folds(
     filled = table["labelled_px"].to_numpy() > background_threshold
     if protocol == "published":
         kept = np.flatnonzero(filled)
-        return [
+        made = [
             FoldIndices(*(kept[part] for part in fold))
             for fold in published_folds(len(kept), folds)
         ]
-    return [
-        FoldIndices(fold.train[filled[fold.train]], fold.validation, fold.test)
-        for fold in grouped_folds(table["fold"].to_numpy(), _groups(table), folds)
-    ]
+    else:
+        made = grouped_folds(table["fold"].to_numpy(), undivided_groups(table), folds)
+    if not hold_out:
+        made = [
+            FoldIndices(np.union1d(f.train, f.validation), f.validation[:0], f.test) for f in made
+        ]
+    return [f._replace(train=f.train[filled[f.train]]) for f in made]
 
 
 def train_network_set(
@@ -93,7 +104,13 @@ def train_network_set(
     folds: dict[str, FoldIndices] = {}
     seeds, places = {}, {}
     for protocol in parameters.protocols:
-        made = make_folds(table, protocol, parameters.folds, training.background_threshold)
+        made = make_folds(
+            table,
+            protocol,
+            parameters.folds,
+            training.background_threshold,
+            training.hold_out,
+        )
         for fold, indices in enumerate(made):
             key = network_key(protocol, fold)
             folds[key], seeds[key], places[key] = indices, training.seeds[fold], (protocol, fold)
@@ -124,7 +141,7 @@ def train_network_set(
         checkpoints=checkpoints,
         identity=_hash([description, seeds, parameters.precision, device, _data_hash(stacks)]),
     )
-    networks, histories, groups = {}, [], _groups(table)
+    networks, histories, groups = {}, [], undivided_groups(table)
     for key, result in results.items():
         protocol, fold = places[key]
         rows = [
@@ -149,12 +166,6 @@ def train_network_set(
     return networks, pd.DataFrame(histories)
 
 
-def _groups(table: pd.DataFrame) -> NDArray[Any]:
-    """Return what each patch must not be divided from: its specimen, if unknown its micrograph."""
-    specimen = table["specimen_id"].fillna("").astype(str)
-    return specimen.where(specimen != "", table["micrograph_id"].astype(str)).to_numpy(object)
-
-
 def _common(stacks: Mapping[str, PatchStack], key: str) -> Any:
     """Return an attribute if all training splits agree on it."""
     values = {s.attributes.get(key) for s in stacks.values()}
@@ -173,6 +184,6 @@ def _hash(value: Any) -> str:
 def _data_hash(stacks: Mapping[str, PatchStack]) -> str:
     digest = hashlib.sha256()
     for stack in stacks.values():
-        digest.update(np.ascontiguousarray(stack.images))
-        digest.update(np.ascontiguousarray(stack.labels))
+        digest.update(np.ascontiguousarray(stack.images).data)
+        digest.update(np.ascontiguousarray(stack.labels).data)
     return digest.hexdigest()

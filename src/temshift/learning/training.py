@@ -27,7 +27,6 @@ from tqdm.auto import tqdm
 from temshift.config import ModellingParameters
 from temshift.learning.augmentation import BatchPlan, augment, draw_plan
 from temshift.learning.devices import (
-    choose_device,
     choose_precision,
     single_threaded_operations,
 )
@@ -156,7 +155,7 @@ class FoldTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build_network(**self.parameters.architecture.model_dump())
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
         # one fused update for all weights, and a step count that stays on the device
         cuda = self.device.startswith("cuda")
         self.optimiser = torch.optim.Adam(
@@ -407,9 +406,7 @@ def train_folds(
 
     total = sum(t.total_steps for t in trainers.values())
     done = sum(t.step for t in trainers.values())
-    with tqdm(
-        total=total, initial=done, desc=title, unit="step", leave=False, disable=None
-    ) as bar:
+    with tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=None) as bar:
 
         def turn(key: str) -> None:
             trainer = trainers[key]
@@ -422,8 +419,12 @@ def train_folds(
 
         workers = min(available_cores(), len(trainers)) if device == "cpu" else 1
         with single_threaded_operations() if device == "cpu" else nullcontext():
-            _take_turns({k: t.total_steps - t.step for k, t in trainers.items()}, turn,
-                        lambda key: trainers[key].finished, workers)
+            _take_turns(
+                {k: t.total_steps - t.step for k, t in trainers.items()},
+                turn,
+                lambda key: trainers[key].finished,
+                workers,
+            )
     return {key: trainer.result() for key, trainer in trainers.items()}
 
 
@@ -442,7 +443,8 @@ def _take_turns(
         nonlocal unfinished, failed
         while True:
             with change:
-                change.wait_for(lambda: waiting or failed or not unfinished)
+                while not (waiting or failed) and unfinished:
+                    change.wait()
                 if failed or not unfinished:
                     return
                 key = waiting.pop(0)

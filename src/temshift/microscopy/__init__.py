@@ -1,0 +1,1 @@
+"""Physics, image processing and tables: plain arrays and frames in and out."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from temshift.config import MICROGRAPH_COLUMNS
 from temshift.microscopy.imaging import (
@@ -260,16 +259,16 @@ def expose(
 
 
 class Exposures:
-    """All micrographs of a plan, taken one at a time while they are iterated over.
+    """All micrographs of a plan, taken while they are iterated over, one on each core.
 
-    Iterating gives ``(path, Micrograph, label)``, specimen by specimen.
+    Iterating gives ``(path, Micrograph, label)`` in the order of the plan.
 
     Parameters
     ----------
     table : DataFrame
         A :func:`plan`.
     exit_waves : mapping of str to (mapping of str to ExitWave)
-        By specimen type and ``specimen_id``; each is looked up once.
+        By specimen type and ``specimen_id``.
     parameters : SimulationParameters
     """
 
@@ -287,8 +286,12 @@ class Exposures:
         return len(self.table)
 
     def __iter__(self) -> Iterator[tuple[str, Micrograph, NDArray[np.uint8]]]:
-        specimens = self.table.groupby(["specimen_type", "specimen_id"], sort=False)
-        for (specimen_type, specimen_id), rows in specimens:
-            exit_wave = self.exit_waves[specimen_type][specimen_id]
-            for row in rows.to_dict("records"):
-                yield row["path"], *expose(exit_wave, row, self.parameters)
+        rows = self.table.to_dict("records")
+        for row, taken in zip(
+            rows, map_ordered(self._expose, rows, available_cores(), "exposures"), strict=True
+        ):
+            yield row["path"], *taken
+
+    def _expose(self, row: dict[str, Any]) -> tuple[Micrograph, NDArray[np.uint8]]:
+        exit_wave = self.exit_waves[row["specimen_type"]][row["specimen_id"]]
+        return expose(exit_wave, row, self.parameters)

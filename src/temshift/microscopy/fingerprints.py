@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.microscopy.patches import release
@@ -39,6 +40,7 @@ def fingerprint(
     images: NDArray[np.float32],
     labels: NDArray[np.uint8] | None = None,
     pixel_size_nm: float | None = None,
+    table: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Describe a stack of patches.
 
@@ -50,6 +52,10 @@ def fingerprint(
         1 where a particle is. Without labels what needs them is ``None``.
     pixel_size_nm : float, optional
         Without it everything in nm is ``None``.
+    table : DataFrame, optional
+        ``micrograph_id, row, column`` of each patch, by which the patches of a micrograph are put
+        together again before its particles are measured. Without it every patch is on its own, and
+        particles as large as a patch go unseen.
 
     Returns
     -------
@@ -78,7 +84,7 @@ def fingerprint(
             Share of the area that is labelled.
         ``n_particles``, ``diameter_px``, ``diameter_nm``
             Number and median equivalent diameter (2 √(area / π)) of the connected labelled regions
-            that do not touch the edge of their patch.
+            that do not touch the edge of the micrograph.
     """
     patch_px = images.shape[1]
 
@@ -95,7 +101,7 @@ def fingerprint(
     variance = sum(patch.variance for patch in patches)
     power = np.sum([patch.power for patch in patches], axis=0)
     labelled_px = sum(patch.labelled_px for patch in patches)
-    areas = np.concatenate([patch.areas for patch in patches])
+    areas = _particle_areas(labels, table) if labels is not None else np.empty(0)
     diameter_px = _median(2 * np.sqrt(areas / np.pi))
     centres = (np.arange(_BINS) + 0.5) * 0.5 / _BINS
     return {
@@ -172,7 +178,6 @@ class _Patch(NamedTuple):
     covariance: NDArray[np.float64]  # one a lag
     power: NDArray[np.float64]  # sum over each ring
     labelled_px: int
-    areas: NDArray[np.float64]  # of whole particles, px
 
 
 def _describe(image: NDArray[np.float32], label: NDArray[np.uint8] | None) -> _Patch:
@@ -180,13 +185,12 @@ def _describe(image: NDArray[np.float32], label: NDArray[np.uint8] | None) -> _P
     x = image - image.mean()
     spectrum = _power_spectrum(x * grid.window)
     total = float(spectrum.sum())
-    contrast, labelled_px, areas = None, 0, np.empty(0)
+    contrast, labelled_px = None, 0
     if label is not None:
         particle = label != 0
         labelled_px = int(np.count_nonzero(particle))
         if min(labelled_px, particle.size - labelled_px) >= _MIN_PX:
             contrast = abs(float(x[particle].mean() - x[~particle].mean()))
-        areas = _inner_areas(particle)
     return _Patch(
         contrast=contrast,
         noise=_noise(x),
@@ -195,7 +199,6 @@ def _describe(image: NDArray[np.float32], label: NDArray[np.uint8] | None) -> _P
         covariance=np.array([_covariance(x, lag) for lag in LAGS_PX]),
         power=np.bincount(grid.ring, spectrum.ravel(), _BINS + 1)[:_BINS].astype(np.float64),
         labelled_px=labelled_px,
-        areas=areas,
     )
 
 
@@ -256,7 +259,24 @@ def _covariance(image: NDArray[np.float32], lag: tuple[int, int]) -> float:
     return float(np.mean(products))
 
 
-def _inner_areas(particle: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _particle_areas(labels: NDArray[np.uint8], table: pd.DataFrame | None) -> NDArray[np.float64]:
+    """Areas in px of all particles that lie wholly within their micrograph."""
+    if table is None:
+        return np.concatenate([_inner_areas(label) for label in labels])
+    side = labels.shape[1]
+    areas = []
+    for patches in table.groupby("micrograph_id", sort=False).indices.values():
+        rows, columns = (table[name].to_numpy()[patches] for name in ("row", "column"))
+        rows, columns = rows - rows.min(), columns - columns.min()
+        whole = np.zeros((rows.max() + side, columns.max() + side), np.uint8)
+        for i, row, column in zip(patches, rows, columns, strict=True):
+            whole[row : row + side, column : column + side] = labels[i]
+        areas.append(_inner_areas(whole))
+        release(labels)
+    return np.concatenate(areas)
+
+
+def _inner_areas(particle: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Areas in px of the connected regions that do not touch the edge."""
     from scipy.ndimage import label
 

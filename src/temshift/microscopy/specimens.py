@@ -176,7 +176,7 @@ def place_particles(
     *,
     touching: float = 0.0,
     gap_A: float = 4.0,
-    attempts: int = 200,
+    attempts: int = 100,
 ) -> tuple[Particle, ...]:
     """Put discs on a periodic square so that none overlap.
 

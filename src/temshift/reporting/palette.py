@@ -38,7 +38,9 @@ def dice_colours(dice: float) -> tuple[str, str]:
         return "transparent", "inherit"
     place = float(np.clip(dice, 0, 1)) * (len(_STOPS) - 1)
     below = min(int(place), len(_STOPS) - 2)
-    red, green, blue = _STOPS[below] + (place - below) * (_STOPS[below + 1] - _STOPS[below])
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 140
-    background = f"#{round(red):02x}{round(green):02x}{round(blue):02x}"
-    return background, "#ffffff" if dark else "#10202e"
+    rgb = np.round(_STOPS[below] + (place - below) * (_STOPS[below + 1] - _STOPS[below]))
+    # relative luminance (WCAG 2); at 0.179 black and white are equally easy to read
+    linear = np.where(rgb <= 10, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
+    dark = linear @ [0.2126, 0.7152, 0.0722] < 0.179
+    red, green, blue = (int(value) for value in rgb)
+    return f"#{red:02x}{green:02x}{blue:02x}", "#ffffff" if dark else "#000000"

@@ -72,7 +72,8 @@ class Finding:
     remedy : str
         What robust training changes in the worst shift, or empty.
     caveat : str
-        What else differs between the study's sets, or empty.
+        Sentences on what else differs between the study's sets, and on sets that their own network
+        has not learned; or empty.
     """
 
     study: str
@@ -222,12 +223,19 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
 
 
 def _caveat(content: ReportContent, study: str) -> str:
-    """Return which other columns differ between the sets of a study."""
+    """Return what else the sets of a study differ in, and which of them were not learned."""
+    caveats = []
+    weak = [s for s in content.plan.studies[study].splits if s in _weak_splits(content)]
+    if weak:
+        own = [f"{number(_own(content, s)['dice'])} on {s}" for s in weak]
+        caveats.append(f"In-domain Dice is only {_listed(own)}: verdicts on these sets say little.")
     confounds = content.confounds
     columns = list(dict.fromkeys(confounds.loc[confounds["study"] == study, "column"]))
-    if not columns:
-        return ""
-    return f"These sets also differ in {_listed(columns)}, which may be what costs the Dice"
+    if columns:
+        caveats.append(
+            f"These sets also differ in {_listed(columns)}, which may be what costs the Dice."
+        )
+    return " ".join(caveats)
 
 
 def _signed(text: str) -> str:
@@ -348,27 +356,39 @@ def _in_domain_check(content: ReportContent) -> Check:
         f"Every network has learned its own set: in-domain Dice at least {number(_IN_DOMAIN)} "
         f"({number(_IN_DOMAIN_HARD)} below {_SMALL_NM:g} nm or {_LOW_DOSE:g} e/Å²)."
     )
-    own = [(s, content.cell(s, s)) for s in content.splits.index]
-    own = [(split, cell) for split, cell in own if cell is not None]
+    own = [str(s) for s in content.splits.index if content.cell(str(s), str(s)) is not None]
     if not own:
         return Check(claim, "not tested", "No network was tested on its own set.")
-    weak = [
-        f"{split} ({with_interval(cell['dice'], cell['low'], cell['high'])})"
-        for split, cell in own
-        if cell is not None and cell["dice"] < _demanded(content, split)
-    ]
+    weak = _weak_splits(content)
     if weak:
+        cells = [(s, _own(content, s)) for s in weak]
+        named = [f"{s} ({with_interval(c['dice'], c['low'], c['high'])})" for s, c in cells]
         return Check(
             claim,
             "partly visible" if len(weak) < len(own) else "not visible",
-            f"Not so for {_listed(weak)}: gaps to and from these sets say little.",
+            f"Not so for {_listed(named)}: gaps to and from these sets say little.",
         )
-    lowest = min(own, key=lambda item: float(item[1]["dice"]))  # type: ignore[index]
-    return Check(
-        claim,
-        "visible",
-        f"The lowest is {lowest[0]} with {number(lowest[1]['dice'])}.",  # type: ignore[index]
-    )
+    lowest = min(own, key=lambda s: float(_own(content, s)["dice"]))
+    dice = number(_own(content, lowest)["dice"])
+    return Check(claim, "visible", f"The lowest is {dice}, on {lowest}.")
+
+
+def _weak_splits(content: ReportContent) -> list[str]:
+    """Return the splits whose own network has not learned them."""
+    return [
+        str(split)
+        for split in content.splits.index
+        if (cell := content.cell(str(split), str(split))) is not None
+        and cell["dice"] < _demanded(content, str(split))
+    ]
+
+
+def _own(content: ReportContent, split: str) -> pd.Series:
+    """Return the cell of a split's own network."""
+    cell = content.cell(split, split)
+    if cell is None:
+        raise ValueError(f"the network of {split!r} was not tested on its own split")
+    return cell
 
 
 def _demanded(content: ReportContent, split: str) -> float:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
-from temshift.catalog.micrographs import MicrographStore
 from temshift.config import CurationParameters, DownloadParameters, SplitParameters
-from temshift.microscopy import integrity, splits, tables
+from temshift.types import DataFrame, MicrographStore
 
 
 def name_metadata_table(download: DownloadParameters) -> str:
@@ -17,9 +14,13 @@ def name_metadata_table(download: DownloadParameters) -> str:
 
 
 def name_needed_files(
-    metadata: pd.DataFrame, curation: CurationParameters, **chosen: Any
+    metadata: DataFrame, curation: CurationParameters, **chosen: Any
 ) -> list[str]:
     """Return the micrographs and masks that the splits select; saving them fetches the files."""
+    import pandas as pd
+
+    from temshift.microscopy import splits, tables
+
     table, _ = tables.standardise(metadata, curation)
     rows = [splits.select_split(table, name, split) for name, split in _typed(chosen).items()]
     files = pd.concat(rows)[["path", "label_path"]].to_numpy().ravel()
@@ -27,37 +28,45 @@ def name_needed_files(
 
 
 def standardise_table(
-    metadata: pd.DataFrame, curation: CurationParameters
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    metadata: DataFrame, curation: CurationParameters
+) -> tuple[DataFrame, DataFrame]:
     """Bring the metadata table into the form of the data contract; list the cells that break it."""
+    from temshift.microscopy import tables
+
     return tables.standardise(metadata, curation)
 
 
 def check_integrity(
-    table: pd.DataFrame,
-    findings: pd.DataFrame,
+    table: DataFrame,
+    findings: DataFrame,
     store: MicrographStore,
     curation: CurationParameters,
     **splits: Any,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[DataFrame, DataFrame]:
     """Look at every micrograph and mask that a split selects; report all that is found."""
+    from temshift.microscopy import integrity
+
     return integrity.inspect_micrographs(table, findings, store, curation, _typed(splits))
 
 
 def accept_micrographs(
-    table: pd.DataFrame,
-    report: pd.DataFrame,
-    measurements: pd.DataFrame,
+    table: DataFrame,
+    report: DataFrame,
+    measurements: DataFrame,
     curation: CurationParameters,
     folds: int,
     **splits: Any,
-) -> pd.DataFrame:
+) -> DataFrame:
     """Refuse data with errors; otherwise return the validated table with the fold of each row."""
+    from temshift.microscopy import integrity
+
     return integrity.accept(table, report, measurements, curation, _typed(splits), folds)
 
 
-def select_split(name: str, micrographs: pd.DataFrame, split: SplitParameters) -> pd.DataFrame:
+def select_split(name: str, micrographs: DataFrame, split: SplitParameters) -> DataFrame:
     """Return the micrographs of one split."""
+    from temshift.microscopy import splits
+
     return splits.select_split(micrographs, name, split)
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from temshift.config import EvaluationParameters, ModellingParameters, StudyPlan
-from temshift.microscopy.patches import PatchStack
+from temshift.types import DataFrame, PatchStack
 
 
 def evaluate(
@@ -20,7 +18,7 @@ def evaluate(
     modelling: ModellingParameters,
     reporting: EvaluationParameters,
     **patches: PatchStack,
-) -> tuple[pd.DataFrame, list[Any]]:
+) -> tuple[DataFrame, list[Any]]:
     """Test all folds of one network on the splits of its studies.
 
     Returns
@@ -35,32 +33,34 @@ def evaluate(
     return evaluate_network(name, networks, _by_owner(patches), reporting, modelling.device)
 
 
-def collect(*tables: pd.DataFrame) -> pd.DataFrame:
+def collect(*tables: DataFrame) -> DataFrame:
     """Put the tables of all networks below each other."""
+    import pandas as pd
+
     return pd.concat(tables, ignore_index=True)
 
 
-def collect_histories(*histories: pd.DataFrame) -> pd.DataFrame:
+def collect_histories(*histories: DataFrame) -> DataFrame:
     """Put the training histories below each other; imported networks have none."""
+    import pandas as pd
+
     columns = ["network", "protocol", "fold", "step", "epoch"]
     columns += ["train_loss", "validation_loss", "validation_dice"]
     return collect(*histories) if histories else pd.DataFrame(columns=columns)
 
 
 def compare(
-    results: pd.DataFrame,
+    results: DataFrame,
     splits: dict[str, Any],
     studies: dict[str, Any],
     networks: dict[str, Any],
     reporting: EvaluationParameters,
-    **micrographs: pd.DataFrame,
-) -> tuple[pd.DataFrame, ...]:
+    **micrographs: DataFrame,
+) -> tuple[DataFrame, ...]:
     """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
     from temshift.learning import statistics
 
-    plan = StudyPlan.from_parameters(
-        {"splits": splits, "studies": studies, "networks": networks}
-    )
+    plan = StudyPlan.from_parameters({"splits": splits, "studies": studies, "networks": networks})
     rows = _by_owner(micrographs)
     matrix = statistics.dice_matrices(results, plan, reporting)
     return (
@@ -73,11 +73,11 @@ def compare(
 
 
 def explain(
-    gaps: pd.DataFrame,
+    gaps: DataFrame,
     splits: dict[str, Any],
     studies: dict[str, Any],
     **fingerprints: dict[str, Any],
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
     from temshift.learning.explain import explain_gaps, fingerprint_distances, fingerprint_table
 
@@ -86,21 +86,21 @@ def explain(
     return fingerprint_table(by_split), distances, explain_gaps(distances)
 
 
-def draw_matrix(study: str, matrix: pd.DataFrame) -> Any:
+def draw_matrix(study: str, matrix: DataFrame) -> Any:
     """Draw the matrix of one study (plotly)."""
     from temshift.reporting.figures import matrix_figure
 
     return matrix_figure(matrix[matrix["study"] == study])
 
 
-def draw_gaps(gaps: pd.DataFrame, reporting: EvaluationParameters) -> Any:
+def draw_gaps(gaps: DataFrame, reporting: EvaluationParameters) -> Any:
     """Draw the gaps of all studies with their intervals (plotly)."""
     from temshift.reporting.figures import gaps_figure
 
     return gaps_figure(gaps, reporting)
 
 
-def draw_histories(histories: pd.DataFrame) -> Any:
+def draw_histories(histories: DataFrame) -> Any:
     """Draw loss and Dice of every network during its training (plotly)."""
     from temshift.reporting.figures import histories_figure
 
@@ -109,16 +109,16 @@ def draw_histories(histories: pd.DataFrame) -> Any:
 
 def write_report(
     parameters: dict[str, Any],
-    results: pd.DataFrame,
-    matrix: pd.DataFrame,
-    gaps: pd.DataFrame,
-    gains: pd.DataFrame,
-    confounds: pd.DataFrame,
-    splits: pd.DataFrame,
-    fingerprints: pd.DataFrame,
-    distances: pd.DataFrame,
-    explanation: pd.DataFrame,
-    histories: pd.DataFrame,
+    results: DataFrame,
+    matrix: DataFrame,
+    gaps: DataFrame,
+    gains: DataFrame,
+    confounds: DataFrame,
+    splits: DataFrame,
+    fingerprints: DataFrame,
+    distances: DataFrame,
+    explanation: DataFrame,
+    histories: DataFrame,
     **examples: list[Any],
 ) -> tuple[str, dict[str, Any]]:
     """Write the report and its summary."""

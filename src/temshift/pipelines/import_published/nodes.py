@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from temshift.config import ImportParameters, NetworkParameters
+from temshift.types import DataFrame
 
 
 def name_model_list(parameters: ImportParameters) -> str:
@@ -14,13 +13,13 @@ def name_model_list(parameters: ImportParameters) -> str:
     return parameters.model_list
 
 
-def name_weight_files(model_list: pd.DataFrame) -> list[str]:
+def name_weight_files(model_list: DataFrame) -> list[str]:
     """Return the weight files of the model list, which saving fetches."""
     return list(model_list["Model Name"])
 
 
 def import_networks(
-    model_list: pd.DataFrame,
+    model_list: DataFrame,
     weights: Any,
     parameters: ImportParameters,
     networks: dict[str, Any],

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
-
 from temshift.config import ModellingParameters, NetworkParameters
-from temshift.learning.network_set import NetworkSet
-from temshift.microscopy.patches import PatchStack
+from temshift.types import CheckpointStore, DataFrame, NetworkSet, PatchStack
 
 
 def train_network(
     name: str,
     modelling: ModellingParameters,
-    checkpoints: Any,
+    checkpoints: CheckpointStore,
     network: NetworkParameters | None = None,
     **stacks: PatchStack,
-) -> tuple[NetworkSet, pd.DataFrame]:
+) -> tuple[NetworkSet, DataFrame]:
     """Train all folds of one network on its splits.
 
     Parameters

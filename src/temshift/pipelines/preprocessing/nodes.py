@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from temshift.config import CurationParameters, PreprocessingParameters, SplitParameters
-from temshift.microscopy.patches import PatchStack, PatchStream
+from temshift.types import DataFrame, MicrographStore, PatchStack, PatchStream
 
 
 def preprocess_split(
     split: str,
-    micrographs: pd.DataFrame,
-    store: Any,
+    micrographs: DataFrame,
+    store: MicrographStore,
     preprocessing: PreprocessingParameters,
     own: SplitParameters,
     curation: CurationParameters,
@@ -56,4 +54,5 @@ def fingerprint_split(patches: PatchStack) -> dict[str, Any]:
     """Describe the images of one split in numbers (:mod:`temshift.microscopy.fingerprints`)."""
     from temshift.microscopy.fingerprints import fingerprint
 
-    return fingerprint(patches.images, patches.labels, patches.attributes.get("pixel_size_nm"))
+    pixel_size_nm = patches.attributes.get("pixel_size_nm")
+    return fingerprint(patches.images, patches.labels, pixel_size_nm, patches.table)

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pandas as pd
-
 from temshift.config import MICROGRAPH_COLUMNS, SplitParameters
-from temshift.microscopy import acquisitions
-from temshift.microscopy.acquisitions import Exposures
-from temshift.microscopy.multislice import ExitWave
 from temshift.microscopy.simulation_parameters import (
     MultisliceParameters,
     SimulationParameters,
     SpecimenParameters,
     SupportParameters,
 )
-from temshift.microscopy.splits import select_splits
+from temshift.types import DataFrame, ExitWave, Exposures
 
 
-def plan_acquisitions(parameters: SimulationParameters, **splits: Any) -> pd.DataFrame:
+def plan_acquisitions(parameters: SimulationParameters, **splits: Any) -> DataFrame:
     """Plan every micrograph, and make sure that every split in use will find some among them."""
+    from temshift.microscopy import acquisitions
+    from temshift.microscopy.splits import select_splits
+
     table = acquisitions.plan(parameters)
     select_splits(
         table, {name: SplitParameters.model_validate(split) for name, split in splits.items()}
@@ -42,6 +40,8 @@ def simulate(
 
     The parameters are parts of a block that Kedro has validated as a whole.
     """
+    from temshift.microscopy import acquisitions
+
     specimen = SpecimenParameters.model_validate(specimen)
     return acquisitions.simulate_specimens(
         specimen_type,
@@ -55,8 +55,10 @@ def simulate(
 
 
 def acquire_micrographs(
-    table: pd.DataFrame, parameters: SimulationParameters, **waves: Mapping[str, ExitWave]
-) -> tuple[Exposures, pd.DataFrame]:
+    table: DataFrame, parameters: SimulationParameters, **waves: Mapping[str, ExitWave]
+) -> tuple[Exposures, DataFrame]:
     """Image every specimen under its conditions; return the micrographs and their table."""
+    from temshift.microscopy.acquisitions import Exposures
+
     metadata = table[list(MICROGRAPH_COLUMNS)].drop(columns="sha256")
     return Exposures(table, waves, parameters), metadata

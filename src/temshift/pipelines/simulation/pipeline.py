@@ -14,7 +14,9 @@ def create_pipeline() -> Pipeline:
     simulation = project_parameters().get("simulation")
     if not simulation:  # the micrographs come from elsewhere
         return Pipeline([])
-    types = list(dict.fromkeys(t for a in simulation.get("acquisitions", []) for t in a["specimens"]))
+    types = list(
+        dict.fromkeys(t for a in simulation.get("acquisitions", []) for t in a["specimens"])
+    )
     waves = {name: f"simulation.intermediate.{name}_waves" for name in types}
     return Pipeline(
         [

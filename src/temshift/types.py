@@ -1,0 +1,34 @@
+"""Names of the objects that pass between nodes, for annotations in ``pipelines/*/nodes.py``.
+
+Kedro resolves the annotations of every node when pipelines are registered, to validate
+parameters. A type checker sees the real classes here; at run time they are ``Any``, so that
+registering imports neither pandas nor the modules that do the work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from temshift.catalog.micrographs import MicrographStore
+    from temshift.catalog.networks import CheckpointStore
+    from temshift.learning.network_set import NetworkSet
+    from temshift.microscopy.acquisitions import Exposures
+    from temshift.microscopy.multislice import ExitWave
+    from temshift.microscopy.patches import PatchStack, PatchStream
+else:
+    CheckpointStore = DataFrame = ExitWave = Exposures = MicrographStore = Any
+    NetworkSet = PatchStack = PatchStream = Any
+
+__all__ = [
+    "CheckpointStore",
+    "DataFrame",
+    "ExitWave",
+    "Exposures",
+    "MicrographStore",
+    "NetworkSet",
+    "PatchStack",
+    "PatchStream",
+]

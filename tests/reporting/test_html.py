@@ -1,0 +1,202 @@
+import copy
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests import synthetic_study as synthetic
+
+from temshift.reporting.html import render_report
+from temshift.reporting.pictures import Pictures
+from temshift.reporting.summary import summarise
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close and collects ids, links and text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.ids, self.links, self.words = [], [], [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes[k] for k in ("href", "src") if k in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def source(content):
+    return render_report(content)
+
+
+@pytest.fixture(scope="module")
+def page(source):
+    return Page(source)
+
+
+def test_page_is_whole(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_page_needs_no_network(source, page):
+    assert {link[0] for link in page.links} == {"#"}
+    assert not re.search(r"@import|https?://(?!www\.w3\.org)", source)
+    assert len(source) < 8e6
+
+
+def test_contents_lead_somewhere(page):
+    assert {link[1:] for link in page.links} <= set(page.ids)
+
+
+def test_same_content_gives_the_same_bytes(content, source):
+    assert render_report(content) == source
+
+
+def test_page_says_what_was_found(page):
+    assert re.search(r"A network trained at 884 e/Å² loses 0\.3\d \[", page.text)
+    assert "breaks" in page.text
+    assert "high_noise is trained on high with augmentation.noise.rho_max 1.75" in page.text
+    assert "The image sets differ in more than material" in page.text
+
+
+def test_page_says_that_specimens_are_simulated(page):
+    assert "These are simulated specimens." in page.text
+    assert "say nothing about a calibration" in page.text
+
+
+def test_calibration_is_shown_where_it_is_given():
+    calibration = {
+        "summary": "Contrast is 0.9 of the real one.",
+        "table": [{"quantity": "contrast at 80 e/Å²", "real": 0.24, "simulated": 0.22}],
+    }
+    parameters = {**synthetic.PARAMETERS, "calibration": calibration}
+    text = Page(render_report(synthetic.report_content(parameters=parameters))).text
+    assert "Contrast is 0.9 of the real one." in text
+    assert re.search(r"quantity real simulated .*contrast at 80 e/Å² 0.24 0.22", text)
+    assert "say nothing about a calibration" not in text
+
+
+def test_real_micrographs_are_not_called_simulated(content):
+    real = dataclasses.replace(content, splits=content.splits.assign(source="doi:10.7941/D1SP93"))
+    text = Page(render_report(real)).text
+    assert "simulated specimens" not in text
+    assert "doi:10.7941/D1SP93" in text
+
+
+def test_mixed_sources_are_told_apart(content):
+    splits = content.splits.assign(source=["simulated", "simulated", "microscope", ""])
+    text = Page(render_report(dataclasses.replace(content, splits=splits))).text
+    assert "2 of 4 image sets are: low, mid" in text
+    assert "of a source that the metadata table does not name" in text
+
+
+def test_nothing_is_given_in_nm_without_a_pixel_size(content):
+    unknown = dataclasses.replace(
+        content,
+        splits=content.splits.assign(pixel_size_nm="", diameter_nm=""),
+        fingerprints=content.fingerprints.assign(diameter_nm=np.nan, pixel_size_nm=np.nan),
+        parameters={},
+    )
+    text = Page("<html><body><div>" + render_report(unknown).partition("</nav>")[2]).text
+    data, _, rest = text.partition("The published findings")
+    results = rest.partition("Methods")[0]
+    assert "pixel size not given" in data
+    assert not re.search(r"\d nm|nm/px", data)
+    assert not re.search(r"\d nm/px", results)
+    assert "particle diameter, px" in results
+    assert "> nm <" not in results
+
+
+def test_names_are_escaped():
+    metadata = copy.deepcopy(synthetic.METADATA)
+    metadata["silver"]["material"] = "<script>alert(1)</script>"
+    source = render_report(synthetic.report_content(metadata=metadata))
+    assert "<script>" not in source
+    assert "&lt;script&gt;" in source
+
+
+def test_both_protocols_are_shown():
+    results = pd.concat(
+        [synthetic.results_table(protocol=protocol) for protocol in ("grouped", "published")],
+        ignore_index=True,
+    )
+    text = Page(render_report(synthetic.report_content(results))).text
+    assert "(protocol published)" in text
+    assert "Sentences and figures speak of grouped" in text
+
+
+def test_one_specimen_gives_no_interval_and_no_verdict():
+    content = synthetic.report_content(synthetic.results_table(groups=1, folds=1))
+    page = Page(render_report(content))
+    assert page.open == []
+    assert "undecided" in page.text
+    assert "nan" not in page.text
+
+
+def test_a_run_without_training_is_reported(content):
+    bare = dataclasses.replace(content, histories=content.histories.iloc[:0], examples={})
+    assert "No network of this run was trained here." in Page(render_report(bare)).text
+
+
+def test_summary_is_strict_json(content):
+    summary = json.loads(json.dumps(summarise(content), allow_nan=False))
+    assert summary["simulated_splits"] == ["low", "mid", "high", "silver"]
+    assert [f["study"] for f in summary["findings"]] == ["dose", "material"]
+    assert len(summary["published_findings"]) == 4
+    assert len(summary["matrix"]) == 16
+    worst = [g for g in summary["gaps"] if (g["network"], g["test_split"]) == ("high", "low")]
+    assert worst[0]["verdict"] == "breaks"
+    silent = [e for e in summary["explanation"] if e["scope"] == "material"]
+    assert {e["rho"] for e in silent} == {None}
+
+
+# ------------------------------------------------------------------ pictures
+def test_a_picture_is_stored_once():
+    pictures = Pictures()
+    image = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    mask = (image > 20).astype(np.uint8)
+    first = pictures.grey(image)
+    assert pictures.grey(image.copy()) == first
+    assert pictures.mask(mask) != first
+    assert pictures.style.count("data:image/") == 2
+
+
+def test_an_outcome_shows_found_missed_and_false():
+    import base64
+    import io
+
+    from PIL import Image
+
+    label = np.array([[0, 1], [1, 0]], np.uint8)
+    prediction = np.array([[0, 1], [0, 1]], np.uint8)
+    pictures = Pictures()
+    name = pictures.outcome(label, prediction)
+    encoded = re.search(
+        rf"\.{name}{{background-image:url\(data:image/png;base64,(.*?)\)", pictures.style
+    )
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded[1]))).convert("RGB"))
+    nothing, found, missed, false = shown[0, 0], shown[0, 1], shown[1, 0], shown[1, 1]
+    assert nothing.max() < 40
+    assert found.tolist() == [86, 180, 233]
+    assert missed.tolist() == [240, 228, 66]
+    assert false.tolist() == [213, 94, 0]
