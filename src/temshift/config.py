@@ -289,6 +289,9 @@ class Training(_Strict):
         Total optimiser steps instead of ``epochs``: the same work for every split.
     batch_size, learning_rate, crop_px
         ``crop_px = None`` trains on whole patches.
+    foreground : float
+        Share of the crops that are centred on a particle's pixel rather than drawn anywhere
+        (as in nnU-Net): with few steps, networks learn sooner that there are particles at all.
     schedule : {"constant", "one_cycle"}
         One-cycle rises to ``learning_rate`` and falls again.
     keep : {"best", "last"}
@@ -312,6 +315,7 @@ class Training(_Strict):
     batch_size: Annotated[int, Field(gt=0)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     crop_px: Annotated[int, Field(ge=32, multiple_of=16)] | None = None
+    foreground: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["constant", "one_cycle"] = "constant"
     keep: Literal["best", "last"] = "best"
     hold_out: bool = True

@@ -19,7 +19,7 @@ class Project:
         shutil.copytree(ROOT / "notebooks", folder / "notebooks")
         for name in ("pyproject.toml", ".telemetry"):
             shutil.copy(ROOT / name, folder / name)
-        (folder / "src").symlink_to(ROOT / "src")
+        (folder / "src").mkdir()  # the package is installed; Kedro only wants the folder
 
     @property
     def data(self) -> Path:

@@ -134,3 +134,22 @@ def test_pixel_size_augmentation_changes_areas_within_its_range():
     areas = y.sum((1, 2)) / 32**2
     assert 0.95 <= areas.min() < 1.3
     assert 2.8 < areas.max() <= 4.05
+
+
+def test_aimed_crops_contain_their_particle():
+    images = torch.zeros(1, 128, 128)
+    labels = torch.zeros(1, 128, 128, dtype=torch.uint8)
+    labels[0, 100, 20] = 1  # near a corner: crops cannot be centred on it
+    plan = draw_plan(
+        torch.zeros(30, dtype=torch.int64),
+        torch.zeros(30, dtype=torch.int64),
+        128,
+        32,
+        STILL,
+        torch.Generator().manual_seed(0),
+        particles=torch.tensor([[[100, 20]]]),
+        foreground=1.0,
+    )
+    _, y = augment(images, labels, torch.zeros(1), plan, 32, None)
+    assert (y.sum((1, 2)) == 1).all()
+    assert y[0, 16, 16] == 1

@@ -62,6 +62,8 @@ def draw_plan(
     crop_px: int,
     parameters: Augmentation,
     generator: Generator,
+    particles: Tensor | None = None,
+    foreground: float = 0.0,
 ) -> BatchPlan:
     """Draw the augmentation of each sample.
 
@@ -76,6 +78,10 @@ def draw_plan(
     parameters : Augmentation
     generator : torch.Generator
         On the CPU; advanced by the same amount whatever the parameters' values.
+    particles : Tensor, shape (N, K, 2), optional
+        Row and column of some particle pixels of each patch.
+    foreground : float
+        Share of the samples whose crop is centred on one of them, as far as the patch allows.
     """
     n = len(index)
 
@@ -97,8 +103,13 @@ def draw_plan(
     cos, sin = torch.cos(angle), torch.sin(angle)
     room = patch_px - crop_px
     # whole pixels keep unrotated crops free of interpolation
-    shift = torch.stack([uniform(), uniform()]) * (room + 1)
-    shift = shift.floor().clamp(max=room) * 2 / patch_px - room / patch_px
+    corner = (torch.stack([uniform(), uniform()]) * (room + 1)).floor().clamp(max=room)
+    aimed, which = uniform() < foreground, uniform()
+    if particles is not None and foreground > 0:
+        pixel = particles[index, (which * particles.shape[1]).long()].to(torch.float32)
+        centred = (pixel.T.flip(0) - crop_px // 2).clamp(0, room)  # column (x) first
+        corner = torch.where(aimed, centred, corner)
+    shift = corner * 2 / patch_px - room / patch_px
     affine = torch.empty(n, 2, 3)
     affine[:, 0, 0] = scale * cos * flip
     affine[:, 0, 1] = -scale * sin

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from temshift.config import EvaluationParameters
 from temshift.learning.devices import choose_device, choose_precision
-from temshift.learning.examples import Example, pick_examples
+from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
 from temshift.learning.folds import published_folds
 from temshift.learning.inference import optimise_for_inference, predict_patches
 from temshift.learning.metrics import COUNTS, dice, scores
@@ -129,7 +129,7 @@ def evaluate_network(
     """
     device = choose_device(device)
     rows: list[dict[str, Any]] = []
-    candidates: list[tuple[Any, ...]] = []
+    candidates: list[Candidate] = []
     with tqdm(
         total=len(networks) * len(stacks),
         desc=f"testing {name}",
@@ -145,7 +145,7 @@ def evaluate_network(
                 candidates += shown
                 bar.update()
     results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
-    return results, pick_examples(candidates) if parameters.examples else []
+    return results, pick_examples(candidates)
 
 
 def _test(
@@ -156,7 +156,7 @@ def _test(
     stack: PatchStack,
     parameters: EvaluationParameters,
     device: str,
-) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]]]:
+) -> tuple[list[dict[str, Any]], list[Candidate]]:
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
     in_domain = split in card["train_on"]
@@ -189,7 +189,8 @@ def _test(
             network, images, labels, frame["patch_dice"].to_numpy(), device, precision, parameters
         )
 
-    rows, candidates = [], []
+    rows: list[dict[str, Any]] = []
+    candidates: list[Candidate] = []
     for micrograph, group in frame.groupby("micrograph_id", sort=False):
         pooled = group[list(COUNTS)].sum()
         score = {k: float(v) for k, v in scores(pooled["tp"], pooled["fp"], pooled["fn"]).items()}
@@ -213,9 +214,9 @@ def _test(
         # the patch with the most labelled pixels tells most
         best = int(group["labelled_px"].to_numpy().argmax())
         at = int(group.index[best])
-        candidates.append(
-            (split, micrograph, score["dice"], images[at], labels[at], predictions[at])
-        )
+        if parameters.examples:
+            pictures = make_thumbnails(images[at], labels[at], predictions[at])
+            candidates.append((split, str(micrograph), score["dice"], *pictures))
     return rows, candidates
 
 

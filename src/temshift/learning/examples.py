@@ -15,7 +15,7 @@ __all__ = ["RANKS", "Candidate", "Example", "make_thumbnails", "pick_examples"]
 RANKS = ("best", "median", "worst")
 
 #: Test split, micrograph, Dice of the micrograph, and image, label and prediction of one patch.
-Candidate = tuple[str, str, float, NDArray[np.float32], NDArray[Any], NDArray[Any]]
+Candidate = tuple[str, str, float, NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)

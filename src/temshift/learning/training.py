@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from temshift.config import ModellingParameters
@@ -63,11 +63,15 @@ class TrainingData:
     labels : Tensor, shape (N, P, P), uint8
     background : Tensor, shape (N,), float32
         Median intensity of the unlabelled pixels of each patch.
+    particles : Tensor, shape (N, K, 2), int64
+        On the CPU: row and column of K labelled pixels of each patch, evenly through all of them
+        (the middle of a patch without any).
     """
 
     images: Tensor
     labels: Tensor
     background: Tensor
+    particles: Tensor
 
     @classmethod
     def from_arrays(
@@ -81,7 +85,7 @@ class TrainingData:
         n, side = sum(len(x) for x in images), images[0].shape[1]
         on_device = torch.empty((n, side, side), dtype=torch.float32, device=device)
         labelled = torch.empty((n, side, side), dtype=torch.uint8, device=device)
-        medians, start = [], 0
+        medians, particles, start = [], [], 0
         for x, y in zip(images, labels, strict=True):
             if x.shape[1] != side:
                 raise ValueError(
@@ -91,8 +95,14 @@ class TrainingData:
             on_device[start : start + len(x)] = torch.from_numpy(np.array(x))
             labelled[start : start + len(x)] = torch.from_numpy(np.array(y))
             medians += [_background_median(a, b) for a, b in zip(x, y, strict=True)]
+            particles += [_labelled_pixels(b) for b in y]
             start += len(x)
-        return cls(on_device, labelled, torch.tensor(medians, device=device))
+        return cls(
+            on_device,
+            labelled,
+            torch.tensor(medians, device=device),
+            torch.from_numpy(np.stack(particles)),
+        )
 
     @property
     def patch_px(self) -> int:
@@ -242,7 +252,14 @@ class FoldTrainer:
             "none": torch.zeros_like(order),
         }[augmentation.dihedral]
         self._plan = draw_plan(
-            index, copy, self.data.patch_px, self.crop_px, augmentation, self.generator
+            index,
+            copy,
+            self.data.patch_px,
+            self.crop_px,
+            augmentation,
+            self.generator,
+            self.data.particles,
+            self.parameters.training.foreground,
         ).to(self.device)
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -475,6 +492,10 @@ def _background_median(image: NDArray[np.float32], label: NDArray[np.uint8]) -> 
     return float(np.median(background)) if background.size else 0.0
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def _labelled_pixels(label: NDArray[np.uint8], count: int = 256) -> NDArray[np.int64]:
+    """Return row and column of ``count`` labelled pixels, evenly through all of them."""
+    labelled = np.flatnonzero(label)
+    if labelled.size == 0:
+        return np.full((count, 2), label.shape[0] // 2, dtype=np.int64)
+    chosen = labelled[np.linspace(0, labelled.size - 1, count).round().astype(np.int64)]
+    return np.stack(np.unravel_index(chosen, label.shape), axis=1).astype(np.int64)

@@ -286,7 +286,7 @@ class Exposures:
         return len(self.table)
 
     def __iter__(self) -> Iterator[tuple[str, Micrograph, NDArray[np.uint8]]]:
-        rows = self.table.to_dict("records")
+        rows: list[dict[str, Any]] = self.table.to_dict("records")  # type: ignore[assignment]
         for row, taken in zip(
             rows, map_ordered(self._expose, rows, available_cores(), "exposures"), strict=True
         ):

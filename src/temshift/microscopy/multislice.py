@@ -80,7 +80,8 @@ def exit_wave(
         parametrization="lobato",
         projection="infinite",
     ).build(lazy=False)
-    wave = abtem.PlaneWave(energy=energy_eV).multislice(slices, lazy=False).array
+    plane_wave: Any = abtem.PlaneWave(energy=energy_eV)
+    wave = plane_wave.multislice(slices, lazy=False).array
     phase = interaction_constant(energy_eV) * slices.array.sum(axis=0)
     kept_px = 2 * int(np.ceil(ANTIALIAS_CUTOFF * grid_px / 2))
     return ExitWave(

@@ -124,7 +124,7 @@ def particle_atoms(
 
     if material not in CRYSTALS:
         raise ValueError(f"unknown material {material!r}; known: {', '.join(CRYSTALS)}")
-    crystal = CRYSTALS[material]
+    crystal: dict[str, Any] = CRYSTALS[material]
     cubic = crystal["crystalstructure"] == "fcc"
     if twinned and not cubic:
         raise ValueError(f"twins are made of cubic crystals only, {material} is hexagonal")

@@ -135,7 +135,7 @@ def _paths(dataset: Any) -> Iterator[Path]:
 def _plain(value: Any) -> Any:
     """Return parameters as plain JSON values."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
