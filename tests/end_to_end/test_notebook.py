@@ -3,7 +3,7 @@
 import pytest
 from tests.notebook import run_notebook
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smoke")]
 
 
 def test_notebook_explores_the_smoke_study(smoke):
