@@ -27,7 +27,7 @@ run: $(INSTALLED) ## Run the default study (ENV=published or ENV=mine for others
 	@echo "The report is at: $$($(BIN)/python -m temshift.where $(if $(ENV),--env $(ENV)))"
 
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

@@ -6,8 +6,9 @@ import re
 import pandas as pd
 import pytest
 import yaml
+from tests.notebook import run_notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smoke")]
+pytestmark = pytest.mark.slow
 
 
 def ran(output):
@@ -51,6 +52,16 @@ def test_no_specimen_seen_in_training_is_tested(smoke):
         assert not seen & set(rows["specimen_id"])
 
 
+def test_notebook_explores_the_smoke_study(smoke):
+    notebook = run_notebook(smoke.folder / "notebooks" / "explore_study.ipynb", "smoke")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    kinds = [set(o.get("data", {})) for cell in code for o in cell.get("outputs", [])]
+    shown = set().union(*kinds)
+    assert {"image/png", "application/vnd.plotly.v1+json", "text/html"} <= shown
+    text = "".join(o.get("text", "") for o in code[-1].outputs)
+    assert text.strip().endswith("08_reporting/report.html")
+
+
 def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_it(smoke):
     assert ran(smoke.run()) == []
     again = ran(smoke.run("--params", "reporting.confidence=0.9"))
@@ -61,7 +72,7 @@ def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_
 
 def test_imaging_parameters_do_not_repeat_the_multislice(smoke):
     again = ran(
-        smoke.run("--pipelines", "simulation", "--params", "simulation.imaging.absorption=0.05")
+        smoke.run("--pipelines", "simulation", "--params", "simulation.imaging.absorption=0.09")
     )
     assert "acquire_micrographs" in again
     assert "simulate_au_2nm" not in again
