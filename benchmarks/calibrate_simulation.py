@@ -62,11 +62,11 @@ DISPLACEMENTS_PX = (-8, -4, 0, 4, 8)
 
 #: One step up or down from the defaults, for ``--scan``.
 SCAN: dict[str, tuple[float, ...]] = {
-    "contrast_factor": (1.0, 1.75, 3.5),
-    "absorption": (0.0, 0.02, 0.08),
+    "contrast_factor": (1.0, 3.5),
+    "absorption": (0.0, 0.08),
     "mtf_width": (0.22, 0.35),
     "vibration_A": (0.0, 0.5),
-    "defocus_A": (-120.0, 0.0, 240.0),
+    "defocus_A": (-100.0, 0.0),
 }
 
 
