@@ -7,7 +7,7 @@ ENV ?=
 KEDRO := $(BIN)/kedro
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format types bench viz docs lock clean
+.PHONY: help install run test lint format types bench docs viz lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,9 @@ format: $(INSTALLED) ## Mend style
 
 bench: $(INSTALLED) ## Run the CPU benchmarks; writes docs/performance.md
 	$(BIN)/python benchmarks/run_all.py
+
+docs: $(INSTALLED) ## Build the documentation into site/, checking its links
+	$(BIN)/mkdocs build --strict --quiet
 
 viz: $(INSTALLED) ## Open the graph in Kedro-Viz
 	$(KEDRO) viz run
