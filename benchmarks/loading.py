@@ -4,9 +4,10 @@
 
 A patch stack of 512 px patches is written to a temporary folder. ``read`` takes the whole file
 into fresh memory with one ``readinto``; ``load`` opens the stack through its catalog class and
-copies all images and labels into tensors. Both are run alternately, with the file in the system's
-cache (warm) and after it was told to forget it (cold, as far as the file system obeys). Wall
-time, medians.
+makes of it what training works with (``TrainingData``: images and labels as tensors, the median
+background and some labelled pixels of each patch; on the CPU the images stay in the mapped file).
+Both are run alternately, with the file in the system's cache (warm) and after it was told to forget
+it (cold, as far as the file system obeys). Wall time, medians.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from temshift.catalog.patch_stack import PatchStackDataset
+from temshift.learning.training import TrainingData
 from temshift.microscopy.patches import PatchStack, PatchStream
 
 PATCH_PX = 512
@@ -52,13 +53,9 @@ def read(path: Path) -> Any:
     return buffer
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> TrainingData:
     stack = PatchStackDataset(filepath=str(path)).load()
-    images = torch.empty(stack.images.shape, dtype=torch.float32)
-    labels = torch.empty(stack.labels.shape, dtype=torch.uint8)
-    np.copyto(images.numpy(), stack.images)
-    np.copyto(labels.numpy(), stack.labels)
-    return images, labels
+    return TrainingData.from_arrays([stack.images], [stack.labels], "cpu")
 
 
 def forget(path: Path) -> None:

@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from temshift.learning.inference import (
+    _tiles,
     optimise_for_inference,
     predict_micrograph,
     predict_patches,
@@ -44,16 +48,34 @@ def test_optimised_network_is_equal(network):
     assert isinstance(network.downs[0].conv1, torch.nn.Conv2d), "the original is left alone"
 
 
-@pytest.mark.parametrize("shape", [(333, 250), (256, 256), (17, 300)])
+@pytest.mark.parametrize("shape", [(433, 250), (272, 288), (17, 300)])
 def test_tiles_leave_no_seams(network, shape, rng):
     image = rng.normal(size=shape).astype("float32")
     height, width = (-(-s // 16) * 16 for s in shape)
-    import numpy as np
-
     padded = np.pad(image, ((0, height - shape[0]), (0, width - shape[1])), mode="symmetric")
     expected = plain(network, padded)[: shape[0], : shape[1]]
-    tiled = predict_micrograph([optimise_for_inference(network)], image, tile_px=64)
+    tiled = predict_micrograph([optimise_for_inference(network)], image, tile_px=272)
     assert abs(tiled - expected).max() < 1e-4
+
+
+@given(length=st.integers(1, 5000), tile_px=st.integers(16, 1500), margin_px=st.integers(0, 120))
+def test_tiles_cover_the_image_once_and_keep_their_margin(length, tile_px, margin_px):
+    assume(tile_px // 16 * 16 > 2 * -(-margin_px // 16) * 16)
+    tiles = _tiles(length, tile_px, margin_px)
+    assert [first for _, first, _ in tiles] == [0, *(last for _, _, last in tiles[:-1])]
+    assert tiles[-1][2] == length
+    assert len({tile.stop - tile.start for tile, _, _ in tiles}) == 1
+    for tile, first, last in tiles:
+        assert tile.start % 16 == tile.stop % 16 == 0
+        assert tile.start == 0 or first - tile.start >= margin_px
+        assert tile.stop >= length or tile.stop - last >= margin_px
+        assert tile.stop - tile.start <= max(tile_px, -(-length // 16) * 16)
+        assert len(tiles) == 1 or tile.stop - tile.start <= tile_px
+
+
+def test_a_tile_smaller_than_its_margins_is_refused(network):
+    with pytest.raises(ValueError, match="needs at least 240 px"):
+        predict_micrograph([network], np.zeros((512, 64), "float32"), tile_px=200)
 
 
 def test_the_margin_is_enough_and_not_wasteful(network, rng):

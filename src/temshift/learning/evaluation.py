@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from temshift.config import EvaluationParameters
-from temshift.learning.devices import choose_device, choose_precision
+from temshift.learning.devices import choose_device, keeping_freed_memory
 from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
 from temshift.learning.folds import published_folds
 from temshift.learning.inference import optimise_for_inference, predict_patches
@@ -130,13 +130,14 @@ def evaluate_network(
     device = choose_device(device)
     rows: list[dict[str, Any]] = []
     candidates: list[Candidate] = []
-    with tqdm(
+    progress = tqdm(
         total=len(networks) * len(stacks),
         desc=f"testing {name}",
         unit="test",
         leave=False,
         disable=None,
-    ) as bar:
+    )
+    with progress as bar, keeping_freed_memory(device):
         for trained in networks.values():
             network = optimise_for_inference(trained.build()).to(device)
             for split, stack in stacks.items():
@@ -168,13 +169,12 @@ def _test(
         in_domain,
         card.get("background_threshold", 0),
     )
-    precision = choose_precision("auto", device)
     images, labels = stack.images[chosen], stack.labels[chosen]
     table = stack.table.iloc[chosen].reset_index(drop=True)
     counts, confidence = [], []
     predictions = []
     for probability, label in zip(
-        predict_patches(network, images, device, precision, parameters.batch_size),
+        predict_patches(network, images, device, parameters.batch_size),
         labels,
         strict=True,
     ):
@@ -186,7 +186,7 @@ def _test(
     frame["patch_dice"] = dice(frame["tp"], frame["fp"], frame["fn"])
     if card["protocol"] == "published":
         frame["patch_dice"] = _dihedral_dice(
-            network, images, labels, frame["patch_dice"].to_numpy(), device, precision, parameters
+            network, images, labels, frame["patch_dice"].to_numpy(), device, parameters
         )
 
     rows: list[dict[str, Any]] = []
@@ -226,7 +226,6 @@ def _dihedral_dice(
     labels: NDArray[np.uint8],
     upright: NDArray[np.float64],
     device: str,
-    precision: str,
     parameters: EvaluationParameters,
 ) -> NDArray[np.float64]:
     """Return each patch's Dice averaged over its 8 dihedral copies (the published protocol)."""
@@ -237,9 +236,7 @@ def _dihedral_dice(
             turned = np.rot90(stack, copy % 4, axes=(1, 2))
             return turned[:, :, ::-1] if copy >= 4 else turned
 
-        probabilities = predict_patches(
-            network, turn(images), device, precision, parameters.batch_size
-        )
+        probabilities = predict_patches(network, turn(images), device, parameters.batch_size)
         for i, (probability, label) in enumerate(zip(probabilities, turn(labels), strict=True)):
             c = patch_counts(probability, label)
             total[i] += dice(c["tp"], c["fp"], c["fn"])

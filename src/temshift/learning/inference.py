@@ -8,7 +8,6 @@ same input become one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from temshift.learning.devices import keeping_freed_memory
 from temshift.learning.networks import PublishedUNet, ResidualBlock
 
 __all__ = ["optimise_for_inference", "predict_micrograph", "predict_patches", "receptive_margin_px"]
@@ -41,7 +41,7 @@ class _FusedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, shortcut = self.both(x).split(self.filters, dim=1)
-        return F.relu_(self.conv2(F.relu(y)).add_(shortcut))
+        return self.conv2(F.relu(y)).add_(shortcut).relu_()
 
 
 def optimise_for_inference(network: nn.Module) -> nn.Module:
@@ -83,7 +83,6 @@ def predict_patches(
     network: nn.Module,
     images: NDArray[np.float32],
     device: str = "cpu",
-    precision: str = "float32",
     batch_size: int = 8,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the particle probability of each patch.
@@ -94,7 +93,7 @@ def predict_patches(
         On ``device``, best from :func:`optimise_for_inference`.
     images : ndarray, shape (N, H, W), float32
         Standardised patches, sides multiples of 16; may be memory-mapped.
-    device, precision : str
+    device : str
     batch_size : int
 
     Yields
@@ -104,19 +103,12 @@ def predict_patches(
     """
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.array(images[start : start + batch_size], dtype=np.float32))
-        yield from _probability(network, batch.unsqueeze(1).to(device), precision).cpu().numpy()
+        yield from _probability(network, batch.unsqueeze(1).to(device)).cpu().numpy()
 
 
-def _probability(network: nn.Module, x: Tensor, precision: str) -> Tensor:
+def _probability(network: nn.Module, x: Tensor) -> Tensor:
     """Return softmax probability of the particle class: ``(N, 1, H, W)`` to ``(N, H, W)``."""
-    autocast = (
-        torch.autocast(x.device.type, dtype=torch.bfloat16)
-        if precision == "bfloat16"
-        else nullcontext()
-    )
-    with autocast:
-        logits = network(x.contiguous(memory_format=torch.channels_last))
-    logits = logits.float()
+    logits = network(x.contiguous(memory_format=torch.channels_last))
     # softmax over two classes
     return torch.sigmoid(logits[:, 1] - logits[:, 0])
 
@@ -126,8 +118,7 @@ def predict_micrograph(
     networks: Sequence[nn.Module],
     image: NDArray[np.float32],
     device: str = "cpu",
-    precision: str = "float32",
-    tile_px: int = 1024,
+    tile_px: int = 1248,
 ) -> NDArray[np.float32]:
     """Return the mean particle probability of an ensemble for an image of any size.
 
@@ -141,33 +132,66 @@ def predict_micrograph(
         On ``device``, best from :func:`optimise_for_inference`.
     image : ndarray, shape (H, W), float32
         Standardised intensity.
-    device, precision : str
+    device : str
     tile_px : int
-        Side of a tile without its overlap, a multiple of 16. Memory grows with its square.
+        Largest side of a tile, its overlap included. Memory grows with its square; the smaller
+        it is, the more pixels are predicted twice.
 
     Returns
     -------
     ndarray, shape (H, W), float32
+
+    Raises
+    ------
+    ValueError
+        ``tile_px`` leaves nothing between the margins.
     """
-    if tile_px % 16:
-        raise ValueError(f"tile_px must be a multiple of 16, found {tile_px}")
     height, width = image.shape
-    margin = -(-max(receptive_margin_px(n) for n in networks) // 16) * 16
-    whole = [-(-side // 16) * 16 for side in (height, width)]
-    padded = np.pad(
-        np.asarray(image, dtype=np.float32),
-        ((0, whole[0] - height), (0, whole[1] - width)),
-        mode="symmetric",
-    )
+    margin = max(receptive_margin_px(n) for n in networks)
     result = np.empty((height, width), dtype=np.float32)
-    for top in range(0, height, tile_px):
-        for left in range(0, width, tile_px):
-            rows = slice(max(0, top - margin), min(whole[0], top + tile_px + margin))
-            columns = slice(max(0, left - margin), min(whole[1], left + tile_px + margin))
-            x = torch.from_numpy(padded[rows, columns].copy())[None, None].to(device)
-            mean = sum(_probability(n, x, precision) for n in networks) / len(networks)
-            assert isinstance(mean, Tensor)
-            core = mean[0, top - rows.start :, left - columns.start :].cpu().numpy()
-            core = core[: min(tile_px, height - top), : min(tile_px, width - left)]
-            result[top : top + core.shape[0], left : left + core.shape[1]] = core
+    with keeping_freed_memory(device):
+        for rows, above, below in _tiles(height, tile_px, margin):
+            for columns, left, right in _tiles(width, tile_px, margin):
+                tile = np.pad(
+                    np.asarray(image[rows, columns], dtype=np.float32),
+                    ((0, max(0, rows.stop - height)), (0, max(0, columns.stop - width))),
+                    mode="symmetric",
+                )
+                x = torch.from_numpy(tile)[None, None].to(device)
+                total = torch.zeros_like(x[0, 0])
+                for network in networks:
+                    total += _probability(network, x)[0]
+                core = total[above - rows.start : below - rows.start]
+                core = core[:, left - columns.start : right - columns.start] / len(networks)
+                result[above:below, left:right] = core.cpu().numpy()
     return result
+
+
+def _tiles(length: int, tile_px: int, margin_px: int) -> list[tuple[slice, int, int]]:
+    """Divide one side of an image into tiles of one length, as few and as small as can be.
+
+    Tiles begin and end at multiples of 16 px, the last one perhaps beyond the image.
+
+    Returns
+    -------
+    list of (slice, int, int)
+        What a tile covers, and the first and last (exclusive) pixel that are taken from it: at
+        least ``margin_px`` away from the tile's ends, unless they are the image's.
+    """
+    margin, whole = -(-margin_px // 16) * 16, -(-length // 16) * 16
+    inner = tile_px // 16 * 16 - 2 * margin
+    if whole <= inner + 2 * margin:
+        return [(slice(0, whole), 0, length)]
+    if inner <= 0:
+        raise ValueError(
+            f"tile_px is {tile_px}, but the networks see {margin_px} px to each side: a tile "
+            f"needs at least {2 * margin + 16} px"
+        )
+    count = -(-(whole - 2 * margin) // inner)
+    inner = -(-(whole - 2 * margin) // (16 * count)) * 16
+    starts = [min(i * inner, whole - inner - 2 * margin) for i in range(count)]
+    cuts = [0, *(start + margin for start in starts[1:]), length]
+    return [
+        (slice(start, start + inner + 2 * margin), cuts[i], cuts[i + 1])
+        for i, start in enumerate(starts)
+    ]

@@ -72,8 +72,8 @@ class PublishedUNet(nn.Module):
             skips.append(x)
             x = F.max_pool2d(x, 2)
         x = self.bottleneck(x)
-        for block, skip in zip(self.ups, reversed(skips), strict=True):
-            x = block(torch.cat([skip, F.interpolate(x, scale_factor=2.0)], dim=1))
+        for block in self.ups:
+            x = block(torch.cat([skips.pop(), F.interpolate(x, scale_factor=2.0)], dim=1))
         return self.final_conv(x)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -28,6 +29,7 @@ from temshift.config import ModellingParameters
 from temshift.learning.augmentation import BatchPlan, augment, draw_plan
 from temshift.learning.devices import (
     choose_precision,
+    keeping_freed_memory,
     single_threaded_operations,
 )
 from temshift.learning.folds import FoldIndices
@@ -41,6 +43,9 @@ _log = logging.getLogger(__name__)
 
 #: Steps of one turn: long enough to be worth the hand-over, short enough to share cores fairly.
 _TURN_STEPS = 5
+
+#: Labelled pixels kept of each patch, for crops to be centred on.
+_PIXELS = 256
 
 
 class Checkpoints(Protocol):
@@ -62,7 +67,8 @@ class TrainingData:
     images : Tensor, shape (N, P, P), float32
     labels : Tensor, shape (N, P, P), uint8
     background : Tensor, shape (N,), float32
-        Median intensity of the unlabelled pixels of each patch.
+        Median intensity of the unlabelled pixels of each patch, of a grid of about 64 × 64 of
+        its pixels.
     particles : Tensor, shape (N, K, 2), int64
         On the CPU: row and column of K labelled pixels of each patch, evenly through all of them
         (the middle of a patch without any).
@@ -80,28 +86,26 @@ class TrainingData:
         labels: Sequence[NDArray[np.uint8]],
         device: str,
     ) -> TrainingData:
-        """Put stacks of patches ``(N_i, P, P)`` one behind the other on the device."""
-        # one copy of each stack: straight from the (memory-mapped) file to where it is used
-        n, side = sum(len(x) for x in images), images[0].shape[1]
-        on_device = torch.empty((n, side, side), dtype=torch.float32, device=device)
-        labelled = torch.empty((n, side, side), dtype=torch.uint8, device=device)
-        medians, particles, start = [], [], 0
-        for x, y in zip(images, labels, strict=True):
+        """Put stacks of patches ``(N_i, P, P)``, maybe memory-mapped, on the device, in a row."""
+        n, side = sum(map(len, images)), images[0].shape[1]
+        for x in images:
             if x.shape[1] != side:
                 raise ValueError(
                     f"patches to be trained on together must have one size, found {side} and "
                     f"{x.shape[1]} px: give their splits the same preprocessing.patch_px"
                 )
-            on_device[start : start + len(x)] = torch.from_numpy(np.array(x))
-            labelled[start : start + len(x)] = torch.from_numpy(np.array(y))
-            medians += [_background_median(a, b) for a, b in zip(x, y, strict=True)]
-            particles += [_labelled_pixels(b) for b in y]
-            start += len(x)
+        # one stack stays where it is: on the CPU, in the file that is mapped into memory
+        pixels, labelled = (
+            np.asarray(x[0]) if len(x) == 1 else np.concatenate(x) for x in (images, labels)
+        )
+        medians, particles = np.empty(n, np.float32), np.empty((n, _PIXELS, 2), np.int64)
+        for i, (image, label) in enumerate(zip(pixels, labelled, strict=True)):
+            medians[i], particles[i] = _background_and_particles(image, label)
         return cls(
-            on_device,
-            labelled,
-            torch.tensor(medians, device=device),
-            torch.from_numpy(np.stack(particles)),
+            _to_device(pixels, device),
+            _to_device(labelled, device),
+            _to_device(medians, device),
+            _to_device(particles, "cpu"),
         )
 
     @property
@@ -435,7 +439,7 @@ def train_folds(
                 checkpoints.save(key, identity, trainer.checkpoint())
 
         workers = min(available_cores(), len(trainers)) if device == "cpu" else 1
-        with single_threaded_operations() if device == "cpu" else nullcontext():
+        with single_threaded_operations(device), keeping_freed_memory(device):
             _take_turns(
                 {k: t.total_steps - t.step for k, t in trainers.items()},
                 turn,
@@ -487,15 +491,28 @@ def _take_turns(
             future.result()
 
 
-def _background_median(image: NDArray[np.float32], label: NDArray[np.uint8]) -> float:
-    background = image[label == 0]
-    return float(np.median(background)) if background.size else 0.0
+def _to_device(array: NDArray[Any], device: str) -> Tensor:
+    with warnings.catch_warnings():
+        # "not writable": nothing writes to the patches
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array).to(device)
 
 
-def _labelled_pixels(label: NDArray[np.uint8], count: int = 256) -> NDArray[np.int64]:
-    """Return row and column of ``count`` labelled pixels, evenly through all of them."""
-    labelled = np.flatnonzero(label)
-    if labelled.size == 0:
-        return np.full((count, 2), label.shape[0] // 2, dtype=np.int64)
-    chosen = labelled[np.linspace(0, labelled.size - 1, count).round().astype(np.int64)]
-    return np.stack(np.unravel_index(chosen, label.shape), axis=1).astype(np.int64)
+def _background_and_particles(
+    image: NDArray[np.float32], label: NDArray[np.uint8]
+) -> tuple[float, NDArray[np.int64]]:
+    """Return the median of the unlabelled pixels, and row and column of labelled pixels.
+
+    Both of the pixels of a grid; if no grid point is labelled, the label is searched for any.
+    """
+    step = max(1, label.shape[0] // 64)
+    grid = label[::step, ::step] != 0
+    background = image[::step, ::step][~grid]
+    median = float(np.median(background)) if background.size else 0.0
+    if not (grid.any() or label.any()):
+        return median, np.full((_PIXELS, 2), label.shape[0] // 2)
+    if not grid.any():
+        grid, step = label != 0, 1
+    found = np.flatnonzero(grid)
+    evenly = found[np.linspace(0, len(found) - 1, _PIXELS).round().astype(np.int64)]
+    return median, np.stack(np.unravel_index(evenly, grid.shape), axis=1) * step
