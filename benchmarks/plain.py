@@ -55,8 +55,9 @@ def plain_training(
     learning_rate: float = 1e-4,
     device: str = "cpu",
     workers: int = 0,
+    one_cycle: bool = False,
 ) -> torch.nn.Module:
-    """Train one fold; return the network."""
+    """Train one fold, at a constant learning rate or along one cycle; return the network."""
     torch.manual_seed(seed)
     network = PublishedUNet().to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
@@ -67,6 +68,10 @@ def plain_training(
         num_workers=workers,
         generator=torch.Generator().manual_seed(seed),
     )
+    if one_cycle:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, learning_rate, epochs * len(loader), cycle_momentum=False
+        )
     for _ in range(epochs):
         network.train()
         for x, y in loader:
@@ -75,6 +80,8 @@ def plain_training(
             loss.backward()
             optimiser.step()
             loss.item()
+            if one_cycle:
+                schedule.step()
     return network
 
 

@@ -126,13 +126,25 @@ def quality(stack_path: Path, seeds: int, epochs: int) -> None:
     rows = []
     for seed in range(seeds):
         key = {f"fold{seed}": FoldIndices(train, np.arange(0), test)}
-        schedule = {"epochs": epochs, "batch_size": 8, "learning_rate": 2e-3}
+        schedule = {
+            "epochs": epochs,
+            "batch_size": 8,
+            "learning_rate": 5e-3,
+            "schedule": "one_cycle",
+        }
         network = next(iter(ours(data, key, "cpu", **schedule).values()))
         reference = plain_training(
-            stack.images[train], stack.labels[train], seed, epochs, 8, 2e-3, workers=2
+            stack.images[train],
+            stack.labels[train],
+            seed,
+            epochs,
+            batch_size=8,
+            learning_rate=5e-3,
+            workers=2,
+            one_cycle=True,
         )
         rows.append((score(reference), score(network)))
-        print(f"  seed {seed}: plain {rows[-1][0]:.3f}, ours {rows[-1][1]:.3f}")
+        print(f"  seed {seed}: plain {rows[-1][0]:.3f}, ours {rows[-1][1]:.3f}", flush=True)
     plain_mean, our_mean = np.mean(rows, axis=0)
     print(f"training quality: Dice plain {plain_mean:.3f}, ours {our_mean:.3f} ({seeds} seeds)")
 

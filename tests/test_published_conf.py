@@ -234,3 +234,22 @@ def test_each_split_selects_its_micrographs_from_the_studys_table(parameters, pl
     assert selected == SELECTED
     used = pd.concat([select_split(table, n, plan.splits[n]) for n in plan.used_splits])
     assert used["path"].nunique() == 176  # 11 GB of the 30
+
+
+def test_the_curated_sets_are_those_the_published_networks_were_trained_on(parameters):
+    """``conf/curated`` repeats what it shares with ``conf/published``, since Kedro cannot."""
+    loader = OmegaConfigLoader(str(ROOT / "conf"), env="curated", **settings.CONFIG_LOADER_ARGS)
+    curated = loader["parameters"]
+    plan = StudyPlan.from_parameters(curated)
+    sets = ImportParameters.model_validate(curated["import_published"]).networks
+    assert {f"published_{s}": f"{name}_Images" for s, name in plan.curated_splits.items()} == sets
+    assert curated["networks"] == parameters["networks"]
+    both = dict(curated["modelling"]), dict(parameters["modelling"])
+    assert both[0].pop("protocols") == ["published"]
+    assert both[1].pop("protocols") == ["published", "grouped"]
+    assert both[0] == both[1]
+    for name, study in plan.studies.items():
+        assert study.model_dump() == parameters["studies"][name] | {"networks": study.networks}
+    for split in plan.used_splits:  # and they are said to show what the micrographs show
+        here, there = plan.splits[split].where, parameters["splits"][split]["where"]
+        assert all(here[column] == there[column] for column in here.keys() & there.keys())

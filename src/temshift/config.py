@@ -171,7 +171,7 @@ Condition = Scalar | list[Scalar] | dict[Literal["value", "tolerance", "min", "m
 
 
 class SplitParameters(_Strict):
-    """One image set: the rows of the micrograph table that ``where`` selects.
+    """One image set: the rows of the micrograph table that ``where`` selects, or a curated set.
 
     Attributes
     ----------
@@ -179,16 +179,27 @@ class SplitParameters(_Strict):
         Column to a value, a list of values, ``{value, tolerance}`` or ``{min, max}``.
     preprocessing : dict
         Overrides of :class:`PreprocessingParameters` for this split only.
+    curated : str, optional
+        Name of a set of ready-made patches (files ``<name>_Images.h5`` and ``<name>_Labels.h5``)
+        that the split consists of; ``where`` then tells what the set shows. It skips curation and
+        preprocessing, and only the protocol ``published`` can be run on it.
     """
 
     where: dict[str, Condition] = Field(min_length=1)
     preprocessing: dict[str, Any] = {}
+    curated: str | None = None
 
     @field_validator("preprocessing")
     @classmethod
     def _valid_overrides(cls, value: dict[str, Any]) -> dict[str, Any]:
         _overlay(PreprocessingParameters(), value)
         return value
+
+    @model_validator(mode="after")
+    def _ready_made(self) -> SplitParameters:
+        if self.curated is not None and self.preprocessing:
+            raise ValueError("a curated set is preprocessed already: it takes no 'preprocessing'")
+        return self
 
     @field_validator("where")
     @classmethod
@@ -495,6 +506,13 @@ class StudyPlan(BaseModel):
         plan._check()
         if modelling := parameters.get("modelling"):
             defaults = ModellingParameters.model_validate(modelling)
+            if plan.curated_splits and defaults.protocols != ["published"]:
+                raise ValueError(
+                    f"splits.{next(iter(plan.curated_splits))} is a curated set, whose patches do "
+                    "not say which micrograph they are of: only the protocol 'published' can be "
+                    f"run on it, but modelling.protocols is {defaults.protocols}. Set it to "
+                    "[published]"
+                )
             for name, network in plan.networks.items():
                 try:
                     defaults.with_overrides(network)
@@ -540,6 +558,12 @@ class StudyPlan(BaseModel):
         used = {s for study in self.studies.values() for s in study.splits}
         used |= {s for n in self.rows for s in self.train_on(n)}
         return [s for s in self.splits if s in used]
+
+    @property
+    def curated_splits(self) -> dict[str, str]:
+        """Name of the curated set of every used split that is one."""
+        used = {name: self.splits[name].curated for name in self.used_splits}
+        return {name: curated for name, curated in used.items() if curated is not None}
 
     @property
     def rows(self) -> list[str]:

@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
     from temshift.catalog.micrographs import MicrographStore
     from temshift.catalog.networks import CheckpointStore
+    from temshift.catalog.published import CuratedSets
     from temshift.learning.network_set import NetworkSet
     from temshift.microscopy.acquisitions import Exposures
     from temshift.microscopy.multislice import ExitWave
     from temshift.microscopy.patches import PatchStack, PatchStream
 else:
-    CheckpointStore = DataFrame = ExitWave = Exposures = MicrographStore = Any
-    NetworkSet = PatchStack = PatchStream = Any
+    CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = Any
+    MicrographStore = NetworkSet = PatchStack = PatchStream = Any
 
 __all__ = [
     "CheckpointStore",
+    "CuratedSets",
     "DataFrame",
     "ExitWave",
     "Exposures",

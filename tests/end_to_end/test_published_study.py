@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,37 +80,38 @@ def project(tmp_path_factory, server):
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "conf", folder / "conf")
     (folder / "src").mkdir()
-    conf = folder / "conf" / "published"
-
-    catalog = yaml.safe_load((conf / "catalog_data_curation.yml").read_text())
-    for dataset in catalog.values():
-        dataset["download"] |= {"sources": [server.url], "backoff_s": 0.01, "attempts": 3}
-    (conf / "catalog_data_curation.yml").write_text(yaml.safe_dump(catalog))
-
+    fetch = {"download": {"sources": [server.url], "backoff_s": 0.01, "attempts": 3}}
+    others = ["magnification", "diameter", "material", "support", "preprocessing"]
+    dose = {"splits": ["au_5nm_330kx_80e", "au_5nm_330kx_884e"], "networks": []}
+    training = {"epochs": 1, "batch_size": 16, "background_threshold": 100}
     small = {
         "parameters_preprocessing.yml": {"preprocessing": {"patch_px": PATCH}},
         "parameters_modelling.yml": {
-            "modelling": {
-                "folds": 2,
-                "device": "cpu",
-                "training": {"epochs": 1, "batch_size": 16, "background_threshold": 100},
-            }
+            "modelling": {"folds": 2, "device": "cpu", "training": training}
         },
-        "parameters_data_curation.yml": {
-            "studies": {
-                "dose": {"splits": ["au_5nm_330kx_80e", "au_5nm_330kx_884e"], "networks": []},
-                **dict.fromkeys(
-                    ["magnification", "diameter", "material", "support", "preprocessing"]
-                ),
-            }
-        },
+        "parameters_data_curation.yml": {"studies": {"dose": dose, **dict.fromkeys(others)}},
         "parameters_generalization_reporting.yml": {"reporting": {"bootstrap": 100}},
     }
-    for name, changes in small.items():
-        path = conf / name
+    change(
+        folder / "conf" / "published",
+        {
+            **small,
+            "catalog_data_curation.yml": {
+                "data_curation.raw.metadata": fetch,
+                "data_curation.raw.micrographs": fetch,
+            },
+        },
+    )
+    change(folder / "conf" / "curated", small)
+    return folder
+
+
+def change(environment: Path, files: dict[str, dict]) -> None:
+    """Lay changes over the configuration files of an environment."""
+    for name, changes in files.items():
+        path = environment / name
         now = yaml.safe_load(path.read_text()) if path.exists() else {}
         path.write_text(yaml.safe_dump(merged(now, changes)))
-    return folder
 
 
 def merged(base: dict, top: dict) -> dict:
@@ -121,8 +123,8 @@ def merged(base: dict, top: dict) -> dict:
     return both
 
 
-def run(project: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "kedro", "run", "--env", "published", *arguments]
+def run(project: Path, *arguments: str, env: str = "published") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "kedro", "run", "--env", env, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=project, env=environment, capture_output=True, text=True, timeout=600
@@ -165,3 +167,54 @@ def test_from_download_to_report(project, server, remote):
     assert results["dice"].between(0, 1).all()
     assert (data / "08_reporting" / "report.html").stat().st_size > 10_000
     assert json.loads((data / "08_reporting" / "results.json").read_text())
+
+
+@pytest.mark.slow
+def test_curated_sets_skip_curation_and_preprocessing(project, server, tmp_path):
+    sets = tmp_path / "sets"
+    sets.mkdir()
+    rng = np.random.default_rng(2)
+    written = {}
+    for name, dose in (
+        ("Au_5nm_330kx_80e_Std_UTC_FFCorr_Team05", 80),
+        ("Au_5nm_330kx_884e_Std_UTC_FFCorr_Team05", 884),
+    ):
+        images, labels = zip(*(micrograph(rng, dose) for _ in range(9)), strict=True)
+        images = np.array(images)[:, 24 : 24 + PATCH, 24 : 24 + PATCH]
+        images = (images - images.mean()) / images.std()
+        labels = np.array(labels)[:, 24 : 24 + PATCH, 24 : 24 + PATCH]
+        with h5py.File(sets / f"{name}_Images.h5", "w") as file:
+            file.create_dataset("images", data=images, chunks=(1, PATCH, PATCH))
+        with h5py.File(sets / f"{name}_Labels.h5", "w") as file:
+            file["labels"] = labels[..., None]
+        written[name] = images, labels
+
+    # without a source, and with nothing put there by hand
+    failed = run(project, env="curated")
+    assert failed.returncode != 0
+    assert "Au_5nm_330kx_80e_Std_UTC_FFCorr_Team05_Labels.h5: missing" in failed.stderr
+    assert "name a source (an address or a folder) in the catalog" in failed.stderr
+
+    change(
+        project / "conf" / "curated",
+        {
+            "catalog_data_curation.yml": {
+                "data_curation.raw.curated_sets": {"download": {"sources": [str(sets)]}}
+            }
+        },
+    )
+    done = run(project, env="curated")
+    assert done.returncode == 0, done.stderr
+    data = project / "data" / "curated"
+    with h5py.File(data / "05_model_input" / "au_5nm_330kx_884e" / "patches.h5") as file:
+        images, labels = written["Au_5nm_330kx_884e_Std_UTC_FFCorr_Team05"]
+        np.testing.assert_array_equal(file["images"][:], images.astype(np.float32))
+        np.testing.assert_array_equal(file["labels"][:], labels)
+    results = pd.read_parquet(data / "07_model_output" / "results.parquet")
+    assert set(results["protocol"]) == {"published"}
+    own = results[(results["network"] == "au_5nm_330kx_80e") & results["in_domain"]]
+    # each patch is tested by the fold that has not seen it
+    assert own["n_patches"].sum() == 9
+    splits = pd.read_csv(data / "08_reporting" / "splits.csv", index_col="split")
+    assert splits.loc["au_5nm_330kx_80e", "dose_e_per_A2"] == 80
+    assert (data / "08_reporting" / "report.html").stat().st_size > 10_000

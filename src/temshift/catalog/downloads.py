@@ -95,7 +95,8 @@ class Downloader:
     folder : Path
         Where the files are kept, under the same relative paths.
     sources : sequence of str
-        Base addresses (``https://...``) or local folders, tried in this order.
+        Base addresses (``https://...``) or local folders, tried in this order; without any, only
+        what has been put into the folder by hand can be used.
     offline : bool
         Contact nothing; what is missing is an error.
     workers : int
@@ -121,7 +122,7 @@ class Downloader:
     ) -> None:
         self._folder = Path(folder)
         self._sources = [source.rstrip("/") for source in sources]
-        self._offline = offline
+        self._offline = offline or not sources
         self._workers = workers
         self._attempts = attempts
         self._backoff_s = backoff_s
@@ -336,7 +337,7 @@ class Downloader:
                 return number, self._ask(source, path)
             except _UnusableError as error:
                 reasons.append(str(error))
-        raise _UnusableError("; ".join(reasons) or "no source is given to fetch it from")
+        raise _UnusableError("; ".join(reasons))
 
     def _ask(self, source: str, path: str) -> _Remote:
         """Ask a source for size and version of a file, without the file."""
@@ -423,6 +424,11 @@ class Downloader:
         """Record a file that was put here by hand, as it is."""
         file = self._folder / path
         if not file.exists():
+            if not self._sources:
+                return (
+                    "missing, and there is no source to fetch it from. Put it here, or name a "
+                    "source (an address or a folder) in the catalog"
+                )
             return "missing, and 'offline' is set. Put it here, or run once without 'offline'"
         _log.warning("%s was put here by hand; taken as it is and recorded", file)
         self._record(path, _Record(file.stat().st_size, _sha256(file), str(file)))

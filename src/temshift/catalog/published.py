@@ -18,9 +18,17 @@ from kedro.io import AbstractDataset, DatasetError
 
 from temshift.catalog.downloads import ChangedFileError, Downloader, DownloadError
 from temshift.catalog.micrographs import MicrographsDataset
+from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.learning.published_networks import weight_file_name
+from temshift.microscopy.patches import PatchStack
 
-__all__ = ["DownloadedMicrographsDataset", "DownloadedTableDataset", "WeightsDataset"]
+__all__ = [
+    "CuratedSets",
+    "CuratedSetsDataset",
+    "DownloadedMicrographsDataset",
+    "DownloadedTableDataset",
+    "WeightsDataset",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -175,6 +183,70 @@ class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
 
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*.h5"))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
+
+
+class CuratedSets:
+    """The curated sets of a folder: ``<name>_Images.h5`` and ``<name>_Labels.h5``.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @staticmethod
+    def files(name: str) -> tuple[str, str]:
+        """Return the file names of a set: images, labels."""
+        return f"{name}_Images.h5", f"{name}_Labels.h5"
+
+    def read(self, name: str) -> PatchStack:
+        """Return a set, its images memory-mapped where they can be.
+
+        Raises
+        ------
+        DatasetError
+            As :meth:`temshift.catalog.patch_stack.PatchStackDataset.load`.
+        """
+        images, labels = (str(self._folder / file) for file in self.files(name))
+        return PatchStackDataset(filepath=images, labels_filepath=labels).load()
+
+
+class CuratedSetsDataset(AbstractDataset[Iterable[str], CuratedSets]):
+    """The folder of the study's curated sets.
+
+    Parameters
+    ----------
+    filepath : str
+        The folder.
+    download : dict
+        ``sources`` and the like.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(
+        self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self._download = dict(download)
+        self.metadata = metadata
+
+    def load(self) -> CuratedSets:
+        """Return the sets; reads none yet."""
+        return CuratedSets(Path(self._filepath))
+
+    def save(self, data: Iterable[str]) -> None:
+        """Fetch the files of the sets of these names; raise :class:`DownloadError` as that does."""
+        files = [file for name in data for file in CuratedSets.files(name)]
+        Downloader(Path(self._filepath), **self._download).fetch(files)
+
+    def _exists(self) -> bool:
+        return any(Path(self._filepath).glob("*_Images.h5"))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "sources": self._download.get("sources")}

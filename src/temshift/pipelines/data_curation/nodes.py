@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temshift.config import CurationParameters, DownloadParameters, SplitParameters
-from temshift.types import DataFrame, MicrographStore
+from temshift.types import CuratedSets, DataFrame, MicrographStore
 
 
 def name_metadata_table(download: DownloadParameters) -> str:
@@ -68,6 +68,19 @@ def select_split(name: str, micrographs: DataFrame, split: SplitParameters) -> D
     from temshift.microscopy import splits
 
     return splits.select_split(micrographs, name, split)
+
+
+def name_curated_sets(**splits: Any) -> list[str]:
+    """Return the curated sets that splits consist of; saving them fetches their files."""
+    return [str(split.curated) for split in _typed(splits).values()]
+
+
+def describe_curated_set(split: str, sets: CuratedSets, own: SplitParameters) -> DataFrame:
+    """Return the rows of one split that is a curated set."""
+    from temshift.microscopy import curated
+
+    assert own.curated is not None
+    return curated.describe(split, own, sets.read(own.curated))
 
 
 def _typed(splits: dict[str, Any]) -> dict[str, SplitParameters]:

@@ -9,6 +9,8 @@ from temshift.context import project_parameters, study_plan
 from temshift.pipelines.data_curation.nodes import (
     accept_micrographs,
     check_integrity,
+    describe_curated_set,
+    name_curated_sets,
     name_metadata_table,
     name_needed_files,
     select_split,
@@ -19,63 +21,98 @@ from temshift.pipelines.data_curation.nodes import (
 def create_pipeline() -> Pipeline:
     """Check what all used splits need, then select each split in its own namespace.
 
+    Splits that are curated sets are fetched and described instead.
+
     The report of the check is written before the data are refused, and an earlier validated table
     is only replaced by a new one that has passed.
     """
-    used = study_plan().used_splits
-    splits = {name: f"params:splits.{name}" for name in used}
+    plan = study_plan()
+    curated = [name for name in plan.used_splits if name in plan.curated_splits]
+    selected = [name for name in plan.used_splits if name not in plan.curated_splits]
     return Pipeline(
-        [
-            *(_download(splits) if project_parameters().get("download") else []),
-            Node(
-                standardise_table,
-                inputs=["data_curation.raw.metadata", "params:curation"],
-                outputs=[
-                    "data_curation.intermediate.micrographs",
-                    "data_curation.intermediate.findings",
-                ],
-                name="standardise_table",
-            ),
-            Node(
-                check_integrity,
-                inputs={
-                    "table": "data_curation.intermediate.micrographs",
-                    "findings": "data_curation.intermediate.findings",
-                    "store": "data_curation.raw.micrographs",
-                    "curation": "params:curation",
-                    **splits,
-                },
-                outputs=[
-                    "data_curation.reporting.integrity",
-                    "data_curation.intermediate.measurements",
-                ],
-                name="check_integrity",
-            ),
-            Node(
-                accept_micrographs,
-                inputs={
-                    "table": "data_curation.intermediate.micrographs",
-                    "report": "data_curation.reporting.integrity",
-                    "measurements": "data_curation.intermediate.measurements",
-                    "curation": "params:curation",
-                    "folds": "params:modelling.folds",
-                    **splits,
-                },
-                outputs="data_curation.primary.micrographs",
-                name="accept_micrographs",
-            ),
-            *(
-                Node(
-                    bind(select_split, name),
-                    inputs=["data_curation.primary.micrographs", f"params:splits.{name}"],
-                    outputs=f"{name}.micrographs",
-                    name="select_split",
-                    namespace=name,
-                )
-                for name in used
-            ),
-        ]
+        [*(_selection(selected) if selected else []), *(_adoption(curated) if curated else [])]
     )
+
+
+def _selection(used: list[str]) -> list[Node]:
+    """Check a table and its files, then select each split."""
+    splits = _parameters_of(used)
+    return [
+        *(_download(splits) if project_parameters().get("download") else []),
+        Node(
+            standardise_table,
+            inputs=["data_curation.raw.metadata", "params:curation"],
+            outputs=[
+                "data_curation.intermediate.micrographs",
+                "data_curation.intermediate.findings",
+            ],
+            name="standardise_table",
+        ),
+        Node(
+            check_integrity,
+            inputs={
+                "table": "data_curation.intermediate.micrographs",
+                "findings": "data_curation.intermediate.findings",
+                "store": "data_curation.raw.micrographs",
+                "curation": "params:curation",
+                **splits,
+            },
+            outputs=[
+                "data_curation.reporting.integrity",
+                "data_curation.intermediate.measurements",
+            ],
+            name="check_integrity",
+        ),
+        Node(
+            accept_micrographs,
+            inputs={
+                "table": "data_curation.intermediate.micrographs",
+                "report": "data_curation.reporting.integrity",
+                "measurements": "data_curation.intermediate.measurements",
+                "curation": "params:curation",
+                "folds": "params:modelling.folds",
+                **splits,
+            },
+            outputs="data_curation.primary.micrographs",
+            name="accept_micrographs",
+        ),
+        *(
+            Node(
+                bind(select_split, name),
+                inputs=["data_curation.primary.micrographs", f"params:splits.{name}"],
+                outputs=f"{name}.micrographs",
+                name="select_split",
+                namespace=name,
+            )
+            for name in used
+        ),
+    ]
+
+
+def _adoption(used: list[str]) -> list[Node]:
+    """Fetch curated sets, then describe each."""
+    return [
+        Node(
+            name_curated_sets,
+            inputs=_parameters_of(used),
+            outputs="data_curation.raw.curated_sets",
+            name="fetch_curated_sets",
+        ),
+        *(
+            Node(
+                bind(describe_curated_set, name),
+                inputs=["data_curation.raw.curated_sets", f"params:splits.{name}"],
+                outputs=f"{name}.micrographs",
+                name="describe_curated_set",
+                namespace=name,
+            )
+            for name in used
+        ),
+    ]
+
+
+def _parameters_of(splits: list[str]) -> dict[str, str]:
+    return {name: f"params:splits.{name}" for name in splits}
 
 
 def _download(splits: dict[str, str]) -> list[Node]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from temshift.config import CurationParameters, PreprocessingParameters, SplitParameters
-from temshift.types import DataFrame, MicrographStore, PatchStack, PatchStream
+from temshift.types import CuratedSets, DataFrame, MicrographStore, PatchStack, PatchStream
 
 
 def preprocess_split(
@@ -48,6 +48,14 @@ def preprocess_split(
         curation.label_kind,
         curation.pixel_size_tolerance,
     )
+
+
+def adopt_curated_set(split: str, sets: CuratedSets, own: SplitParameters) -> PatchStream:
+    """Take the patches of one split as they stand in a curated set."""
+    from temshift.microscopy import curated
+
+    assert own.curated is not None
+    return curated.adopt(split, own, sets.read(own.curated))
 
 
 def fingerprint_split(patches: PatchStack) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Curated sets: patches that somebody else has cut, without the micrographs they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from temshift.config import MICROGRAPH_COLUMNS, SplitParameters
+from temshift.microscopy.patches import PatchStack, PatchStream
+from temshift.microscopy.tables import NUMERIC_COLUMNS
+
+__all__ = ["adopt", "describe"]
+
+#: Patches looked at at a time.
+_SLICE = 16
+
+
+def describe(name: str, split: SplitParameters, stack: PatchStack) -> pd.DataFrame:
+    """Return a curated set's rows of the micrograph table.
+
+    Parameters
+    ----------
+    name : str
+        Of the split.
+    split : SplitParameters
+        Single values in ``where`` hold for the whole set; other conditions say nothing certain.
+    stack : PatchStack
+
+    Returns
+    -------
+    DataFrame
+        A row a patch: each counts as a micrograph of its own, of an unknown specimen.
+    """
+    known = {column: _single(condition) for column, condition in split.where.items()}
+    table = pd.DataFrame(
+        {
+            column: known.get(column, np.nan if column in NUMERIC_COLUMNS else "")
+            for column in MICROGRAPH_COLUMNS
+        },
+        index=range(len(stack)),
+    )
+    side = stack.images.shape[1]
+    return table.assign(
+        micrograph_id=_names(name, len(stack)), height_px=side, width_px=side, fold=-1
+    )
+
+
+def adopt(name: str, split: SplitParameters, stack: PatchStack) -> PatchStream:
+    """Return a curated set as the patches of a split.
+
+    Raises
+    ------
+    ValueError
+        (while it is saved) Patches that hold values that are no finite numbers.
+    """
+    table = stack.table.assign(micrograph_id=_names(name, len(stack)))
+
+    def parts() -> Iterator[PatchStack]:
+        for start in range(0, len(stack), _SLICE):
+            rows = slice(start, start + _SLICE)
+            images = np.asarray(stack.images[rows])
+            if len(bad := np.flatnonzero(~np.isfinite(images).all(axis=(1, 2)))):
+                raise ValueError(
+                    f"curated set {split.curated!r} of split {name!r}: patches "
+                    f"{(bad + start).tolist()} hold values that are not finite; fetch "
+                    f"{split.curated}_Images.h5 again, or leave the split out of the studies"
+                )
+            yield PatchStack(images, np.asarray(stack.labels[rows]), table.iloc[rows])
+
+    attributes = {
+        "split": name,
+        "curated": split.curated,
+        **{key: _single(split.where.get(key)) for key in ("pixel_size_nm", "dose_e_per_A2")},
+    }
+    return PatchStream(parts(), len(stack), stack.images.shape[1], attributes)
+
+
+def _names(split: str, count: int) -> list[str]:
+    return [f"{split}_{i:05d}" for i in range(count)]
+
+
+def _single(condition: Any) -> Any:
+    """Return the value of a condition that allows only one, else ``None``."""
+    if isinstance(condition, dict):
+        return condition.get("value")
+    return None if isinstance(condition, list) else condition
