@@ -130,3 +130,40 @@ def test_the_code_behind_a_module_includes_what_functions_import():
     assert "temshift.learning.statistics" not in behind
     assert all(isinstance(p, Path) for p in behind.values())
     assert code_fingerprint("temshift.config") != code_fingerprint("temshift.learning.metrics")
+
+
+class Volatile(MemoryDataset):
+    """What only an unfinished run of a node needs."""
+
+    volatile = True
+
+
+class Store(list):
+    pass
+
+
+def train(store):
+    store.append("half")
+    if len(store) == 1:
+        raise RuntimeError("killed")
+    return {"steps": len(store)}
+
+
+def test_what_an_unfinished_node_needs_is_kept_until_it_is_done(tmp_path):
+    store = Store()
+    catalog = DataCatalog(
+        {
+            "checkpoints": Volatile(store, copy_mode="assign"),
+            "kept": MemoryDataset(Store(["kept"]), copy_mode="assign"),
+            "network": JSONDataset(filepath=str(tmp_path / "network.json")),
+            "provenance": ProvenanceDataset(str(tmp_path / ".provenance")),
+        }
+    )
+    pipeline = Pipeline([Node(train, "checkpoints", "network", name="train")])
+    with pytest.raises(RuntimeError, match="killed"):
+        IncrementalRunner().run(pipeline, catalog)
+    assert store == ["half"]
+    IncrementalRunner().run(pipeline, catalog)
+    assert catalog.load("network") == {"steps": 2}
+    assert store == []
+    assert catalog.load("kept") == ["kept"]
