@@ -18,7 +18,7 @@ COMMANDS = (
     ["preprocessing_memory.py"],
     ["loading.py"],
     ["training.py", "--repeats", "3"],
-    ["inference.py", "--repeats", "2"],
+    ["inference.py", "--repeats", "3"],
     ["startup.py"],
 )
 

@@ -13,15 +13,14 @@ tested on whole patches of the rest.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from plain import plain_training
+from sides import lower_quartiles
 from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.config import Augmentation, ModellingParameters, Training
 from temshift.learning.devices import choose_precision
@@ -80,19 +79,9 @@ def our_epoch(device: str, patches: int, patch_px: int, folds: int) -> float:
 
 
 def speed(device: str, patches: int, patch_px: int, folds: int, repeats: int) -> None:
-    # each side in a process of its own: what one does to its threads and memory is its own affair
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as one, ProcessPoolExecutor(1, context) as other:
-
-        def alternately() -> tuple[float, float]:
-            return (
-                one.submit(plain_epoch, device, patches, patch_px, folds).result(),
-                other.submit(our_epoch, device, patches, patch_px, folds).result(),
-            )
-
-        alternately()  # imports, code made on first use
-        times = [alternately() for _ in range(repeats)]
-    slow_s, fast_s = np.quantile(times, 0.25, axis=0)
+    slow_s, fast_s = lower_quartiles(
+        plain_epoch, our_epoch, (device, patches, patch_px, folds), repeats
+    )
     print(
         f"training, {device}, {choose_precision('auto', device)}: {folds} folds x {8 * patches} "
         f"samples of {patch_px} px an epoch: plain (float32) {slow_s:.2f} s, ours {fast_s:.2f} s, "

@@ -27,7 +27,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
             temporary.write_text("bad")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, write)
+    with pytest.raises(RuntimeError):
+        write()
     assert path.read_text() == "good"
     assert os.listdir(tmp_path) == ["table.csv"]
 
@@ -53,7 +54,8 @@ def test_a_failure_leaves_the_old_folder(tmp_path):
             (temporary / "new").write_text("new")
             raise RuntimeError
 
-    pytest.raises(RuntimeError, write)
+    with pytest.raises(RuntimeError):
+        write()
     assert os.listdir(path) == ["old"]
     assert os.listdir(tmp_path) == ["networks"]
 

@@ -165,7 +165,6 @@ class TestCurated:
         return PatchStackDataset(
             filepath=str(folder / "Au_Images.h5"),
             labels_filepath=str(folder / "Au_Labels.h5"),
-            attributes={"pixel_size_nm": 0.02},
         )
 
     @pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"chunks": (1, 32, 32)}])
@@ -181,7 +180,6 @@ class TestCurated:
         assert loaded.table["labelled_px"].tolist() == data.table["labelled_px"].tolist()
         assert loaded.table["micrograph_id"].is_unique
         assert (loaded.table["fold"] == -1).all()
-        assert loaded.attributes == {"pixel_size_nm": 0.02}
 
     def test_a_channel_axis(self, tmp_path, rng):
         data = stack(rng)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
+from temshift.learning import inference
 from temshift.learning.inference import (
     _tiles,
     optimise_for_inference,
@@ -15,10 +16,10 @@ from temshift.learning.inference import (
 from temshift.learning.networks import PublishedUNet, build_network
 
 
-@pytest.fixture
-def network() -> PublishedUNet:
+@pytest.fixture(params=[(4, 8, 16, 32)], ids=str)
+def network(request) -> PublishedUNet:
     torch.manual_seed(1)
-    net = PublishedUNet()
+    net = PublishedUNet(request.param)
     with torch.no_grad():  # batch norms as after training, so that folding them is tested
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -38,6 +39,7 @@ def test_the_published_unet_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in PublishedUNet().parameters()) == 130_682
 
 
+@pytest.mark.parametrize("network", [(4, 8, 16, 32), (3, 5, 12)], indirect=True, ids=str)
 def test_optimised_network_is_equal(network):
     x = torch.randn(2, 1, 48, 80)
     with torch.inference_mode():
@@ -48,34 +50,58 @@ def test_optimised_network_is_equal(network):
     assert isinstance(network.downs[0].conv1, torch.nn.Conv2d), "the original is left alone"
 
 
-@pytest.mark.parametrize("shape", [(433, 250), (272, 288), (17, 300)])
-def test_tiles_leave_no_seams(network, shape, rng):
+@pytest.mark.parametrize("strip_values", [1, 1 << 20])
+@pytest.mark.parametrize("shape", [(433, 250), (273, 870), (17, 300)])
+def test_tiles_and_strips_leave_no_seams(network, shape, strip_values, rng, monkeypatch):
+    monkeypatch.setattr(inference, "_STRIP_VALUES", strip_values)
     image = rng.normal(size=shape).astype("float32")
     height, width = (-(-s // 16) * 16 for s in shape)
     padded = np.pad(image, ((0, height - shape[0]), (0, width - shape[1])), mode="symmetric")
     expected = plain(network, padded)[: shape[0], : shape[1]]
-    tiled = predict_micrograph([optimise_for_inference(network)], image, tile_px=272)
+    tiled = predict_micrograph([optimise_for_inference(network)], image, tile_Mpx=0.07)
     assert abs(tiled - expected).max() < 1e-4
 
 
-@given(length=st.integers(1, 5000), tile_px=st.integers(16, 1500), margin_px=st.integers(0, 120))
-def test_tiles_cover_the_image_once_and_keep_their_margin(length, tile_px, margin_px):
-    assume(tile_px // 16 * 16 > 2 * -(-margin_px // 16) * 16)
-    tiles = _tiles(length, tile_px, margin_px)
-    assert [first for _, first, _ in tiles] == [0, *(last for _, _, last in tiles[:-1])]
-    assert tiles[-1][2] == length
-    assert len({tile.stop - tile.start for tile, _, _ in tiles}) == 1
-    for tile, first, last in tiles:
-        assert tile.start % 16 == tile.stop % 16 == 0
-        assert tile.start == 0 or first - tile.start >= margin_px
-        assert tile.stop >= length or tile.stop - last >= margin_px
-        assert tile.stop - tile.start <= max(tile_px, -(-length // 16) * 16)
-        assert len(tiles) == 1 or tile.stop - tile.start <= tile_px
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    margin_px=st.integers(0, 120),
+    tile_pixels=st.integers(256, 2_000_000),
+)
+def test_tiles_cover_the_image_once_and_keep_their_margin(height, width, margin_px, tile_pixels):
+    try:
+        tiles = _tiles(height, width, margin_px, tile_pixels)
+    except ValueError:
+        least = [
+            min(-(-side // 16) * 16, 2 * -(-margin_px // 16) * 16 + 16) for side in (height, width)
+        ]
+        assert tile_pixels < least[0] * least[1]
+        return
+    covered = np.zeros((height, width), np.uint8)
+    for rows, columns in tiles:
+        covered[rows.taken, columns.taken] += 1
+        for tile, side in ((rows, height), (columns, width)):
+            assert tile.covers.start % 16 == tile.covers.stop % 16 == 0
+            assert 0 <= tile.covers.start < side
+            assert tile.covers.stop < side + 16
+            assert tile.covers.start == 0 or tile.taken_of_tile.start >= margin_px
+            assert tile.covers.stop >= side or tile.covers.stop - tile.taken.stop >= margin_px
+    assert (covered == 1).all()
+    shapes = {(rows.px, columns.px) for rows, columns in tiles}
+    assert len(shapes) == 1
+    assert np.prod(shapes.pop()) <= tile_pixels
+
+
+def test_a_micrograph_is_divided_into_few_tiles():
+    tiles = _tiles(4096, 4096, 107, 5_000_000)
+    halves = slice(0, 2048), slice(2048, 4096)
+    assert [(r.taken, c.taken) for r, c in tiles] == [(r, c) for r in halves for c in halves]
+    assert tiles[0][0].covers == slice(0, 2160)
 
 
 def test_a_tile_smaller_than_its_margins_is_refused(network):
-    with pytest.raises(ValueError, match="needs at least 240 px"):
-        predict_micrograph([network], np.zeros((512, 64), "float32"), tile_px=200)
+    with pytest.raises(ValueError, match=r"at least 0\.058 Mpx"):
+        predict_micrograph([network], np.zeros((512, 512), "float32"), tile_Mpx=0.05)
 
 
 def test_the_margin_is_enough_and_not_wasteful(network, rng):

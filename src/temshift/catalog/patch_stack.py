@@ -46,9 +46,6 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         The HDF5 file.
     labels_filepath : str, optional
         File of the labels, if they have one of their own; such a set can only be loaded.
-    attributes : dict, optional
-        Laid over the attributes that the file has, e.g. ``{pixel_size_nm: 0.02}`` for a set that
-        comes without.
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
@@ -57,12 +54,10 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         self,
         filepath: str,
         labels_filepath: str | None = None,
-        attributes: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = PurePosixPath(filepath)
         self._labels_filepath = PurePosixPath(labels_filepath) if labels_filepath else None
-        self._attributes = attributes or {}
         self.metadata = metadata
 
     def load(self) -> PatchStack:
@@ -86,7 +81,7 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         table, attributes = _read_table(path)
         if table is None:
             table = _table_of_unnamed_patches(path.stem, labels)
-        return PatchStack(images, labels, table, {**attributes, **self._attributes})
+        return PatchStack(images, labels, table, attributes)
 
     def save(self, data: PatchStack | PatchStream) -> None:
         """Write a stack; a stream is written part by part as it is made.

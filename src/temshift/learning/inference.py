@@ -1,13 +1,16 @@
 """Prediction: patches, whole micrographs in tiles, ensembles.
 
 Before predicting, a network is rewritten into an equal one with fewer operations: batch norm is
-folded into the convolution before it, and the two convolutions of a residual block that read the
-same input become one.
+folded into the convolution before it, the two convolutions of a residual block that read the same
+input become one, and what is upsampled is convolved before. Blocks go through a large image strip
+by strip, so that only what other blocks need is ever held for all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -22,10 +25,24 @@ from temshift.learning.networks import PublishedUNet, ResidualBlock
 __all__ = ["optimise_for_inference", "predict_micrograph", "predict_patches", "receptive_margin_px"]
 
 
-class _FusedBlock(nn.Module):
-    """A :class:`ResidualBlock` in evaluation, with half the operations."""
+#: Values in the result of a block for one strip, on the CPU; intermediate ones are 6 times as many.
+_STRIP_VALUES = 1 << 20
 
-    def __init__(self, block: nn.Module) -> None:
+
+class _FusedBlock(nn.Module):
+    """A :class:`ResidualBlock` in evaluation, with fewer operations.
+
+    Parameters
+    ----------
+    block : ResidualBlock
+    from_below : bool
+        Whether its input channels, but for the first ``filters``, come from the level below by
+        nearest-neighbour upsampling. A convolution of an upsampled image is a transposed
+        convolution of the image itself: four taps an output pixel instead of nine, and nothing to
+        upsample or concatenate.
+    """
+
+    def __init__(self, block: nn.Module, from_below: bool = False) -> None:
         super().__init__()
         assert isinstance(block, ResidualBlock)
         conv1 = fuse_conv_bn_eval(block.conv1, block.bn1)
@@ -33,15 +50,89 @@ class _FusedBlock(nn.Module):
         self.filters = conv1.out_channels
         # conv1 (3×3) and the shortcut (1×1, the centre of a 3×3) read the same input
         shortcut = F.pad(block.conv_add.weight, (1, 1, 1, 1))
+        weight = torch.cat([conv1.weight, shortcut])
         assert conv1.bias is not None
         assert block.conv_add.bias is not None
-        self.both = nn.Conv2d(conv1.in_channels, 2 * self.filters, 3, padding=1)
-        self.both.weight = nn.Parameter(torch.cat([conv1.weight, shortcut]))
+        inputs = weight.shape[1]
+        beside = self.filters if from_below else inputs
+        self.both = nn.Conv2d(beside, 2 * self.filters, 3, padding=1)
+        self.both.weight = nn.Parameter(weight[:, :beside])
         self.both.bias = nn.Parameter(torch.cat([conv1.bias, block.conv_add.bias]))
+        self.then: nn.Module = nn.Identity()
+        self.both_below: nn.Module | None = None
+        if from_below:
+            # each pixel of the image below stands for 2 × 2: four shifted copies of the kernel
+            shifts = [(right, 1 - right, down, 1 - down) for right in (0, 1) for down in (0, 1)]
+            kernel = torch.stack([F.pad(weight[:, beside:], shift) for shift in shifts]).sum(dim=0)
+            self.both_below = nn.ConvTranspose2d(
+                inputs - beside, 2 * self.filters, 4, stride=2, padding=1, bias=False
+            )
+            self.both_below.weight = nn.Parameter(kernel.flip(2, 3).transpose(0, 1))
+
+    def forward(self, x: Tensor, below: Tensor | None = None) -> Tensor:
+        both = self.both(x)
+        if self.both_below is not None:
+            both += self.both_below(below)
+        y, shortcut = both.split(self.filters, dim=1)
+        return self.then(self.conv2(F.relu(y)).add_(shortcut).relu_())
+
+
+class _FusedUNet(nn.Module):
+    """A :class:`PublishedUNet` in evaluation, with fewer operations and little memory."""
+
+    def __init__(self, network: PublishedUNet) -> None:
+        super().__init__()
+        self.downs = nn.ModuleList(_FusedBlock(b) for b in network.downs)
+        self.bottleneck = _FusedBlock(network.bottleneck)
+        self.ups = nn.ModuleList(_FusedBlock(b, from_below=True) for b in network.ups)
+        self.ups[-1].then = network.final_conv
 
     def forward(self, x: Tensor) -> Tensor:
-        y, shortcut = self.both(x).split(self.filters, dim=1)
-        return self.conv2(F.relu(y)).add_(shortcut).relu_()
+        skips = []
+        for block in self.downs:
+            skips.append(_in_strips(block, x))
+            x = _halved(skips[-1])
+        x = _in_strips(self.bottleneck, x)
+        for block in self.ups:
+            x = _in_strips(block, skips.pop(), x)
+        return x
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Return ``max_pool2d(x, 2)``, which is slow for few channels that lie side by side."""
+    rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
+def _in_strips(block: nn.Module, x: Tensor, below: Tensor | None = None) -> Tensor:
+    """Apply a block, whose two 3×3 convolutions reach 2 rows, to strips of rows.
+
+    Parameters
+    ----------
+    block : _FusedBlock
+    x : Tensor, shape (N, C, H, W)
+    below : Tensor, shape (N, D, H/2, W/2), optional
+        Second input of the block.
+
+    Returns
+    -------
+    Tensor, shape (N, B, H, W)
+    """
+    n, _, height, width = x.shape
+    assert isinstance(block, _FusedBlock)
+    rows = max(16, _STRIP_VALUES // (n * block.filters * width) // 2 * 2)
+    if rows >= height or not x.is_cpu:
+        return block(x, below)
+    result: Tensor | None = None
+    for top in range(0, height, rows):
+        start, stop = max(0, top - 2), min(height, top + rows + 2)
+        under = None if below is None else below[:, :, start // 2 : stop // 2]
+        y = block(x[:, :, start:stop], under)
+        if result is None:
+            result = torch.empty((n, y.shape[1], height, width), memory_format=torch.channels_last)
+        result[:, :, top : top + rows] = y[:, :, top - start : top - start + rows]
+    assert result is not None
+    return result
 
 
 def optimise_for_inference(network: nn.Module) -> nn.Module:
@@ -56,9 +147,7 @@ def optimise_for_inference(network: nn.Module) -> nn.Module:
 
     network = copy.deepcopy(network).eval()
     if isinstance(network, PublishedUNet):
-        network.downs = nn.ModuleList(_FusedBlock(b) for b in network.downs)
-        network.bottleneck = _FusedBlock(network.bottleneck)  # type: ignore[assignment]
-        network.ups = nn.ModuleList(_FusedBlock(b) for b in network.ups)
+        network = _FusedUNet(network)
     network.requires_grad_(False)
     return network.to(memory_format=torch.channels_last)
 
@@ -71,7 +160,7 @@ def receptive_margin_px(network: nn.Module) -> int:
     depth 4. For segmentation-models-pytorch networks, whose encoders see the whole tile, 256 px
     is a practical margin, not a bound.
     """
-    if isinstance(network, PublishedUNet):
+    if isinstance(network, PublishedUNet | _FusedUNet):
         depth = len(network.downs)
         blocks = 2 * (2 * sum(2**level for level in range(depth))) + 2 * 2**depth
         return blocks + 2**depth - 1
@@ -118,7 +207,7 @@ def predict_micrograph(
     networks: Sequence[nn.Module],
     image: NDArray[np.float32],
     device: str = "cpu",
-    tile_px: int = 1248,
+    tile_Mpx: float | None = None,
 ) -> NDArray[np.float32]:
     """Return the mean particle probability of an ensemble for an image of any size.
 
@@ -133,9 +222,10 @@ def predict_micrograph(
     image : ndarray, shape (H, W), float32
         Standardised intensity.
     device : str
-    tile_px : int
-        Largest side of a tile, its overlap included. Memory grows with its square; the smaller
-        it is, the more pixels are predicted twice.
+    tile_Mpx : float, optional
+        Largest size of a tile, its overlap included, in 10⁶ px. Memory grows with it (about 50
+        bytes a pixel of the published network on a CPU); the smaller it is, the more pixels are
+        predicted twice. By default 2 on a CPU, 20 (a whole micrograph) on a GPU.
 
     Returns
     -------
@@ -144,54 +234,106 @@ def predict_micrograph(
     Raises
     ------
     ValueError
-        ``tile_px`` leaves nothing between the margins.
+        Tiles so small that nothing is left between the margins.
     """
     height, width = image.shape
     margin = max(receptive_margin_px(n) for n in networks)
     result = np.empty((height, width), dtype=np.float32)
+    if tile_Mpx is None:
+        tile_Mpx = 2.0 if device == "cpu" else 20.0
     with keeping_freed_memory(device):
-        for rows, above, below in _tiles(height, tile_px, margin):
-            for columns, left, right in _tiles(width, tile_px, margin):
-                tile = np.pad(
-                    np.asarray(image[rows, columns], dtype=np.float32),
-                    ((0, max(0, rows.stop - height)), (0, max(0, columns.stop - width))),
-                    mode="symmetric",
-                )
-                x = torch.from_numpy(tile)[None, None].to(device)
-                total = torch.zeros_like(x[0, 0])
-                for network in networks:
-                    total += _probability(network, x)[0]
-                core = total[above - rows.start : below - rows.start]
-                core = core[:, left - columns.start : right - columns.start] / len(networks)
-                result[above:below, left:right] = core.cpu().numpy()
+        for rows, columns in _tiles(height, width, margin, round(1e6 * tile_Mpx)):
+            tile = np.pad(
+                np.asarray(image[rows.covers, columns.covers], dtype=np.float32),
+                (
+                    (0, max(0, rows.covers.stop - height)),
+                    (0, max(0, columns.covers.stop - width)),
+                ),
+                mode="symmetric",
+            )
+            x = torch.from_numpy(tile)[None, None].to(device)
+            core = rows.taken_of_tile, columns.taken_of_tile
+            total = torch.stack([_probability(n, x)[0][core] for n in networks]).mean(dim=0)
+            result[rows.taken, columns.taken] = total.cpu().numpy()
     return result
 
 
-def _tiles(length: int, tile_px: int, margin_px: int) -> list[tuple[slice, int, int]]:
-    """Divide one side of an image into tiles of one length, as few and as small as can be.
+@dataclass(frozen=True)
+class _Side:
+    """One side of a tile, in pixels of the image: what it covers and what is taken of it."""
 
-    Tiles begin and end at multiples of 16 px, the last one perhaps beyond the image.
+    covers: slice
+    taken: slice
+
+    @property
+    def taken_of_tile(self) -> slice:
+        """What is taken, counted from the tile's first pixel."""
+        return slice(self.taken.start - self.covers.start, self.taken.stop - self.covers.start)
+
+    @property
+    def px(self) -> int:
+        return int(self.covers.stop - self.covers.start)
+
+
+def _tiles(height: int, width: int, margin_px: int, tile_pixels: int) -> list[tuple[_Side, _Side]]:
+    """Divide an image into tiles of one shape, such that the fewest pixels are predicted twice.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, px.
+    margin_px : int
+        See :func:`_divide`.
+    tile_pixels : int
+        The most pixels of a tile.
 
     Returns
     -------
-    list of (slice, int, int)
-        What a tile covers, and the first and last (exclusive) pixel that are taken from it: at
-        least ``margin_px`` away from the tile's ends, unless they are the image's.
+    list of (rows, columns)
     """
-    margin, whole = -(-margin_px // 16) * 16, -(-length // 16) * 16
-    inner = tile_px // 16 * 16 - 2 * margin
-    if whole <= inner + 2 * margin:
-        return [(slice(0, whole), 0, length)]
-    if inner <= 0:
+    margin = _up_to_16(margin_px)
+    best: tuple[int, list[_Side], list[_Side]] | None = None
+    for count in range(1, _up_to_16(width) // 16 + 1):
+        inner = _up_to_16(-(-(_up_to_16(width) - 2 * margin) // count))
+        if count > 1 and (inner < 16 or (best and inner < 2 * margin)):
+            break
+        columns = _divide(width, width + 15 if count == 1 else inner + 2 * margin, margin)
+        rows = _divide(height, tile_pixels // columns[0].px, margin)
+        total = sum(r.px for r in rows) * sum(c.px for c in columns)
+        if rows and (best is None or total < best[0]):
+            best = total, rows, columns
+    if best is None:
+        least = prod(min(_up_to_16(side), 2 * margin + 16) for side in (height, width))
         raise ValueError(
-            f"tile_px is {tile_px}, but the networks see {margin_px} px to each side: a tile "
-            f"needs at least {2 * margin + 16} px"
+            f"tile_Mpx is {tile_pixels / 1e6:g}, but the networks see {margin_px} px to each side: "
+            f"a tile needs at least {least / 1e6:.2g} Mpx"
         )
+    return [(rows, columns) for rows in best[1] for columns in best[2]]
+
+
+def _divide(length: int, tile_px: int, margin: int) -> list[_Side]:
+    """Divide one side of an image into tiles of one length, as few and as short as can be.
+
+    Tiles begin and end at multiples of 16 px, the last one perhaps beyond the image. What is taken
+    of a tile is at least ``margin`` (a multiple of 16 px) away from its ends, unless they are the
+    image's. Tiles of ``tile_px`` or less; none if they would consist of margins.
+    """
+    whole = _up_to_16(length)
+    if whole <= tile_px:
+        return [_Side(slice(0, whole), slice(0, length))]
+    inner = tile_px // 16 * 16 - 2 * margin
+    if inner <= 0:
+        return []
     count = -(-(whole - 2 * margin) // inner)
-    inner = -(-(whole - 2 * margin) // (16 * count)) * 16
+    inner = _up_to_16(-(-(whole - 2 * margin) // count))
     starts = [min(i * inner, whole - inner - 2 * margin) for i in range(count)]
     cuts = [0, *(start + margin for start in starts[1:]), length]
     return [
-        (slice(start, start + inner + 2 * margin), cuts[i], cuts[i + 1])
+        _Side(slice(start, start + inner + 2 * margin), slice(cuts[i], cuts[i + 1]))
         for i, start in enumerate(starts)
     ]
+
+
+def _up_to_16(length: int) -> int:
+    """Return the next multiple of 16."""
+    return -(-length // 16) * 16
