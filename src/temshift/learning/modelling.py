@@ -139,7 +139,9 @@ def train_network_set(
         device,
         title=f"training {name}",
         checkpoints=checkpoints,
-        identity=_hash([description, seeds, parameters.precision, device, _data_hash(stacks)]),
+        identity=_hash(
+            [description, seeds, parameters.precision, device, _data_hash(stacks, data)]
+        ),
     )
     networks, histories, groups = {}, [], undivided_groups(table)
     for key, result in results.items():
@@ -181,9 +183,15 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _data_hash(stacks: Mapping[str, PatchStack]) -> str:
+def _data_hash(stacks: Mapping[str, PatchStack], data: TrainingData) -> str:
+    """Return a digest of the patches, without reading them all a second time.
+
+    Their tables and, of each patch, the median of its background and where its particles are: what
+    another preprocessing, mask or micrograph cannot leave as it was.
+    """
     digest = hashlib.sha256()
     for stack in stacks.values():
-        digest.update(np.ascontiguousarray(stack.images).data)
-        digest.update(np.ascontiguousarray(stack.labels).data)
+        digest.update(stack.table.to_csv(index=False).encode())
+    digest.update(data.background.cpu().numpy().data)
+    digest.update(data.particles.numpy().data)
     return digest.hexdigest()
