@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
+from tests.real_data import SHARED
 
 from temshift import settings
 from temshift.config import (
@@ -19,8 +20,8 @@ from temshift.microscopy.splits import select_split
 from temshift.microscopy.tables import standardise
 
 ROOT = Path(__file__).parents[1]
-TABLE = Path("/work/shared/published/Dataset_metadata.csv")
-MODEL_LIST = Path("/work/shared/published/model_details.csv")
+TABLE = SHARED / "published" / "Dataset_metadata.csv"
+MODEL_LIST = SHARED / "published" / "model_details.csv"
 
 #: Micrographs that each split of the paper selects from the study's table (DESIGN §4).
 SELECTED = {

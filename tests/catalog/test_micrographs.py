@@ -8,7 +8,6 @@ import signal
 import struct
 import tracemalloc
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from PIL import Image
 from tests.dm3_writer import IMAGE_TYPES, write_dm3
+from tests.real_data import SHARED
 
 from temshift.catalog.micrographs import (
     MicrographReadError,
@@ -25,7 +25,7 @@ from temshift.catalog.micrographs import (
 )
 from temshift.microscopy.micrograph import Micrograph
 
-REAL = Path("/work/shared/real/dm")
+REAL = SHARED / "real" / "dm"
 TAGS = {
     "exposure_s": 0.5,
     "camera": "K2",

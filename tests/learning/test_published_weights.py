@@ -8,10 +8,10 @@ import shutil
 import sys
 import types
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
+from tests.real_data import SHARED
 from torch import nn
 from torch.nn import functional
 
@@ -19,7 +19,7 @@ from temshift.learning import networks
 from temshift.learning.networks import PublishedUNet
 from temshift.learning.published_weights import PublishedWeightsError, read_published_weights
 
-SHARED = Path("/work/shared/published/weights")
+WEIGHTS = SHARED / "published" / "weights"
 
 
 def saved(network: nn.Module) -> bytes:
@@ -152,9 +152,9 @@ def test_imported_logits_equal_a_plain_forward_pass(as_main):
     assert_same_logits(read_published_weights(saved(network())))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the study's weight files are not here")
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the study's weight files are not here")
 def test_the_studys_own_files_give_the_same_logits_as_a_plain_forward_pass():
-    files = sorted(SHARED.glob("*.h5"))
+    files = sorted(WEIGHTS.glob("*.h5"))
     assert len(files) == 3
     for file in files:
         state = read_published_weights(file.read_bytes())

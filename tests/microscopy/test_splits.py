@@ -1,16 +1,15 @@
 """What the conditions of a split select, and what is said when they select nothing."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from tests.real_data import SHARED
 
 from temshift.config import CurationParameters, SplitParameters
 from temshift.microscopy.splits import SplitError, select_split, select_splits
 from temshift.microscopy.tables import standardise
 
-PUBLISHED = Path("/work/shared/published/Dataset_metadata.csv")
+PUBLISHED = SHARED / "published" / "Dataset_metadata.csv"
 
 
 @pytest.fixture

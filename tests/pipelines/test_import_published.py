@@ -1,7 +1,6 @@
 """The import pipeline: from a model list and weight files to network sets, wherever they are."""
 
 import io
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +9,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import CSVDataset
 from tests.file_server import serve
+from tests.real_data import SHARED
 
 from temshift.catalog.networks import NetworksDataset
 from temshift.catalog.published import DownloadedTableDataset, WeightsDataset
@@ -21,7 +21,7 @@ from temshift.pipelines.import_published import create_pipeline
 
 SEEDS = [962, 1662, 621, 72115, 45521]
 SETS = {"published_au_5nm_330kx_423e": "Au_5nm_Images", "published_ag_5nm_330kx_423e": "Ag_Images"}
-SHARED = Path("/work/shared/published")
+PUBLISHED = SHARED / "published"
 
 
 def model_list() -> pd.DataFrame:
@@ -155,10 +155,10 @@ def test_a_wrong_model_list_or_set_is_an_error_with_the_nearest_name():
         import_networks(model_list(), _Files(), {"x": "Au_5nm_Image"}, {})
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the study's weight files are not here")
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the study's weight files are not here")
 def test_three_of_the_studys_fifty_files_are_imported():
-    files = _Files({p.name: p.read_bytes() for p in (SHARED / "weights").glob("*.h5")})
-    listed = pd.read_csv(SHARED / "model_details.csv")
+    files = _Files({p.name: p.read_bytes() for p in (PUBLISHED / "weights").glob("*.h5")})
+    listed = pd.read_csv(PUBLISHED / "model_details.csv")
     sets = {
         "published_au_5nm_330kx_423e": "Au_5nm_330kx_423e_UTC_Team05_Std_Sess0821FFCorr_Images",
         "published_au_5nm_330kx_884e": "Au_5nm_330kx_884e_Std_UTC_FFCorr_Team05_Images",
