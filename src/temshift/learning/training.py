@@ -196,6 +196,8 @@ class FoldTrainer:
         self._plan_state: Tensor = self.generator.get_state()
         self._loss_sum = torch.zeros((), device=self.device)
         self._best: tuple[float, int, dict[str, Tensor]] | None = None
+        if self.stream:  # what was queued above on the default stream comes first
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
 
     @property
     def finished(self) -> bool:
