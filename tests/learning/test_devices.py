@@ -76,7 +76,7 @@ def test_freed_memory_is_used_again_and_given_back_at_the_end():
     with keeping_freed_memory("cuda"):
         assert page_faults() > 0.9 * whole
     with keeping_freed_memory("cpu"):
-        page_faults()
-        assert page_faults() < 0.1 * whole
+        # the first may find holes that others left in the heap, and grow it
+        assert min(page_faults() for _ in range(4)) < 0.1 * whole
         assert resident_MB() > start + 90
     assert resident_MB() < start + 20
