@@ -66,6 +66,8 @@ def plain_training(
         batch_size=batch_size,
         shuffle=True,
         num_workers=workers,
+        # whatever started this process: workers that import torch anew would be no fair comparison
+        multiprocessing_context="fork" if workers else None,
         generator=torch.Generator().manual_seed(seed),
     )
     if one_cycle:

@@ -207,6 +207,13 @@ def test_another_source_stands_in(tmp_path, server, remote):
     assert same(tmp_path / "there", remote)
 
 
+def test_one_source_needs_no_list_and_none_is_none(tmp_path, remote):
+    Downloader(tmp_path / "here", str(remote)).fetch(PATHS)
+    assert same(tmp_path / "here", remote)
+    with pytest.raises(DownloadError, match="there is no source to fetch it from"):
+        Downloader(tmp_path / "there", None).fetch(PATHS)
+
+
 def test_an_unreachable_source_is_named(tmp_path):
     with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
         downloader(tmp_path / "here", "http://127.0.0.1:9").fetch(PATHS)

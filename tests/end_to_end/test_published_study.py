@@ -135,14 +135,18 @@ def run(project: Path, *arguments: str, env: str = "published") -> subprocess.Co
 def test_from_download_to_report(project, server, remote):
     here = project / "data" / "01_raw" / "published"
     first, last = (f"{session}/Au_UTC_330kx_05.dm3" for session, _ in SESSIONS)
+    second = f"{SESSIONS[0][0]}/Au_UTC_330kx_04.dm3"
 
-    # one file cannot be had: the run stops before anything is curated, and says which and why
-    server.faults[last] = ["404*"]
+    # two files cannot be had: the run stops before anything is curated, and says which and why
+    server.faults = {last: ["404*"], second: ["short*"]}
     failed = run(project, "--pipelines", "data_curation")
     assert failed.returncode != 0
     assert f"{last}: 404" in failed.stderr
     assert "check its folder and name in the metadata table" in failed.stderr
+    assert f"{second}: " in failed.stderr
+    assert "the server is broken. Run again later" in failed.stderr
     assert not (here / "micrographs" / last).exists()
+    assert not (here / "micrographs" / second).exists()
     assert not list((project / "data").rglob("report.html"))
 
     # faults that pass: two breaks of the connection and an overloaded server
@@ -151,7 +155,8 @@ def test_from_download_to_report(project, server, remote):
     server.requests.clear()
     done = run(project)
     assert done.returncode == 0, done.stderr
-    assert sorted(set(server.asked("GET"))) == [first, last]  # all else was there already
+    # all else was there already
+    assert sorted(set(server.asked("GET"))) == sorted([first, second, last])
     for path in remote.rglob("*.*"):
         local = here if path.suffix == ".csv" else here / "micrographs"
         assert (local / path.relative_to(remote)).read_bytes() == path.read_bytes()
@@ -167,6 +172,19 @@ def test_from_download_to_report(project, server, remote):
     assert results["dice"].between(0, 1).all()
     assert (data / "08_reporting" / "report.html").stat().st_size > 10_000
     assert json.loads((data / "08_reporting" / "results.json").read_text())
+
+    # a file that is fetched again and has become another is not used, and what was made stays
+    report = (data / "08_reporting" / "report.html").read_bytes()
+    (here / "micrographs" / first).unlink()
+    original = (remote / first).read_bytes()
+    (remote / first).write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+    failed = run(project)
+    (remote / first).write_bytes(original)
+    assert failed.returncode != 0
+    assert f"{first}: " in failed.stderr
+    assert "is not what was first fetched" in failed.stderr
+    assert not (here / "micrographs" / first).exists()
+    assert (data / "08_reporting" / "report.html").read_bytes() == report
 
 
 @pytest.mark.slow

@@ -65,15 +65,19 @@ def test_tiles_and_strips_leave_no_seams(network, shape, strip_values, rng, monk
 @given(
     height=st.integers(1, 3000),
     width=st.integers(1, 3000),
-    margin_px=st.integers(0, 120),
+    margins=st.integers(0, 8),
+    stride=st.sampled_from([16, 32]),
     tile_pixels=st.integers(256, 2_000_000),
 )
-def test_tiles_cover_the_image_once_and_keep_their_margin(height, width, margin_px, tile_pixels):
+def test_tiles_cover_the_image_once_and_keep_their_margin(
+    height, width, margins, stride, tile_pixels
+):
+    margin_px = margins * stride
     try:
-        tiles = _tiles(height, width, margin_px, tile_pixels)
+        tiles = _tiles(height, width, margin_px, stride, tile_pixels)
     except ValueError:
         least = [
-            min(-(-side // 16) * 16, 2 * -(-margin_px // 16) * 16 + 16) for side in (height, width)
+            min(-(-side // stride) * stride, 2 * margin_px + stride) for side in (height, width)
         ]
         assert tile_pixels < least[0] * least[1]
         return
@@ -81,9 +85,9 @@ def test_tiles_cover_the_image_once_and_keep_their_margin(height, width, margin_
     for rows, columns in tiles:
         covered[rows.taken, columns.taken] += 1
         for tile, side in ((rows, height), (columns, width)):
-            assert tile.covers.start % 16 == tile.covers.stop % 16 == 0
+            assert tile.covers.start % stride == tile.covers.stop % stride == 0
             assert 0 <= tile.covers.start < side
-            assert tile.covers.stop < side + 16
+            assert tile.covers.stop < side + stride
             assert tile.covers.start == 0 or tile.taken_of_tile.start >= margin_px
             assert tile.covers.stop >= side or tile.covers.stop - tile.taken.stop >= margin_px
     assert (covered == 1).all()
@@ -93,7 +97,7 @@ def test_tiles_cover_the_image_once_and_keep_their_margin(height, width, margin_
 
 
 def test_a_micrograph_is_divided_into_few_tiles():
-    tiles = _tiles(4096, 4096, 107, 5_000_000)
+    tiles = _tiles(4096, 4096, 112, 16, 5_000_000)
     halves = slice(0, 2048), slice(2048, 4096)
     assert [(r.taken, c.taken) for r, c in tiles] == [(r, c) for r in halves for c in halves]
     assert tiles[0][0].covers == slice(0, 2160)
@@ -102,6 +106,26 @@ def test_a_micrograph_is_divided_into_few_tiles():
 def test_a_tile_smaller_than_its_margins_is_refused(network):
     with pytest.raises(ValueError, match=r"at least 0\.058 Mpx"):
         predict_micrograph([network], np.zeros((512, 512), "float32"), tile_Mpx=0.05)
+
+
+def test_an_ensemble_of_none_is_refused():
+    with pytest.raises(ValueError, match="at least one network"):
+        predict_micrograph([], np.zeros((64, 64), "float32"))
+
+
+@pytest.mark.parametrize("shape", [(304, 80), (640, 592)])
+@pytest.mark.parametrize("name", ["FPN", "published_unet"])
+def test_networks_of_stride_32_take_any_size(name, shape):
+    torch.manual_seed(0)
+    if name == "FPN":
+        net = build_network(name, encoder="resnet18")
+    else:
+        net = build_network(name, options={"filters": (2, 2, 2, 2, 2)})
+    probability = predict_micrograph(
+        [optimise_for_inference(net)], np.zeros(shape, "float32"), tile_Mpx=0.33
+    )
+    assert probability.shape == shape
+    assert np.isfinite(probability).all()
 
 
 def test_the_margin_is_enough_and_not_wasteful(network, rng):

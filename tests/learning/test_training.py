@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -11,10 +12,22 @@ import pytest
 import torch
 
 from temshift.catalog.networks import CheckpointStore
-from temshift.config import Augmentation, ModellingParameters, NoiseAugmentation, Training
+from temshift.config import (
+    Architecture,
+    Augmentation,
+    ModellingParameters,
+    NoiseAugmentation,
+    Training,
+)
 from temshift.learning.devices import choose_device
 from temshift.learning.folds import FoldIndices
-from temshift.learning.training import FoldTrainer, TrainingData, learning_rate, train_folds
+from temshift.learning.training import (
+    FoldTrainer,
+    TrainingData,
+    _take_turns,
+    learning_rate,
+    train_folds,
+)
 
 
 def discs(n=12, side=32, seed=0):
@@ -163,6 +176,31 @@ def test_a_fold_without_patches_is_refused():
     nothing = FoldIndices(np.arange(0), np.arange(2), np.arange(2))
     with pytest.raises(ValueError, match=r"no patch to train on.*background_threshold"):
         train(folds={"grouped_fold0": nothing})
+
+
+def test_patches_that_the_network_cannot_take_are_refused():
+    images, labels = discs(side=48)
+    data = TrainingData.from_arrays([images], [labels], "cpu")
+    five = parameters().model_copy(
+        update={"architecture": Architecture(options={"filters": (2, 2, 2, 2, 2)})}
+    )
+    with pytest.raises(ValueError, match=r"multiples of 32 px, but patch_px is 48"):
+        train_folds(data, FOLDS, five, SEEDS, "cpu")
+
+
+def test_an_interruption_stops_all_workers():
+    """Ctrl-C reaches only the main thread, which waits for the workers."""
+    turns = []
+
+    def turn(key):
+        turns.append(key)
+        time.sleep(0.02)
+
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        _take_turns({"a": 1, "b": 1}, turn, lambda key: len(turns) > 500, 2)
+    assert len(turns) < 100
 
 
 def test_patches_of_different_sizes_are_refused():

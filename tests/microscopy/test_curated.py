@@ -36,6 +36,13 @@ def stack(n=20, side=32):
     return PatchStack(images, labels, table)
 
 
+def test_patches_of_a_side_no_network_takes_are_refused():
+    odd = stack(3)
+    odd.images, odd.labels = odd.images[:, :20, :20], odd.labels[:, :20, :20]
+    with pytest.raises(ValueError, match="'low': its patches have 20 px"):
+        curated.adopt("low", SPLIT, odd)
+
+
 def test_only_what_is_certain_describes_a_set():
     table = curated.describe("low", SPLIT, stack(3))
     assert set(MICROGRAPH_COLUMNS) < set(table)

@@ -94,7 +94,7 @@ class Downloader:
     ----------
     folder : Path
         Where the files are kept, under the same relative paths.
-    sources : sequence of str
+    sources : sequence of str, or str
         Base addresses (``https://...``) or local folders, tried in this order; without any, only
         what has been put into the folder by hand can be used.
     offline : bool
@@ -112,7 +112,7 @@ class Downloader:
     def __init__(
         self,
         folder: Path,
-        sources: Sequence[str],
+        sources: Sequence[str] | str | None,
         *,
         offline: bool = False,
         workers: int = 4,
@@ -121,8 +121,9 @@ class Downloader:
         timeout_s: float = 60.0,
     ) -> None:
         self._folder = Path(folder)
-        self._sources = [source.rstrip("/") for source in sources]
-        self._offline = offline or not sources
+        listed = [sources] if isinstance(sources, str) else sources or []
+        self._sources = [source.rstrip("/") for source in listed]
+        self._offline = offline or not listed
         self._workers = workers
         self._attempts = attempts
         self._backoff_s = backoff_s

@@ -55,7 +55,11 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
                     f"{folder}: the network cannot be read ({error}). Train or import it again"
                 ) from error
         if not networks:
-            raise DatasetError(f"{self._filepath}: no network in this folder (*/model.safetensors)")
+            raise DatasetError(
+                f"{self._filepath}: no network in this folder (*/model.safetensors). Run "
+                "modelling first or, for networks of the published study, the pipeline "
+                "import_published, both in the same environment (--env)"
+            )
         return networks
 
     def save(self, data: NetworkSet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from pathlib import Path, PurePosixPath
@@ -33,7 +34,8 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
 
     The file holds ``images`` (N, P, P) float32 and ``labels`` (N, P, P) uint8, contiguous and
     uncompressed, a group ``table`` with a dataset a column, and the attribute ``attributes``
-    (JSON). Loading maps the two arrays into memory and copies nothing.
+    (JSON), which saving extends by ``sha256_of_pixels`` of the two arrays. Loading maps them into
+    memory and copies nothing.
 
     A curated set of the published study is loaded through the same class: two files, ``images`` in
     one and ``labels`` in the other, without a table. Its patches stand in the order of their
@@ -101,6 +103,7 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         stream = _as_stream(data)
         shape = (stream.n_patches, stream.patch_px, stream.patch_px)
         tables, written = [], 0
+        digests = hashlib.sha256(), hashlib.sha256()
         with atomic_path(Path(self._filepath)) as temporary, h5py.File(temporary, "w") as file:
             images = file.create_dataset("images", shape, np.float32)
             labels = file.create_dataset("labels", shape, np.uint8)
@@ -110,6 +113,8 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
                     break
                 images[written:end] = part.images
                 labels[written:end] = part.labels
+                digests[0].update(np.ascontiguousarray(part.images, np.float32).data)
+                digests[1].update(np.ascontiguousarray(part.labels, np.uint8).data)
                 tables.append(part.table)
                 written = end
             if written != stream.n_patches:
@@ -119,7 +124,9 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
                     "metadata table and the files disagree; run data_curation again"
                 )
             _write_table(file, pd.concat(tables, ignore_index=True))
-            file.attrs["attributes"] = json.dumps(stream.attributes, sort_keys=True)
+            sha256 = dict(zip(("images", "labels"), (d.hexdigest() for d in digests), strict=True))
+            attributes = {**stream.attributes, "sha256_of_pixels": sha256}
+            file.attrs["attributes"] = json.dumps(attributes, sort_keys=True)
 
     def preview(self) -> ImagePreview:
         """Return a PNG of a few patches with the outlines of their labels, for Kedro-Viz."""

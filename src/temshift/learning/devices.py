@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 __all__ = [
@@ -57,7 +57,8 @@ def choose_precision(wanted: str, device: str) -> str:
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if device == "cpu":
-        processor = torch.cpu.get_capabilities()
+        # torch before 2.12 or so does not tell
+        processor: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         if processor.get("amx_bf16") or processor.get("avx512_bf16"):
             return "bfloat16"
     return "float32"
@@ -68,7 +69,8 @@ def single_threaded_operations(device: str) -> Iterator[None]:
     """Let every torch operation on the CPU use one core, so that networks can run side by side.
 
     The operations of a small network are too short to be divided: two networks on a core each
-    are nearly twice as fast as two cores on one network after the other.
+    are nearly twice as fast as two cores on one network after the other. It concerns the whole
+    process and is not for several threads at a time.
     """
     import torch
 
@@ -88,6 +90,10 @@ def keeping_freed_memory(device: str) -> Iterator[None]:
     they are freed, so that each activation of each step is filled with zeros by the system, page
     by page, before use: a third to a half of the time of a training step. Nothing is changed for
     other devices than ``"cpu"``, or where the C library is another.
+
+    It concerns the whole process and is not for several threads at a time. Two things stay after
+    the end: one arena for all threads, and fixed thresholds (32 and 64 MB, glibc's largest) in
+    place of those that glibc adapts.
     """
     import ctypes
     import platform

@@ -22,7 +22,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from temshift.learning.devices import keeping_freed_memory
 from temshift.learning.networks import PublishedUNet, ResidualBlock
 
-__all__ = ["optimise_for_inference", "predict_micrograph", "predict_patches", "receptive_margin_px"]
+__all__ = [
+    "optimise_for_inference",
+    "predict_micrograph",
+    "predict_patches",
+    "receptive_margin_px",
+    "stride_px",
+]
 
 
 #: Values in the result of a block for one strip, on the CPU; intermediate ones are 6 times as many.
@@ -167,6 +173,17 @@ def receptive_margin_px(network: nn.Module) -> int:
     return 256
 
 
+def stride_px(network: nn.Module) -> int:
+    """Return of what the sides of a network's input must be multiples, px.
+
+    ``2^depth`` for the published U-Net and for networks of segmentation-models-pytorch, whose
+    encoders have depth 5 unless their options say otherwise.
+    """
+    if isinstance(network, PublishedUNet | _FusedUNet):
+        return int(2 ** len(network.downs))
+    return max(32, int(getattr(getattr(network, "encoder", None), "output_stride", 32)))
+
+
 @torch.inference_mode()
 def predict_patches(
     network: nn.Module,
@@ -181,7 +198,7 @@ def predict_patches(
     network : nn.Module
         On ``device``, best from :func:`optimise_for_inference`.
     images : ndarray, shape (N, H, W), float32
-        Standardised patches, sides multiples of 16; may be memory-mapped.
+        Standardised patches, sides multiples of :func:`stride_px`; may be memory-mapped.
     device : str
     batch_size : int
 
@@ -211,9 +228,9 @@ def predict_micrograph(
 ) -> NDArray[np.float32]:
     """Return the mean particle probability of an ensemble for an image of any size.
 
-    The image is continued by reflection to a multiple of 16 px and predicted in tiles that
-    overlap by the networks' receptive margin, so that tiles leave no seams: away from the border
-    the result is that of the whole image at once.
+    The image is continued by reflection to a multiple of the networks' stride and predicted in
+    tiles that overlap by the networks' receptive margin, so that tiles leave no seams: away from
+    the border the result is that of the whole image at once.
 
     Parameters
     ----------
@@ -234,15 +251,18 @@ def predict_micrograph(
     Raises
     ------
     ValueError
-        Tiles so small that nothing is left between the margins.
+        No network; tiles so small that nothing is left between the margins.
     """
+    if not networks:
+        raise ValueError("an ensemble needs at least one network, found none")
     height, width = image.shape
-    margin = max(receptive_margin_px(n) for n in networks)
+    stride = max(stride_px(n) for n in networks)
+    margin = _up_to(stride, max(receptive_margin_px(n) for n in networks))
     result = np.empty((height, width), dtype=np.float32)
     if tile_Mpx is None:
         tile_Mpx = 2.0 if device == "cpu" else 20.0
     with keeping_freed_memory(device):
-        for rows, columns in _tiles(height, width, margin, round(1e6 * tile_Mpx)):
+        for rows, columns in _tiles(height, width, margin, stride, round(1e6 * tile_Mpx)):
             tile = np.pad(
                 np.asarray(image[rows.covers, columns.covers], dtype=np.float32),
                 (
@@ -275,14 +295,16 @@ class _Side:
         return int(self.covers.stop - self.covers.start)
 
 
-def _tiles(height: int, width: int, margin_px: int, tile_pixels: int) -> list[tuple[_Side, _Side]]:
+def _tiles(
+    height: int, width: int, margin: int, stride: int, tile_pixels: int
+) -> list[tuple[_Side, _Side]]:
     """Divide an image into tiles of one shape, such that the fewest pixels are predicted twice.
 
     Parameters
     ----------
     height, width : int
         Of the image, px.
-    margin_px : int
+    margin, stride : int
         See :func:`_divide`.
     tile_pixels : int
         The most pixels of a tile.
@@ -291,41 +313,41 @@ def _tiles(height: int, width: int, margin_px: int, tile_pixels: int) -> list[tu
     -------
     list of (rows, columns)
     """
-    margin = _up_to_16(margin_px)
+    across = _up_to(stride, width)
     best: tuple[int, list[_Side], list[_Side]] | None = None
-    for count in range(1, _up_to_16(width) // 16 + 1):
-        inner = _up_to_16(-(-(_up_to_16(width) - 2 * margin) // count))
-        if count > 1 and (inner < 16 or (best and inner < 2 * margin)):
+    for count in range(1, across // stride + 1):
+        inner = _up_to(stride, -(-(across - 2 * margin) // count))
+        if count > 1 and (inner < stride or (best and inner < 2 * margin)):
             break
-        columns = _divide(width, width + 15 if count == 1 else inner + 2 * margin, margin)
-        rows = _divide(height, tile_pixels // columns[0].px, margin)
+        columns = _divide(width, across if count == 1 else inner + 2 * margin, margin, stride)
+        rows = _divide(height, tile_pixels // columns[0].px, margin, stride)
         total = sum(r.px for r in rows) * sum(c.px for c in columns)
         if rows and (best is None or total < best[0]):
             best = total, rows, columns
     if best is None:
-        least = prod(min(_up_to_16(side), 2 * margin + 16) for side in (height, width))
+        least = prod(min(_up_to(stride, side), 2 * margin + stride) for side in (height, width))
         raise ValueError(
-            f"tile_Mpx is {tile_pixels / 1e6:g}, but the networks see {margin_px} px to each side: "
+            f"tile_Mpx is {tile_pixels / 1e6:g}, but the networks see {margin} px to each side: "
             f"a tile needs at least {least / 1e6:.2g} Mpx"
         )
     return [(rows, columns) for rows in best[1] for columns in best[2]]
 
 
-def _divide(length: int, tile_px: int, margin: int) -> list[_Side]:
+def _divide(length: int, tile_px: int, margin: int, stride: int) -> list[_Side]:
     """Divide one side of an image into tiles of one length, as few and as short as can be.
 
-    Tiles begin and end at multiples of 16 px, the last one perhaps beyond the image. What is taken
-    of a tile is at least ``margin`` (a multiple of 16 px) away from its ends, unless they are the
-    image's. Tiles of ``tile_px`` or less; none if they would consist of margins.
+    Tiles begin and end at multiples of ``stride``, the last one perhaps beyond the image. What is
+    taken of a tile is at least ``margin`` (a multiple of ``stride``) away from its ends, unless
+    they are the image's. Tiles of ``tile_px`` or less; none if they would consist of margins.
     """
-    whole = _up_to_16(length)
+    whole = _up_to(stride, length)
     if whole <= tile_px:
         return [_Side(slice(0, whole), slice(0, length))]
-    inner = tile_px // 16 * 16 - 2 * margin
+    inner = tile_px // stride * stride - 2 * margin
     if inner <= 0:
         return []
     count = -(-(whole - 2 * margin) // inner)
-    inner = _up_to_16(-(-(whole - 2 * margin) // count))
+    inner = _up_to(stride, -(-(whole - 2 * margin) // count))
     starts = [min(i * inner, whole - inner - 2 * margin) for i in range(count)]
     cuts = [0, *(start + margin for start in starts[1:]), length]
     return [
@@ -334,6 +356,6 @@ def _divide(length: int, tile_px: int, margin: int) -> list[_Side]:
     ]
 
 
-def _up_to_16(length: int) -> int:
-    """Return the next multiple of 16."""
-    return -(-length // 16) * 16
+def _up_to(stride: int, length: int) -> int:
+    """Return the next multiple of ``stride``."""
+    return -(-length // stride) * stride

@@ -13,7 +13,7 @@ import pandas as pd
 
 import temshift
 from temshift.config import ModellingParameters
-from temshift.learning.devices import choose_device
+from temshift.learning.devices import choose_device, choose_precision
 from temshift.learning.folds import (
     FoldIndices,
     grouped_folds,
@@ -124,6 +124,7 @@ def train_network_set(
         "architecture": parameters.architecture.model_dump(),
         "training": training.model_dump(mode="json"),
         "augmentation": parameters.augmentation.model_dump(mode="json"),
+        "precision": choose_precision(parameters.precision, device),
         "folds": parameters.folds,
         "background_threshold": training.background_threshold,
         "splits": {split: _plain(s.attributes) for split, s in stacks.items()},
@@ -139,9 +140,7 @@ def train_network_set(
         device,
         title=f"training {name}",
         checkpoints=checkpoints,
-        identity=_hash(
-            [description, seeds, parameters.precision, device, _data_hash(stacks, data)]
-        ),
+        identity=_hash([description, seeds, device, _data_hash(stacks)]),
     )
     networks, histories, groups = {}, [], undivided_groups(table)
     for key, result in results.items():
@@ -183,15 +182,17 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _data_hash(stacks: Mapping[str, PatchStack], data: TrainingData) -> str:
-    """Return a digest of the patches, without reading them all a second time.
+def _data_hash(stacks: Mapping[str, PatchStack]) -> str:
+    """Return a digest of all patches and their tables.
 
-    Their tables and, of each patch, the median of its background and where its particles are: what
-    another preprocessing, mask or micrograph cannot leave as it was.
+    That of the pixels was taken when they were written; without it all of them are read here.
     """
     digest = hashlib.sha256()
     for stack in stacks.values():
         digest.update(stack.table.to_csv(index=False).encode())
-    digest.update(data.background.cpu().numpy().data)
-    digest.update(data.particles.numpy().data)
+        pixels = stack.attributes.get("sha256_of_pixels") or {
+            "images": hashlib.sha256(np.ascontiguousarray(stack.images).data).hexdigest(),
+            "labels": hashlib.sha256(np.ascontiguousarray(stack.labels).data).hexdigest(),
+        }
+        digest.update(json.dumps(pixels, sort_keys=True).encode())
     return digest.hexdigest()

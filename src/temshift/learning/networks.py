@@ -1,7 +1,8 @@
 """Segmentation networks: the study's small U-Net and any of segmentation-models-pytorch.
 
 Every network maps ``(N, 1, H, W)`` float32 (standardised intensity) to ``(N, 2, H, W)`` logits
-(background, particle). ``H`` and ``W`` are multiples of 16.
+(background, particle). ``H`` and ``W`` are multiples of the network's stride
+(:func:`temshift.learning.inference.stride_px`): 16 for the published U-Net, 32 for most others.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from temshift.learning.devices import (
     single_threaded_operations,
 )
 from temshift.learning.folds import FoldIndices
+from temshift.learning.inference import stride_px
 from temshift.learning.metrics import dice
 from temshift.learning.networks import build_network
 from temshift.parallel import available_cores
@@ -169,6 +170,15 @@ class FoldTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build_network(**self.parameters.architecture.model_dump())
+        self.crop_px = min(training.crop_px or self.data.patch_px, self.data.patch_px)
+        stride = stride_px(network)
+        for name, side in (("patch_px", self.data.patch_px), ("crop_px", self.crop_px)):
+            if side % stride:
+                raise ValueError(
+                    f"{self.parameters.architecture.name} takes images whose sides are multiples "
+                    f"of {stride} px, but {name} is {side}: change preprocessing.patch_px or "
+                    "training.crop_px"
+                )
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         # one fused update for all weights, and a step count that stays on the device
         cuda = self.device.startswith("cuda")
@@ -191,7 +201,6 @@ class FoldTrainer:
             assert training.epochs is not None
             self.total_steps = training.epochs * self.steps_per_epoch
             self.validate_every = self.steps_per_epoch
-        self.crop_px = min(training.crop_px or self.data.patch_px, self.data.patch_px)
         self._plan: BatchPlan | None = None
         self._plan_state: Tensor = self.generator.get_state()
         self._loss_sum = torch.zeros((), device=self.device)
@@ -307,7 +316,8 @@ class FoldTrainer:
         if len(index) == 0:
             return float("nan"), float("nan")
         self.network.eval()
-        total = torch.zeros(4, dtype=torch.float64, device=self.device)
+        precise = torch.float32 if self.device == "mps" else torch.float64  # mps has no float64
+        total = torch.zeros(4, dtype=precise, device=self.device)
         # whole patches, or the tiles of crop_px they hold: as many pixels as in training
         for rows in index.split(max(1, self.parameters.training.batch_size // 4)):
             rows = rows.to(self.device)
@@ -318,10 +328,10 @@ class FoldTrainer:
             labelled = y == 1
             total += torch.stack(
                 [
-                    F.cross_entropy(logits, y, reduction="sum").double(),
-                    (predicted & labelled).sum().double(),
-                    (predicted & ~labelled).sum().double(),
-                    (~predicted & labelled).sum().double(),
+                    F.cross_entropy(logits, y, reduction="sum").to(precise),
+                    (predicted & labelled).sum().to(precise),
+                    (predicted & ~labelled).sum().to(precise),
+                    (~predicted & labelled).sum().to(precise),
                 ]
             )
         loss, tp, fp, fn = total.tolist()
@@ -489,8 +499,14 @@ def _take_turns(
         work()
         return
     with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(work) for _ in range(workers)]:
-            future.result()
+        try:
+            for future in [pool.submit(work) for _ in range(workers)]:
+                future.result()
+        except BaseException:  # also Ctrl-C, which the workers do not see
+            with change:
+                failed = True
+                change.notify_all()
+            raise
 
 
 def _to_device(array: NDArray[Any], device: str) -> Tensor:

@@ -37,7 +37,9 @@ def describe(name: str, split: SplitParameters, stack: PatchStack) -> pd.DataFra
     known = {column: _single(condition) for column, condition in split.where.items()}
     table = pd.DataFrame(
         {
-            column: known.get(column, np.nan if column in NUMERIC_COLUMNS else "")
+            column: np.nan
+            if column in NUMERIC_COLUMNS and known.get(column) is None
+            else known.get(column, "")
             for column in MICROGRAPH_COLUMNS
         },
         index=range(len(stack)),
@@ -54,8 +56,13 @@ def adopt(name: str, split: SplitParameters, stack: PatchStack) -> PatchStream:
     Raises
     ------
     ValueError
-        (while it is saved) Patches that hold values that are no finite numbers.
+        Patches whose side no network takes; (while it is saved) values that are no finite numbers.
     """
+    if (side := stack.images.shape[1]) % 16:
+        raise ValueError(
+            f"curated set {split.curated!r} of split {name!r}: its patches have {side} px, but "
+            "networks need a multiple of 16; leave the split out of the studies, or cut the patches"
+        )
     table = stack.table.assign(micrograph_id=_names(name, len(stack)))
 
     def parts() -> Iterator[PatchStack]:
