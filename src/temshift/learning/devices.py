@@ -91,6 +91,10 @@ def keeping_freed_memory(device: str) -> Iterator[None]:
     by page, before use: a third to a half of the time of a training step. Nothing is changed for
     other devices than ``"cpu"``, or where the C library is another.
 
+    The first few tensors of a size are not found again: the C library's aligned allocation leaves
+    slivers beside them, of which each thread keeps seven before they are joined with their
+    neighbours (seen with glibc 2.36). The heap so grows to some tensors more than are alive.
+
     It concerns the whole process and is not for several threads at a time. Two things stay after
     the end: one arena for all threads, and fixed thresholds (32 and 64 MB, glibc's largest) in
     place of those that glibc adapts.
