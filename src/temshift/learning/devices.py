@@ -57,7 +57,7 @@ def choose_precision(wanted: str, device: str) -> str:
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if device == "cpu":
-        # torch before 2.12 or so does not tell
+        # not every torch that pyproject.toml allows can tell
         processor: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         if processor.get("amx_bf16") or processor.get("avx512_bf16"):
             return "bfloat16"

@@ -176,8 +176,8 @@ def receptive_margin_px(network: nn.Module) -> int:
 def stride_px(network: nn.Module) -> int:
     """Return of what the sides of a network's input must be multiples, px.
 
-    ``2^depth`` for the published U-Net and for networks of segmentation-models-pytorch, whose
-    encoders have depth 5 unless their options say otherwise.
+    ``2^depth`` for the published U-Net; for networks of segmentation-models-pytorch at least 32,
+    that of encoders of the usual depth 5.
     """
     if isinstance(network, PublishedUNet | _FusedUNet):
         return int(2 ** len(network.downs))
@@ -327,7 +327,7 @@ def _tiles(
     if best is None:
         least = prod(min(_up_to(stride, side), 2 * margin + stride) for side in (height, width))
         raise ValueError(
-            f"tile_Mpx is {tile_pixels / 1e6:g}, but the networks see {margin} px to each side: "
+            f"tile_Mpx is {tile_pixels / 1e6:g}, but {margin} px to each side are only margin: "
             f"a tile needs at least {least / 1e6:.2g} Mpx"
         )
     return [(rows, columns) for rows in best[1] for columns in best[2]]
