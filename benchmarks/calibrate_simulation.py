@@ -34,13 +34,13 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 from tqdm import tqdm
 
-from temshift.config import PreprocessingParameters
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.simulation import SimulationParameters
 from temshift.learning.networks import PublishedUNet
 from temshift.learning.published_weights import read_published_weights
 from temshift.microscopy.acquisitions import expose, plan, simulate_specimens
 from temshift.microscopy.multislice import ExitWave
 from temshift.microscopy.preprocess import preprocess_micrograph
-from temshift.microscopy.simulation_parameters import SimulationParameters
 
 ROOT = Path(__file__).parents[1]
 PATCH_PX = 512

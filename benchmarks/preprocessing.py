@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from temshift.config import PreprocessingParameters
+from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.patches import cut_patches
 from temshift.microscopy.preprocess import preprocess_micrograph
 
@@ -100,7 +100,7 @@ def plain_patches(image: NDArray[Any], label: NDArray[Any]) -> tuple[NDArray[Any
 
 # ------------------------------------------------------------------ ours, and the limit
 def ours(image: NDArray[Any], label: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
-    parameters = PreprocessingParameters(patch_px=PATCH_PX, xray={"threshold": THRESHOLD})
+    parameters = PreprocessingParameters(patch_px=PATCH_PX, xray={"threshold_counts": THRESHOLD})
     prepared, _ = preprocess_micrograph(image, parameters)
     images, labels, _ = cut_patches(prepared, label, PATCH_PX)
     return images, labels

@@ -54,10 +54,12 @@ def work(folder: Path) -> None:
     """Curate, preprocess and describe what stands in the folder."""
     from temshift.catalog.micrographs import MicrographsDataset
     from temshift.catalog.patch_stack import PatchStackDataset
-    from temshift.config import CurationParameters, PreprocessingParameters, SplitParameters
-    from temshift.microscopy import integrity, splits, tables
+    from temshift.config.curation import CurationParameters
+    from temshift.config.preprocessing import PreprocessingParameters
+    from temshift.config.splits import SplitParameters
     from temshift.microscopy.fingerprints import fingerprint
     from temshift.microscopy.split_patches import patch_split
+    from temshift.study import integrity, splits, tables
 
     curation = CurationParameters(group_by="micrograph_id")
     wanted = {"au": SplitParameters(where={"material": "Au"})}

@@ -22,13 +22,13 @@ import torch
 from plain import plain_training
 from sides import lower_quartiles
 from temshift.catalog.patch_stack import PatchStackDataset
-from temshift.config import Augmentation, ModellingParameters, Training
+from temshift.config.modelling import Augmentation, ModellingParameters, Training
 from temshift.learning.devices import choose_precision
-from temshift.learning.folds import FoldIndices
 from temshift.learning.inference import predict_patches
 from temshift.learning.metrics import dice
 from temshift.learning.networks import PublishedUNet
 from temshift.learning.training import TrainingData, train_folds
+from temshift.study.folds import FoldIndices
 
 
 def ours(

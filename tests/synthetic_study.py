@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from temshift.config import EvaluationParameters, StudyPlan
-from temshift.learning import statistics
+from temshift.config.plan import StudyPlan
+from temshift.config.reporting import EvaluationParameters
 from temshift.learning.examples import Candidate, Example, pick_examples
-from temshift.learning.explain import explain_gaps, fingerprint_distances, fingerprint_table
 from temshift.learning.metrics import scores
 from temshift.microscopy.fingerprints import fingerprint
 from temshift.reporting.content import ReportContent
+from temshift.study import statistics
+from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
 
 PARAMETERS: dict[str, Any] = {
     "splits": {

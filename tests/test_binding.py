@@ -6,7 +6,8 @@ import pytest
 from kedro.pipeline import Node
 
 from temshift.binding import bind
-from temshift.config import CurationParameters, SplitParameters
+from temshift.config.curation import CurationParameters
+from temshift.config.splits import SplitParameters
 
 
 def select(name: str, curation: CurationParameters, own: SplitParameters, **rest: int) -> list:

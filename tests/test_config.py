@@ -3,15 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from temshift.config import (
-    ModellingParameters,
-    NetworkParameters,
-    PreprocessingParameters,
-    SplitParameters,
-    StudyPlan,
-    Training,
-    nearest,
-)
+from temshift.config.base import nearest
+from temshift.config.modelling import ModellingParameters, NetworkParameters, Training
+from temshift.config.plan import StudyPlan
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.splits import SplitParameters
 
 SPLITS = {name: {"where": {"dose_e_per_A2": dose}} for name, dose in (("low", 80), ("high", 884))}
 STUDIES = {"dose": {"varies": "dose_e_per_A2", "splits": ["low", "high"]}}

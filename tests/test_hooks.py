@@ -4,7 +4,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from temshift.config import ModellingParameters, Training
+from temshift.config.modelling import ModellingParameters, Training
 from temshift.hooks import ProjectHooks
 
 TRAINING = Pipeline([Node(lambda modelling: modelling, "params:modelling", "out", name="train")])

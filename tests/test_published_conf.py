@@ -8,16 +8,13 @@ from kedro.config import OmegaConfigLoader
 from tests.real_data import SHARED
 
 from temshift import settings
-from temshift.config import (
-    CurationParameters,
-    DownloadParameters,
-    ImportParameters,
-    ModellingParameters,
-    PreprocessingParameters,
-    StudyPlan,
-)
-from temshift.microscopy.splits import select_split
-from temshift.microscopy.tables import standardise
+from temshift.config.curation import CurationParameters
+from temshift.config.modelling import ModellingParameters
+from temshift.config.plan import StudyPlan
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.published import DownloadParameters, ImportParameters
+from temshift.study.splits import select_split
+from temshift.study.tables import standardise
 
 ROOT = Path(__file__).parents[1]
 TABLE = SHARED / "published" / "Dataset_metadata.csv"
@@ -87,7 +84,7 @@ def test_protocol_of_the_study(parameters):
 
 def test_preprocessing_of_the_study(parameters):
     preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
-    assert preprocessing.xray.threshold == 1500
+    assert preprocessing.xray.threshold_counts == 1500
     assert preprocessing.xray.passes == 2
     assert preprocessing.flat_field.mode == "fit"
     assert preprocessing.flat_field.downsample == 4

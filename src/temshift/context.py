@@ -16,7 +16,7 @@ from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
-from temshift.config import StudyPlan
+from temshift.config.plan import StudyPlan
 
 _loader: AbstractConfigLoader | None = None
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from temshift.config import Augmentation, NoiseAugmentation
+from temshift.config.modelling import Augmentation, NoiseAugmentation
 from temshift.learning.augmentation import augment, draw_plan
 
 
@@ -129,7 +129,7 @@ def test_same_seed_same_batch_and_other_seed_another(pair):
 def test_pixel_size_augmentation_changes_areas_within_its_range():
     disc = torch.zeros(1, 128, 128, dtype=torch.uint8)
     disc[0, 48:80, 48:80] = 1
-    parameters = Augmentation(dihedral="none", rotate_probability=0, pixel_size=(0.5, 1.0))
+    parameters = Augmentation(dihedral="none", rotate_probability=0, pixel_size_factor=(0.5, 1.0))
     _, y = batch(disc.to(torch.float32), disc, parameters, n=60)
     areas = y.sum((1, 2)) / 32**2
     assert 0.95 <= areas.min() < 1.3

@@ -3,14 +3,14 @@ import pandas as pd
 import pytest
 import torch
 
-from temshift.config import EvaluationParameters
+from temshift.config.reporting import EvaluationParameters
 from temshift.learning.evaluation import RESULT_COLUMNS, evaluate_network, patches_to_test
-from temshift.learning.folds import published_folds
 from temshift.learning.metrics import dice
 from temshift.learning.modelling import make_folds
 from temshift.learning.network_set import TrainedNetwork, network_key
 from temshift.learning.networks import PublishedUNet
 from temshift.microscopy.patches import PatchStack
+from temshift.study.folds import published_folds
 
 SIDE = 32
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from temshift.catalog.networks import CheckpointStore
-from temshift.config import (
+from temshift.config.modelling import (
     Architecture,
     Augmentation,
     ModellingParameters,
@@ -20,7 +20,6 @@ from temshift.config import (
     Training,
 )
 from temshift.learning.devices import choose_device
-from temshift.learning.folds import FoldIndices
 from temshift.learning.training import (
     FoldTrainer,
     TrainingData,
@@ -28,6 +27,7 @@ from temshift.learning.training import (
     learning_rate,
     train_folds,
 )
+from temshift.study.folds import FoldIndices
 
 
 def discs(n=12, side=32, seed=0):

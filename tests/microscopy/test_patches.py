@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temshift.config import PreprocessingParameters
+from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.micrograph import Micrograph
 from temshift.microscopy.patches import PatchStack, cut_patches, shuffled
 from temshift.microscopy.split_patches import patch_split

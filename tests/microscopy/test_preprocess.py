@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temshift.config import PreprocessingParameters
+from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.preprocess import preprocess_micrograph, resample, standardise
 from temshift.microscopy.xrays import remove_xrays
 
@@ -41,7 +41,7 @@ def test_every_variant_does_what_it_says(rng):
     clean = image.copy()
     remove_xrays(clean, 1500)
     only_xray, _ = preprocess_micrograph(
-        image, NOTHING.with_overrides({"xray": {"passes": 2, "threshold": 1500}})
+        image, NOTHING.with_overrides({"xray": {"passes": 2, "threshold_counts": 1500}})
     )
     np.testing.assert_array_equal(only_xray, clean)
 
@@ -148,4 +148,4 @@ def test_warns_of_a_threshold_that_eats_the_image(rng, caplog):
     image[:20] += 3000
     with caplog.at_level(logging.WARNING):
         preprocess_micrograph(image, PreprocessingParameters())
-    assert "raise preprocessing.xray.threshold" in caplog.text
+    assert "raise preprocessing.xray.threshold_counts" in caplog.text

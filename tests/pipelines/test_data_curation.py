@@ -12,10 +12,11 @@ from kedro.runner import SequentialRunner
 from PIL import Image
 from tests.dm3_writer import write_dm3
 
-from temshift.config import CurationParameters, StudyPlan
-from temshift.microscopy.integrity import IntegrityError
-from temshift.microscopy.splits import SplitError
+from temshift.config.curation import CurationParameters
+from temshift.config.plan import StudyPlan
 from temshift.pipelines.data_curation import pipeline as wiring
+from temshift.study.integrity import IntegrityError
+from temshift.study.splits import SplitError
 
 CONF = Path(__file__).parents[2] / "conf"
 CURATION = CurationParameters(

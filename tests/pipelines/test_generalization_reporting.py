@@ -10,7 +10,8 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from tests import synthetic_study as synthetic
 
-from temshift.config import EvaluationParameters, ModellingParameters
+from temshift.config.modelling import ModellingParameters
+from temshift.config.reporting import EvaluationParameters
 from temshift.learning.network_set import TrainedNetwork, network_key
 from temshift.microscopy.patches import PatchStack
 from temshift.pipelines import generalization_reporting

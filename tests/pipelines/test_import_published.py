@@ -13,7 +13,7 @@ from tests.real_data import SHARED
 
 from temshift.catalog.networks import NetworksDataset
 from temshift.catalog.published import DownloadedTableDataset, WeightsDataset
-from temshift.config import ImportParameters
+from temshift.config.published import ImportParameters
 from temshift.learning.networks import PublishedUNet
 from temshift.learning.published_networks import MODEL_LIST_COLUMNS, import_networks
 from temshift.learning.published_weights import PublishedWeightsError

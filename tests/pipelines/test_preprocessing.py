@@ -13,7 +13,10 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import CSVDataset
 
 from temshift.catalog.patch_stack import PatchStackDataset
-from temshift.config import CurationParameters, PreprocessingParameters, SplitParameters, StudyPlan
+from temshift.config.curation import CurationParameters
+from temshift.config.plan import StudyPlan
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.splits import SplitParameters
 from temshift.microscopy.micrograph import Micrograph
 from temshift.pipelines.preprocessing import pipeline as module
 

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from temshift.catalog.exit_waves import ExitWavesDataset
 from temshift.catalog.micrographs import MicrographsDataset, label_path_beside
-from temshift.config import MICROGRAPH_COLUMNS, StudyPlan
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.plan import StudyPlan
+from temshift.config.simulation import SimulationParameters
 from temshift.microscopy import acquisitions
-from temshift.microscopy.simulation_parameters import SimulationParameters
-from temshift.microscopy.splits import SplitError
 from temshift.pipelines.simulation import pipeline as module
+from temshift.study.splits import SplitError
 
 SIMULATION = {
     "seed": 3,

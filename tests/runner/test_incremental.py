@@ -127,9 +127,9 @@ def test_the_code_behind_a_module_includes_what_functions_import():
     behind = modules_behind("temshift.pipelines.modelling.nodes")
     assert "temshift.learning.training" in behind, "imported inside a function"
     assert "temshift.learning.networks" in behind, "imported by what is imported"
-    assert "temshift.learning.statistics" not in behind
+    assert "temshift.study.statistics" not in behind
     assert all(isinstance(p, Path) for p in behind.values())
-    assert code_fingerprint("temshift.config") != code_fingerprint("temshift.learning.metrics")
+    assert code_fingerprint("temshift.config.base") != code_fingerprint("temshift.learning.metrics")
 
 
 class Volatile(MemoryDataset):

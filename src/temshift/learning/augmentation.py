@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from temshift.config import Augmentation
+from temshift.config.modelling import Augmentation
 
 __all__ = ["BatchPlan", "augment", "draw_plan"]
 
@@ -95,7 +95,7 @@ def draw_plan(
 
     turned = uniform() < parameters.rotate_probability
     angle = quarter + torch.where(turned, uniform() * (2 * math.pi), torch.zeros(n))
-    low, high = parameters.pixel_size or (1.0, 1.0)
+    low, high = parameters.pixel_size_factor or (1.0, 1.0)
     magnify = torch.exp(math.log(low) + uniform() * (math.log(high) - math.log(low)))
 
     # output -> input: crop scale, then flip and turn, then shift to the crop's centre

@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from temshift.config import EvaluationParameters
+from temshift.config.reporting import EvaluationParameters
 from temshift.learning.devices import choose_device, keeping_freed_memory
 from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
-from temshift.learning.folds import published_folds
 from temshift.learning.inference import optimise_for_inference, predict_patches
 from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
 from temshift.microscopy.patches import PatchStack
+from temshift.study.folds import published_folds
 
 __all__ = ["RESULT_COLUMNS", "evaluate_network", "patch_counts", "patches_to_test"]
 

@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 
 import temshift
-from temshift.config import ModellingParameters
+from temshift.config.modelling import ModellingParameters
 from temshift.learning.devices import choose_device, choose_precision
-from temshift.learning.folds import (
+from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
+from temshift.learning.training import Checkpoints, TrainingData, train_folds
+from temshift.microscopy.patches import PatchStack
+from temshift.study.folds import (
     FoldIndices,
     grouped_folds,
     published_folds,
     undivided_groups,
 )
-from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
-from temshift.learning.training import Checkpoints, TrainingData, train_folds
-from temshift.microscopy.patches import PatchStack
 
 __all__ = ["make_folds", "train_network_set"]
 

@@ -114,7 +114,7 @@ def build_network(
 
     import segmentation_models_pytorch as smp
 
-    from temshift.config import nearest
+    from temshift.config.base import nearest
 
     models = {cls.__name__.lower(): cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if name.lower() not in models:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import pandas as pd
 
 import temshift
-from temshift.config import Architecture, Augmentation, NetworkParameters, Training, nearest
+from temshift.config.base import nearest
+from temshift.config.modelling import Architecture, Augmentation, NetworkParameters, Training
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.published_weights import PublishedWeightsError, read_published_weights
 

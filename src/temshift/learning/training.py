@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from temshift.config import ModellingParameters
+from temshift.config.modelling import ModellingParameters
 from temshift.learning.augmentation import BatchPlan, augment, draw_plan
 from temshift.learning.devices import (
     choose_precision,
     keeping_freed_memory,
     single_threaded_operations,
 )
-from temshift.learning.folds import FoldIndices
 from temshift.learning.inference import stride_px
 from temshift.learning.metrics import dice
 from temshift.learning.networks import build_network
 from temshift.parallel import available_cores
+from temshift.study.folds import FoldIndices
 
 __all__ = ["Checkpoints", "FoldResult", "FoldTrainer", "TrainingData", "train_folds"]
 

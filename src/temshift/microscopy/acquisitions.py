@@ -15,7 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.config import MICROGRAPH_COLUMNS
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.simulation import (
+    MultisliceParameters,
+    SimulationParameters,
+    SpecimenParameters,
+    SupportParameters,
+)
 from temshift.microscopy.imaging import (
     electron_counts,
     illumination,
@@ -26,12 +32,6 @@ from temshift.microscopy.imaging import (
 )
 from temshift.microscopy.micrograph import Micrograph
 from temshift.microscopy.multislice import ExitWave, exit_wave
-from temshift.microscopy.simulation_parameters import (
-    MultisliceParameters,
-    SimulationParameters,
-    SpecimenParameters,
-    SupportParameters,
-)
 from temshift.microscopy.specimens import build_specimen
 from temshift.parallel import available_cores, map_ordered
 

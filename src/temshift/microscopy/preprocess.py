@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from temshift.config import PreprocessingParameters
+from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.bands import row_bands
 from temshift.microscopy.flat_field import correct_flat_field
 from temshift.microscopy.xrays import remove_xrays
@@ -58,13 +58,14 @@ def preprocess_micrograph(
     if lowest < 0:
         np.maximum(counts, 0, out=counts)
     if parameters.xray.passes:
-        replaced = remove_xrays(counts, parameters.xray.threshold, parameters.xray.passes)
+        replaced = remove_xrays(counts, parameters.xray.threshold_counts, parameters.xray.passes)
         if replaced > _MANY_XRAYS * counts.size:
             _log.warning(
                 "%.2g %% of the pixels lie more than %g counts above the median and were smoothed "
-                "as x-ray outliers: raise preprocessing.xray.threshold if they belong to the image",
+                "as x-ray outliers: raise preprocessing.xray.threshold_counts if they belong to "
+                "the image",
                 100 * replaced / counts.size,
-                parameters.xray.threshold,
+                parameters.xray.threshold_counts,
             )
     if parameters.flat_field.mode == "fit":
         correct_flat_field(counts, parameters.flat_field.downsample)

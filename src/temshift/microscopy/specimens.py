@@ -330,7 +330,7 @@ def build_specimen(
 ) -> Specimen:
     """Make one specimen: a film, and particles on it.
 
-    Parameters are those of :class:`~temshift.microscopy.simulation_parameters.SpecimenParameters`
+    Parameters are those of :class:`~temshift.config.simulation.SpecimenParameters`
     and ``SupportParameters``, in Å. The same seed gives the same atoms.
 
     Raises

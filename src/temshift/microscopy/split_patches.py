@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.config import PreprocessingParameters
+from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.micrograph import Micrograph
 from temshift.microscopy.patches import PatchStack, PatchStream, cut_patches, patch_grid, shuffled
 from temshift.microscopy.preprocess import preprocess_micrograph, resample, resampled_shape

@@ -9,12 +9,10 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from temshift.config import (
-    EvaluationParameters,
-    ModellingParameters,
-    PreprocessingParameters,
-    StudyPlan,
-)
+from temshift.config.modelling import ModellingParameters
+from temshift.config.plan import StudyPlan
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.reporting import EvaluationParameters
 from temshift.learning.examples import Example
 
 __all__ = ["ReportContent", "plain", "records"]
@@ -32,9 +30,9 @@ class ReportContent:
     parameters : dict
         All parameters of the run as plain values.
     results, matrix, gaps, gains, confounds, splits : DataFrame
-        As made by :mod:`temshift.learning.statistics`; ``splits`` has the split as its index.
+        As made by :mod:`temshift.study.statistics`; ``splits`` has the split as its index.
     fingerprints, distances, explanation : DataFrame
-        As made by :mod:`temshift.learning.explain`; ``fingerprints`` has the split as its index.
+        As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
         ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
     examples : dict of str to list of Example

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from temshift.config import EvaluationParameters
+from temshift.config.reporting import EvaluationParameters
 from temshift.reporting.palette import VERDICT_COLOURS, verdict_colour
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def matrix_figure(matrix: pd.DataFrame) -> Figure:
     Parameters
     ----------
     matrix : DataFrame
-        Rows of one study (:func:`temshift.learning.statistics.dice_matrices`).
+        Rows of one study (:func:`temshift.study.statistics.dice_matrices`).
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -105,8 +105,8 @@ def gaps_figure(gaps: pd.DataFrame, parameters: EvaluationParameters) -> Figure:
             )
             shown.add(str(verdict))
     for limit, verdict in (
-        (parameters.degrades_below, "degrades"),
-        (parameters.breaks_below, "breaks"),
+        (parameters.degrades_above, "degrades"),
+        (parameters.breaks_above, "breaks"),
     ):
         figure.add_vline(x=limit, line={"dash": "dot", "color": VERDICT_COLOURS[verdict]})
     figure.update_xaxes(title="Dice of the in-domain network − Dice", row=max(len(studies), 1))

@@ -12,7 +12,6 @@ import pandas as pd
 
 import temshift
 from temshift.learning.examples import RANKS, Example
-from temshift.learning.explain import ALL_STUDIES, COMPONENTS
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, records
 from temshift.reporting.palette import dice_colours
@@ -27,6 +26,7 @@ from temshift.reporting.sentences import (
     study_title,
     with_interval,
 )
+from temshift.study.explain import ALL_STUDIES, COMPONENTS
 
 __all__ = ["render_report"]
 
@@ -167,7 +167,7 @@ def _forest(content: ReportContent, study: str) -> str:
         )
         for g in records(gaps)
     ]
-    limits = (content.evaluation.degrades_below, content.evaluation.breaks_below)
+    limits = (content.evaluation.degrades_above, content.evaluation.breaks_above)
     return svg.forest(rows, limits, "loss of Dice against the in-domain network of the test set")
 
 

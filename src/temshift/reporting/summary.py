@@ -31,8 +31,8 @@ def summarise(content: ReportContent) -> dict[str, Any]:
         "protocols": content.protocols,
         "confidence": content.evaluation.confidence,
         "thresholds": {
-            "degrades_below": content.evaluation.degrades_below,
-            "breaks_below": content.evaluation.breaks_below,
+            "degrades_above": content.evaluation.degrades_above,
+            "breaks_above": content.evaluation.breaks_above,
         },
         "findings": [asdict(finding) for finding in headlines(content)],
         "published_findings": [asdict(check) for check in paper_checks(content)],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from temshift.config import CurationParameters, DownloadParameters, SplitParameters
+from temshift.config.curation import CurationParameters
+from temshift.config.published import DownloadParameters
+from temshift.config.splits import SplitParameters
 from temshift.types import CuratedSets, DataFrame, MicrographStore
 
 
@@ -19,7 +21,7 @@ def name_needed_files(
     """Return the micrographs and masks that the splits select; saving them fetches the files."""
     import pandas as pd
 
-    from temshift.microscopy import splits, tables
+    from temshift.study import splits, tables
 
     table, _ = tables.standardise(metadata, curation)
     rows = [splits.select_split(table, name, split) for name, split in _typed(chosen).items()]
@@ -31,7 +33,7 @@ def standardise_table(
     metadata: DataFrame, curation: CurationParameters
 ) -> tuple[DataFrame, DataFrame]:
     """Bring the metadata table into the form of the data contract; list the cells that break it."""
-    from temshift.microscopy import tables
+    from temshift.study import tables
 
     return tables.standardise(metadata, curation)
 
@@ -44,7 +46,7 @@ def check_integrity(
     **splits: Any,
 ) -> tuple[DataFrame, DataFrame]:
     """Look at every micrograph and mask that a split selects; report all that is found."""
-    from temshift.microscopy import integrity
+    from temshift.study import integrity
 
     return integrity.inspect_micrographs(table, findings, store, curation, _typed(splits))
 
@@ -58,14 +60,14 @@ def accept_micrographs(
     **splits: Any,
 ) -> DataFrame:
     """Refuse data with errors; otherwise return the validated table with the fold of each row."""
-    from temshift.microscopy import integrity
+    from temshift.study import integrity
 
     return integrity.accept(table, report, measurements, curation, _typed(splits), folds)
 
 
 def select_split(name: str, micrographs: DataFrame, split: SplitParameters) -> DataFrame:
     """Return the micrographs of one split."""
-    from temshift.microscopy import splits
+    from temshift.study import splits
 
     return splits.select_split(micrographs, name, split)
 
@@ -77,7 +79,7 @@ def name_curated_sets(**splits: Any) -> list[str]:
 
 def describe_curated_set(split: str, sets: CuratedSets, own: SplitParameters) -> DataFrame:
     """Return the rows of one split that is a curated set."""
-    from temshift.microscopy import curated
+    from temshift.study import curated
 
     assert own.curated is not None
     return curated.describe(split, own, sets.read(own.curated))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from temshift.config import EvaluationParameters, ModellingParameters, StudyPlan
+from temshift.config.modelling import ModellingParameters
+from temshift.config.plan import StudyPlan
+from temshift.config.reporting import EvaluationParameters
 from temshift.types import DataFrame, PatchStack
 
 
@@ -58,7 +60,7 @@ def compare(
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
     """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
-    from temshift.learning import statistics
+    from temshift.study import statistics
 
     plan = StudyPlan.from_parameters({"splits": splits, "studies": studies, "networks": networks})
     rows = _by_owner(micrographs)
@@ -79,7 +81,7 @@ def explain(
     **fingerprints: dict[str, Any],
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
-    from temshift.learning.explain import explain_gaps, fingerprint_distances, fingerprint_table
+    from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
 
     by_split = _by_owner(fingerprints)
     distances = fingerprint_distances(gaps, StudyPlan(splits=splits, studies=studies), by_split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import bind
-from temshift.config import StudyPlan
+from temshift.config.plan import StudyPlan
 from temshift.context import study_plan
 from temshift.pipelines.generalization_reporting import nodes
 

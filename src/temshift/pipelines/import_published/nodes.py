@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from temshift.config import ImportParameters, NetworkParameters
+from temshift.config.modelling import NetworkParameters
+from temshift.config.published import ImportParameters
 from temshift.types import DataFrame
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from temshift.config import ModellingParameters, NetworkParameters
+from temshift.config.modelling import ModellingParameters, NetworkParameters
 from temshift.types import CheckpointStore, DataFrame, NetworkSet, PatchStack
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from temshift.config import CurationParameters, PreprocessingParameters, SplitParameters
+from temshift.config.curation import CurationParameters
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.splits import SplitParameters
 from temshift.types import CuratedSets, DataFrame, MicrographStore, PatchStack, PatchStream
 
 
@@ -52,7 +54,7 @@ def preprocess_split(
 
 def adopt_curated_set(split: str, sets: CuratedSets, own: SplitParameters) -> PatchStream:
     """Take the patches of one split as they stand in a curated set."""
-    from temshift.microscopy import curated
+    from temshift.study import curated
 
     assert own.curated is not None
     return curated.adopt(split, own, sets.read(own.curated))

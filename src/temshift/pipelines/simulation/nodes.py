@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from temshift.config import MICROGRAPH_COLUMNS, SplitParameters
-from temshift.microscopy.simulation_parameters import (
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.simulation import (
     MultisliceParameters,
     SimulationParameters,
     SpecimenParameters,
     SupportParameters,
 )
+from temshift.config.splits import SplitParameters
 from temshift.types import DataFrame, ExitWave, Exposures
 
 
 def plan_acquisitions(parameters: SimulationParameters, **splits: Any) -> DataFrame:
     """Plan every micrograph, and make sure that every split in use will find some among them."""
     from temshift.microscopy import acquisitions
-    from temshift.microscopy.splits import select_splits
+    from temshift.study.splits import select_splits
 
     table = acquisitions.plan(parameters)
     select_splits(

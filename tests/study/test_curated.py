@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from temshift.config import MICROGRAPH_COLUMNS, SplitParameters, StudyPlan
-from temshift.microscopy import curated
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.plan import StudyPlan
+from temshift.config.splits import SplitParameters
 from temshift.microscopy.patches import PatchStack
+from temshift.study import curated
 
 SPLIT = SplitParameters(
     curated="Au_80e",

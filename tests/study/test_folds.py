@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from temshift.learning.folds import (
+from temshift.study.folds import (
     FoldError,
     assign_groups_to_folds,
     group_names,

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from temshift.config import CurationParameters, SplitParameters
-from temshift.learning.folds import FoldError
-from temshift.microscopy.integrity import IntegrityError, accept, inspect_micrographs
+from temshift.config.curation import CurationParameters
+from temshift.config.splits import SplitParameters
 from temshift.microscopy.micrograph import Micrograph
-from temshift.microscopy.splits import SplitError
-from temshift.microscopy.tables import standardise
+from temshift.study.folds import FoldError
+from temshift.study.integrity import IntegrityError, accept, inspect_micrographs
+from temshift.study.splits import SplitError
+from temshift.study.tables import standardise
 
 ALL = {"all": SplitParameters(where={"source": "test"})}
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from temshift.config import SplitParameters
-from temshift.microscopy.tables import NUMERIC_COLUMNS
+from temshift.config.splits import SplitParameters
+from temshift.study.tables import NUMERIC_COLUMNS
 
 __all__ = ["SplitError", "select_split", "select_splits"]
 

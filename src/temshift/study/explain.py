@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from temshift.config import StudyPlan
+from temshift.config.plan import StudyPlan
 from temshift.microscopy.fingerprints import fingerprint_distance
 
 __all__ = [
@@ -75,7 +75,7 @@ def fingerprint_distances(
     Parameters
     ----------
     gaps : DataFrame
-        Of :func:`temshift.learning.statistics.compare_with_in_domain`.
+        Of :func:`temshift.study.statistics.compare_with_in_domain`.
     plan : StudyPlan
     fingerprints : mapping of str to dict
         Of each split.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from temshift.config import NAME, nearest
+from temshift.config.base import NAME, Strict, nearest
 
 __all__ = [
     "AcquisitionParameters",
@@ -26,11 +26,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-
-class SupportParameters(_Strict):
+class SupportParameters(Strict):
     """An amorphous film (``simulation.supports.<name>``).
 
     Attributes
@@ -54,7 +50,7 @@ class SupportParameters(_Strict):
     roughness_length_nm: Positive = 2.0
 
 
-class SpecimenParameters(_Strict):
+class SpecimenParameters(Strict):
     """A kind of specimen (``simulation.specimens.<name>``): particles on a support.
 
     Attributes
@@ -105,7 +101,7 @@ class SpecimenParameters(_Strict):
         return "sphere" if self.aspect_ratio == 1 else "oblong"
 
 
-class MultisliceParameters(_Strict):
+class MultisliceParameters(Strict):
     """How the exit wave is computed.
 
     Attributes
@@ -125,7 +121,7 @@ class MultisliceParameters(_Strict):
     thermal_displacement_A: NotNegative = 0.085
 
 
-class ImagingParameters(_Strict):
+class ImagingParameters(Strict):
     """Microscope and camera (``simulation.imaging``).
 
     Attributes
@@ -173,7 +169,7 @@ class ImagingParameters(_Strict):
     xray_counts: tuple[Positive, Positive] = (2000.0, 20000.0)
 
 
-class SessionParameters(_Strict):
+class SessionParameters(Strict):
     """A day at the microscope (``simulation.sessions.<ISO date>``).
 
     Attributes
@@ -187,7 +183,7 @@ class SessionParameters(_Strict):
     instrument: str = "simulated"
 
 
-class AcquisitionParameters(_Strict):
+class AcquisitionParameters(Strict):
     """One condition under which all fields of some specimen types are imaged.
 
     Attributes
@@ -208,7 +204,7 @@ class AcquisitionParameters(_Strict):
     defocus_A: float | None = None
 
 
-class SimulationParameters(_Strict):
+class SimulationParameters(Strict):
     """The block ``simulation``.
 
     Attributes

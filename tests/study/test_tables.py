@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from temshift.config import MICROGRAPH_COLUMNS, CurationParameters
-from temshift.microscopy.tables import FINDING_COLUMNS, TableError, standardise
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.curation import CurationParameters
+from temshift.study.tables import FINDING_COLUMNS, TableError, standardise
 
 
 def table(**columns):

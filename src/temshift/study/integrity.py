@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.config import CurationParameters, SplitParameters
-from temshift.learning.folds import assign_groups_to_folds, group_names
+from temshift.config.curation import CurationParameters
+from temshift.config.splits import SplitParameters
 from temshift.microscopy.micrograph import Micrograph
-from temshift.microscopy.splits import select_splits
-from temshift.microscopy.tables import finding, findings_table
 from temshift.parallel import available_cores, map_ordered
+from temshift.study.folds import assign_groups_to_folds, group_names
+from temshift.study.splits import select_splits
+from temshift.study.tables import finding, findings_table
 
 __all__ = [
     "ACCEPTED_COLUMNS",
@@ -114,7 +115,7 @@ def inspect_micrographs(
     Parameters
     ----------
     table, findings : DataFrame
-        From :func:`temshift.microscopy.tables.standardise`.
+        From :func:`temshift.study.tables.standardise`.
     store : Store
     parameters : CurationParameters
     splits : mapping of str to SplitParameters
@@ -164,7 +165,7 @@ def accept(
     Parameters
     ----------
     table : DataFrame
-        From :func:`temshift.microscopy.tables.standardise`.
+        From :func:`temshift.study.tables.standardise`.
     report, measurements : DataFrame
         From :func:`inspect_micrographs`.
     parameters : CurationParameters

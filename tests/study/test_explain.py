@@ -3,16 +3,16 @@ import pandas as pd
 import pytest
 from tests import synthetic_study as synthetic
 
-from temshift.config import EvaluationParameters
-from temshift.learning.explain import (
+from temshift.config.reporting import EvaluationParameters
+from temshift.microscopy.fingerprints import fingerprint_distance
+from temshift.study.explain import (
     ALL_STUDIES,
     COMPONENTS,
     explain_gaps,
     fingerprint_distances,
     fingerprint_table,
 )
-from temshift.learning.statistics import compare_with_in_domain
-from temshift.microscopy.fingerprints import fingerprint_distance
+from temshift.study.statistics import compare_with_in_domain
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from temshift.config import MICROGRAPH_COLUMNS, SplitParameters
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.splits import SplitParameters
 from temshift.microscopy.patches import PatchStack, PatchStream
-from temshift.microscopy.tables import NUMERIC_COLUMNS
+from temshift.study.tables import NUMERIC_COLUMNS
 
 __all__ = ["adopt", "describe"]
 

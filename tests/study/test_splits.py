@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from tests.real_data import SHARED
 
-from temshift.config import CurationParameters, SplitParameters
-from temshift.microscopy.splits import SplitError, select_split, select_splits
-from temshift.microscopy.tables import standardise
+from temshift.config.curation import CurationParameters
+from temshift.config.splits import SplitParameters
+from temshift.study.splits import SplitError, select_split, select_splits
+from temshift.study.tables import standardise
 
 PUBLISHED = SHARED / "published" / "Dataset_metadata.csv"
 

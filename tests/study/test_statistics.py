@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from tests import synthetic_study as synthetic
 
-from temshift.config import EvaluationParameters, StudyPlan
-from temshift.learning.statistics import (
+from temshift.config.plan import StudyPlan
+from temshift.config.reporting import EvaluationParameters
+from temshift.study.statistics import (
     FoldSums,
     Interval,
     bootstrap_dice,
@@ -177,7 +178,7 @@ def test_many_differences_are_sampled_reproducibly(rng):
     ],
 )
 def test_verdict_needs_the_whole_interval(low, high, verdict):
-    parameters = EvaluationParameters(degrades_below=0.03, breaks_below=0.15)
+    parameters = EvaluationParameters(degrades_above=0.03, breaks_above=0.15)
     assert classify(Interval(0.2, low, high), parameters) == verdict
 
 

@@ -30,7 +30,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.config import EvaluationParameters, StudyPlan
+from temshift.config.plan import StudyPlan
+from temshift.config.reporting import EvaluationParameters
 
 __all__ = [
     "FoldSums",
@@ -219,14 +220,14 @@ def sign_flip_p_value(differences: NDArray[np.float64], seed: int) -> float:
 def classify(gap: Interval, parameters: EvaluationParameters) -> str:
     """Return the verdict on a shift, as far as the interval allows one.
 
-    A gap up to ``degrades_below`` is *robust*, up to ``breaks_below`` *degrades*, above *breaks*.
+    A gap up to ``degrades_above`` is *robust*, up to ``breaks_above`` *degrades*, above *breaks*.
     If the whole interval lies in one class, that is the verdict; if in two neighbouring ones, both
     are named (``"degrades or breaks"``); else it is ``"undecided"``.
     """
     classes = ("robust", "degrades", "breaks")
     if not np.isfinite([gap.low, gap.high]).all():
         return "undecided"
-    limits = (parameters.degrades_below, parameters.breaks_below)
+    limits = (parameters.degrades_above, parameters.breaks_above)
     low, high = (int(np.searchsorted(limits, value)) for value in (gap.low, gap.high))
     if low == high:
         return classes[low]

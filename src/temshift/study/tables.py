@@ -12,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from temshift.config import MICROGRAPH_COLUMNS, CurationParameters, nearest
+from temshift.config.base import nearest
+from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.curation import CurationParameters
 
 __all__ = [
     "FINDING_COLUMNS",
@@ -86,8 +88,8 @@ def standardise(
     Returns
     -------
     table : DataFrame
-        The columns of :data:`~temshift.config.MICROGRAPH_COLUMNS`; numbers as float64 (NaN if
-        unknown), all else as str ("" if unknown), the session as ISO date.
+        The columns of :data:`~temshift.config.contract.MICROGRAPH_COLUMNS`; numbers as float64
+        (NaN if unknown), all else as str ("" if unknown), the session as ISO date.
     findings : DataFrame
         Every cell that breaks the contract (:data:`FINDING_COLUMNS`); numbers and dates that
         cannot be read are empty in ``table``.

@@ -1,0 +1,189 @@
+"""Networks and their training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from temshift.config.base import Strict, overlay
+
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "ModellingParameters",
+    "NetworkParameters",
+    "NoiseAugmentation",
+    "Training",
+]
+
+
+class Architecture(Strict):
+    """A network: ``published_unet`` or the name of a segmentation-models-pytorch class."""
+
+    name: str = "published_unet"
+    encoder: str | None = None
+    encoder_weights: str | None = None
+    options: dict[str, Any] = {}
+
+
+class NoiseAugmentation(Strict):
+    """``(x + N(0, rho^2)) / sqrt(1 + rho^2)``; rho fixed, or uniform in [0, rho_max] per patch."""
+
+    rho: Annotated[float, Field(gt=0)] | None = None
+    rho_max: Annotated[float, Field(gt=0)] | None = None
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> NoiseAugmentation:
+        if (self.rho is None) == (self.rho_max is None):
+            raise ValueError("give exactly one of 'rho' (fixed) and 'rho_max' (uniform)")
+        return self
+
+
+class Augmentation(Strict):
+    """What happens to a training patch on the fly.
+
+    Attributes
+    ----------
+    dihedral : {"random", "all", "none"}
+        The 8 flips and quarter turns of a patch: one at random, each of them in every epoch (an
+        epoch is then eight times as long, as in the study), or none.
+    rotate_probability : float
+        Share of patches turned by a random angle; corners get the median background, label 0.
+    noise : NoiseAugmentation, optional
+    pixel_size_factor : (float, float), optional
+        Range of a random factor of the pixel size; below 1 magnifies.
+    contrast : float, optional
+        Half-range of a random contrast factor ``1 ± c``.
+    """
+
+    dihedral: Literal["random", "all", "none"] = "random"
+    rotate_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    noise: NoiseAugmentation | None = None
+    pixel_size_factor: tuple[float, float] | None = None
+    contrast: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class Training(Strict):
+    """Optimisation (DESIGN §7).
+
+    Attributes
+    ----------
+    epochs : int
+        Passes; one pass draws every training patch once (cropped to ``crop_px``).
+    steps : int, optional
+        Total optimiser steps instead of ``epochs``: the same work for every split.
+    batch_size, learning_rate, crop_px
+        ``crop_px = None`` trains on whole patches.
+    foreground : float
+        Share of the crops that are centred on a particle's pixel rather than drawn anywhere
+        (as in nnU-Net): with few steps, networks learn sooner that there are particles at all.
+    schedule : {"constant", "one_cycle"}
+        One-cycle rises to ``learning_rate`` and falls again.
+    keep : {"best", "last"}
+        Weights of the lowest validation loss, or of the end.
+    hold_out : bool
+        Keep some groups (or patches) back for validation; if not, they are trained on too, and
+        the history has no validation scores. ``keep: best`` needs it.
+    background_threshold : int
+        Patches with at most this many labelled pixels are left out of training.
+    validations : int
+        With ``steps``: how often the validation loss is measured, evenly over the training
+        (with ``epochs``: after every epoch).
+    seeds : list of int
+        Seed of each fold.
+    checkpoint_every : int
+        Validations between checkpoints, from which a killed run goes on; 0 keeps none.
+    """
+
+    epochs: Annotated[int, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    crop_px: Annotated[int, Field(ge=32, multiple_of=16)] | None = None
+    foreground: Annotated[float, Field(ge=0, le=1)] = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    keep: Literal["best", "last"] = "best"
+    hold_out: bool = True
+    background_threshold: Annotated[int, Field(ge=0)] = 400
+    validations: Annotated[int, Field(gt=0)] = 5
+    seeds: list[int] = [962, 1662, 621, 72115, 45521]
+    checkpoint_every: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="after")
+    def _epochs_or_steps(self) -> Training:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of 'epochs' and 'steps'")
+        if self.keep == "best" and not self.hold_out:
+            raise ValueError("'keep: best' is judged by validation: it needs 'hold_out: true'")
+        return self
+
+
+class ModellingParameters(Strict):
+    """Defaults of every network (``modelling``).
+
+    Attributes
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"} or "cuda:N"
+    precision : {"auto", "float32", "bfloat16"}
+    protocols : list of {"grouped", "published"}
+        How folds are made (DESIGN §4); networks are trained for each.
+    folds : int
+        Number of folds.
+    """
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    protocols: list[Literal["grouped", "published"]] = Field(["grouped"], min_length=1)
+    folds: Annotated[int, Field(ge=2)] = 5
+    architecture: Architecture = Architecture()
+    training: Training = Training(epochs=250)
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _a_seed_each(self) -> ModellingParameters:
+        if len(self.training.seeds) < self.folds:
+            raise ValueError(
+                f"{self.folds} folds need as many training.seeds, found {len(self.training.seeds)}"
+            )
+        return self
+
+    def with_overrides(self, network: NetworkParameters | None) -> ModellingParameters:
+        """Return the defaults with one network's own settings laid over them."""
+        if network is None:
+            return self
+        blocks = {
+            key: value
+            for key in ("architecture", "training", "augmentation")
+            if (value := getattr(network, key))
+        }
+        return overlay(self, blocks)
+
+
+class NetworkParameters(Strict):
+    """A row of the matrices beyond the default network of each split (``networks.<name>``).
+
+    Attributes
+    ----------
+    train_on : list of str
+        Splits whose union it is trained on.
+    imported : bool
+        Its weights come from elsewhere (pipeline ``import_published``); nothing is trained.
+    architecture, training, augmentation : dict
+        Overrides of the defaults in ``modelling``.
+    """
+
+    train_on: list[str] = []
+    imported: bool = False
+    architecture: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    augmentation: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NetworkParameters:
+        if self.imported and (self.training or self.augmentation):
+            raise ValueError("an imported network takes no 'training' and no 'augmentation'")
+        if not self.imported and not self.train_on:
+            raise ValueError("'train_on' must name at least one split")
+        return self

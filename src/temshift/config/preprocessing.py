@@ -1,0 +1,58 @@
+"""Steps between a raw micrograph and its patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from temshift.config.base import Strict, overlay
+
+__all__ = ["FlatField", "PreprocessingParameters", "XrayRemoval"]
+
+
+class FlatField(Strict):
+    """Flat-field correction (DESIGN §6).
+
+    ``mode`` says what is divided out: ``fit`` a polynomial fitted to each micrograph, ``none``
+    nothing.
+    """
+
+    mode: Literal["fit", "none"] = "fit"
+    downsample: Annotated[int, Field(ge=1)] = 4
+
+
+class XrayRemoval(Strict):
+    """X-ray outliers: counts above the median by which a pixel is an outlier, and passes."""
+
+    threshold_counts: Annotated[float, Field(gt=0)] = 1500.0
+    passes: Annotated[int, Field(ge=0)] = 2
+
+
+class PreprocessingParameters(Strict):
+    """Steps between a raw micrograph and its patches (``preprocessing``).
+
+    Attributes
+    ----------
+    flat_field, xray : FlatField, XrayRemoval
+    standardise : bool
+        Mean 0, standard deviation 1 for each micrograph.
+    pixel_size_nm : float, optional
+        Resample every micrograph to this pixel size; ``None`` leaves it.
+    patch_px : int
+        Side of a square patch.
+    shuffle_seed : int
+        Seed of the order of the micrographs.
+    """
+
+    flat_field: FlatField = FlatField()
+    xray: XrayRemoval = XrayRemoval()
+    standardise: bool = True
+    pixel_size_nm: Annotated[float, Field(gt=0)] | None = None
+    patch_px: Annotated[int, Field(ge=32, multiple_of=16)] = 512
+    shuffle_seed: Annotated[int, Field(ge=0)] = 34522
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> PreprocessingParameters:
+        """Return these parameters with a split's own ``preprocessing`` laid over them."""
+        return overlay(self, overrides)
