@@ -15,11 +15,11 @@ __all__ = ["FlatField", "PreprocessingParameters", "XrayRemoval"]
 class FlatField(Strict):
     """Flat-field correction (DESIGN §6).
 
-    ``mode`` says what is divided out: ``fit`` a polynomial fitted to each micrograph, ``none``
-    nothing.
+    ``mode`` says what is divided out: a polynomial fitted to the ``background`` of each micrograph,
+    one fitted as ``published`` to all of it with lower weights where it fits badly, or ``none``.
     """
 
-    mode: Literal["fit", "none"] = "fit"
+    mode: Literal["background", "published", "none"] = "background"
     downsample: Annotated[int, Field(ge=1)] = 4
 
 
