@@ -1,6 +1,7 @@
 """The rooms of the house: imports run downwards only, and never in a circle."""
 
 import ast
+import importlib.util
 import sys
 import tomllib
 from functools import cache
@@ -145,6 +146,23 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     assert declared - imported <= NOT_IMPORTED, "declared, not used: " + ", ".join(
         sorted(declared - imported - NOT_IMPORTED)
     )
+
+
+def test_the_drawings_are_those_of_the_script_and_show_every_room_and_pipeline():
+    spec = importlib.util.spec_from_file_location("drawings", ROOT / "docs/drawings.py")
+    drawings = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawings)
+    drawn = {"rooms": drawings.rooms(), "flow": drawings.flow()}
+    for name, picture in drawn.items():
+        committed = (ROOT / f"docs/img/{name}.svg").read_text()
+        assert committed == picture, "run python docs/drawings.py"
+    order = [[name for name, *_ in row] for row in drawings.ROOMS]
+    ranks = [max(RANK[name] for name in row) for row in order]
+    assert ranks == sorted(ranks, reverse=True)
+    folders = {p.parent.name for p in SOURCE.glob("temshift/*/__init__.py")}
+    assert {name for row in order for name in row} == folders
+    for pipeline in SOURCE.glob("temshift/pipelines/*/pipeline.py"):
+        assert f">{pipeline.parent.name}<" in drawn["flow"], pipeline
 
 
 #: Used otherwise than by an import in ``src``.
