@@ -25,7 +25,9 @@ SIMULATION = {
     "field_width_nm": 6.4,
     "fields": 2,
     "multislice": {"grid_px": 192, "slice_thickness_A": 10.0},
-    "supports": {"carbon": {"composition": {"C": 1}, "atoms_per_A3": 0.1, "thickness_nm": 1.0}},
+    "supports": {
+        "carbon": {"composition": {"C": 1}, "atoms_per_A3": 0.1, "thickness_nm": [1.0, 1.0]}
+    },
     "specimens": {
         "au": {"material": "Au", "diameter_nm": 2.0, "support": "carbon", "particles": [1, 2]},
         "cdse": {
