@@ -150,6 +150,7 @@ class Fields:
         self._waves: dict[str, dict[str, ExitWave]] = {}
 
     def of(self, specimen_type: str, parameters: SimulationParameters) -> dict[str, ExitWave]:
+        """Return the exit waves of a kind of specimen by ``specimen_id``."""
         specimen = parameters.specimens[specimen_type]
         support = parameters.supports[specimen.support]
         made_of = (specimen, support, parameters.multislice, parameters.field_width_nm)

@@ -224,6 +224,10 @@ def test_specimens_depend_on_their_own_name_and_the_seed_only():
          "unknown session '2024-01-16'; did you mean '2024-01-15'"),
         ({"field_width_nm": -1}, "field_width_nm"),
         ({"imaging": {"contrast_factor": 0.5}}, "contrast_factor"),
+        ({"imaging": {"mtf_width": 0.4, "ntf_width": 0.3}},
+         r"'ntf_width' \(0.3\) must not be below 'mtf_width' \(0.4\)"),
+        ({"supports": {"carbon": {**SIMULATION["supports"]["carbon"], "thickness_nm": [9, 4]}}},
+         r"'thickness_nm' must be \[thinnest, thickest\], found \[9.0, 4.0\]"),
         ({"colour": "blue"}, "colour"),
     ],
 )  # fmt: skip
