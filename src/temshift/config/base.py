@@ -24,6 +24,11 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
         What was found.
     valid : iterable of str
         What could have stood there.
+
+    Examples
+    --------
+    >>> nearest("dosis_e_per_A2", ["dose_e_per_A2", "material"])
+    "did you mean 'dose_e_per_A2'? Valid: dose_e_per_A2, material"
     """
     names = sorted(map(str, valid))
     close = difflib.get_close_matches(str(wrong), names, n=3, cutoff=0.5)

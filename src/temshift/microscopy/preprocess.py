@@ -122,6 +122,11 @@ def resampled_shape(
     ------
     ValueError
         The pixel size is unknown.
+
+    Examples
+    --------
+    >>> resampled_shape((4096, 4096), 0.02, 0.04)
+    (2048, 2048)
     """
     if pixel_size_nm is None:
         raise ValueError(

@@ -214,6 +214,12 @@ def published_folds(n_patches: int, folds: int = 5) -> list[FoldIndices]:
     ------
     FoldError
         Fewer patches than folds.
+
+    Examples
+    --------
+    >>> first = published_folds(10, folds=5)[0]
+    >>> [part.tolist() for part in first]
+    [[3, 4, 5, 6, 7, 8, 9], [2], [0, 1]]
     """
     if n_patches < folds:
         raise FoldError(f"{n_patches} patches cannot be divided into {folds} folds")
