@@ -59,9 +59,11 @@ def test_all_problems_are_told_at_once():
 
 def test_an_unknown_column_in_where_lists_the_nearest():
     with pytest.raises(
-        ValidationError, match="unknown column 'dose_e_A2'; did you mean 'dose_e_per_A2'"
+        ValueError,
+        match=r"splits.low.where names the unknown column 'dose_e_A2'; did you mean "
+        "'dose_e_per_A2'",
     ):
-        SplitParameters(where={"dose_e_A2": 80})
+        plan(splits={**SPLITS, "low": {"where": {"dose_e_A2": 80}}})
 
 
 def test_a_misspelt_key_is_refused():

@@ -10,6 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from tests import synthetic_study as synthetic
 
+from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.reporting import EvaluationParameters
 from temshift.learning.network_set import TrainedNetwork, network_key
@@ -50,6 +51,7 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
     for block in ("splits", "studies", "networks"):
         catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    catalog["params:curation"] = MemoryDataset(CurationParameters())
     catalog["params:reporting"] = MemoryDataset(
         EvaluationParameters(**synthetic.PARAMETERS["reporting"])
     )
@@ -149,6 +151,7 @@ def test_evaluation_of_untrained_networks():
             {
                 "micrograph_id": [f"{split}/{i // 2}" for i in range(4)],
                 "specimen_id": ["s0", "s0", "s1", "s1"],
+                "group": ["s0", "s0", "s1", "s1"],
                 "row": 0,
                 "column": 0,
                 "labelled_px": labels.sum(axis=(1, 2)),

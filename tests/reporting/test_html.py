@@ -113,7 +113,13 @@ def test_mixed_sources_are_told_apart(content):
 def test_nothing_is_given_in_nm_without_a_pixel_size(content):
     unknown = dataclasses.replace(
         content,
-        splits=content.splits.assign(pixel_size_nm="", diameter_nm=""),
+        splits=content.splits.assign(
+            **{
+                f"{c}_{end}": np.nan
+                for c in ("pixel_size_nm", "diameter_nm")
+                for end in ("min", "max")
+            }
+        ),
         fingerprints=content.fingerprints.assign(diameter_nm=np.nan, pixel_size_nm=np.nan),
         parameters={},
     )

@@ -53,7 +53,8 @@ def patch_split(
     split : str
         Name of the split.
     micrographs : DataFrame
-        Rows of the split in the micrograph table, with ``height_px``, ``width_px`` and ``fold``;
+        Rows of the split in the micrograph table, with ``height_px``, ``width_px``, ``group`` and
+        ``fold``;
         ``pixel_size_nm`` there wins over that of the file's header.
     store : Store
         Reads ``path`` and ``label_path``.
@@ -120,6 +121,7 @@ def patch_micrograph(
         {
             "micrograph_id": str(row["micrograph_id"]),
             "specimen_id": _text(row.get("specimen_id")),
+            "group": str(row["group"]),
             "row": corners[:, 0],
             "column": corners[:, 1],
             "labelled_px": np.count_nonzero(labels, axis=(1, 2)),

@@ -63,6 +63,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "splits": "params:splits",
                 "studies": "params:studies",
                 "networks": "params:networks",
+                "curation": "params:curation",
                 "reporting": "params:reporting",
                 **_each(plan.used_splits, "micrographs"),
             },
