@@ -118,7 +118,7 @@ def test_folds_that_do_not_fit_are_refused(fold):
 
 @pytest.mark.parametrize("n_patches", [40, 41, 423, 997])
 def test_published_index_arithmetic(n_patches):
-    """DESIGN §4, each fold worked out by plain list slicing."""
+    """Each fold worked out by plain list slicing."""
     parts = [p.tolist() for p in np.array_split(np.arange(n_patches), 5)]
     for i, (train, validation, test) in enumerate(published_folds(n_patches)):
         rest = [p for j, part in enumerate(parts) if j != i for p in part]

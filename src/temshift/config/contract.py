@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 __all__ = [
@@ -98,7 +97,7 @@ def own_column(
 
 
 def _registry(*columns: Column) -> Mapping[str, Column]:
-    return MappingProxyType({column.name: column for column in columns})
+    return {column.name: column for column in columns}
 
 
 #: The columns of the micrograph table, in their order.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
+from temshift.config.base import plain
 from temshift.config.contract import Column
 from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
@@ -18,7 +18,7 @@ from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import EvaluationParameters
 from temshift.learning.examples import Example
 
-__all__ = ["ReportContent", "plain", "range_in_words", "records"]
+__all__ = ["ReportContent", "range_in_words", "records"]
 
 
 @dataclass(frozen=True)
@@ -159,17 +159,6 @@ def range_in_words(column: Column, low: float, high: float) -> str:
     first, last = f"{low:{column.format}}", f"{high:{column.format}}"
     words = first if first == last else f"{first} – {last}"
     return f"{words} {column.unit}".rstrip()
-
-
-def plain(value: Any) -> Any:
-    """Return parameters as plain values, whether or not they have been validated already."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True, by_alias=True)
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

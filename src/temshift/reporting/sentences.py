@@ -13,7 +13,7 @@ from temshift.study.explain import ALL_STUDIES, COMPONENTS
 
 __all__ = [
     "Check",
-    "Finding",
+    "Headline",
     "condition",
     "explanation_sentence",
     "headlines",
@@ -31,14 +31,14 @@ _IN_DOMAIN_HARD, _SMALL_NM, _LOW_DOSE = 0.70, 3.0, 100.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Headline:
     """What one study found.
 
     Attributes
     ----------
     study : str
     title : str
-        What it varies, in words.
+        Its heading.
     verdict : str
         Of its worst shift.
     text : str
@@ -114,7 +114,7 @@ def condition(content: ReportContent, study: str, split: str) -> str:
 
 
 # --------------------------------------------------------------------------- findings
-def headlines(content: ReportContent) -> list[Finding]:
+def headlines(content: ReportContent) -> list[Headline]:
     """Return one finding a study, in the order of the studies."""
     found = []
     for study in content.plan.studies:
@@ -123,7 +123,7 @@ def headlines(content: ReportContent) -> list[Finding]:
             continue
         worst = _largest(gaps, "gap")
         found.append(
-            Finding(
+            Headline(
                 study=study,
                 title=content.plan.title(study),
                 verdict=str(worst["verdict"]),
