@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 TABLE = SHARED / "published" / "Dataset_metadata.csv"
 MODEL_LIST = SHARED / "published" / "model_details.csv"
 
-#: Micrographs that each split of the paper selects from the study's table (``docs/published_study.md``).
+#: Micrographs that each split of the paper selects from the study's table.
 SELECTED = {
     "au_2p2nm_330kx_423e": 14,
     "au_5nm_330kx_423e": 8,

@@ -89,11 +89,9 @@ def own_column(
     """
     if title is None:
         title = in_words(name.removesuffix(f"_{unit}") if unit else name)
-    phrase = {"number": "at {title} {{}}", "date": "on the {title} of {{}}"}.get(
-        type, "on {title} {{}}"
-    )
     literal = title.replace("{", "{{").replace("}", "}}")
-    return Column(name, type, title, unit, phrase.format(title=literal), confounds=confounds)
+    phrase = f"{'at' if type == 'number' else 'on'} {literal} {{}}"
+    return Column(name, type, title, unit, phrase, confounds=confounds)
 
 
 def _registry(*columns: Column) -> Mapping[str, Column]:
