@@ -61,6 +61,7 @@ def test_each_micrograph_is_tested_once_by_the_network_of_its_fold():
     assert not results.duplicated(["test_split", "micrograph_id"]).any()
     assert (results["fold"] == results["specimen_id"].str[1:].astype(int) % 2).all()
     assert results.set_index("test_split")["in_domain"].to_dict() == {"a": True, "b": False}
+    assert results["group"].tolist() == results["specimen_id"].tolist()
     assert (results["n_patches"] == 3).all(), "empty patches are tested too"
 
 

@@ -52,6 +52,9 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for block in ("splits", "studies", "networks"):
         catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
     catalog["params:curation"] = MemoryDataset(CurationParameters())
+    catalog["params:modelling"] = MemoryDataset(
+        ModellingParameters(**synthetic.PARAMETERS["modelling"])
+    )
     catalog["params:reporting"] = MemoryDataset(
         EvaluationParameters(**synthetic.PARAMETERS["reporting"])
     )
@@ -184,3 +187,17 @@ def test_evaluation_of_untrained_networks():
     assert set(results["test_split"]) == {"a", "b"}
     assert results.set_index("test_split").loc["a", "in_domain"].all()
     assert {e.rank for e in examples} == {"best", "worst"}
+
+
+def test_the_figure_of_gaps_has_the_rows_of_the_reports_chart():
+    from temshift.pipelines.generalization_reporting.nodes import draw_gaps
+
+    results = pd.concat(
+        [synthetic.results_table(), synthetic.results_table(protocol="published")],
+        ignore_index=True,
+    )
+    content = synthetic.report_content(results)
+    figure = draw_gaps(content.gaps, content.evaluation, content.modelling)
+    drawn = sum(len(trace.y) for trace in figure.data)
+    assert drawn == sum(len(content.study_gaps(study)) for study in content.plan.studies)
+    assert drawn < len(content.gaps)

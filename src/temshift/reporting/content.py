@@ -18,7 +18,7 @@ from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import EvaluationParameters
 from temshift.learning.examples import Example
 
-__all__ = ["ReportContent", "range_in_words", "records"]
+__all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ class ReportContent:
     @property
     def protocols(self) -> list[str]:
         """Protocols with results, in the order of the parameters, then any other."""
-        found = set(self.results["protocol"])
-        return [p for p in dict.fromkeys([*self.modelling.protocols, *sorted(found)]) if p in found]
+        return protocols_of(self.results, self.modelling)
 
     @property
     def protocol(self) -> str:
@@ -112,8 +111,7 @@ class ReportContent:
     @property
     def unit(self) -> str:
         """The independent unit, which is never divided and which intervals count: one word."""
-        units = {"specimen_id": "specimen", "micrograph_id": "micrograph", "session": "session"}
-        return units[self.curation.group_by]
+        return self.plan.columns[self.curation.group_by].title
 
     def range_of(self, split: str, column: str) -> tuple[float, float]:
         """Return the smallest and the largest number that a split holds; NaN where it has none."""
@@ -150,6 +148,15 @@ class ReportContent:
     def studies_of(self, column: str) -> list[str]:
         """Return the studies that vary a column of the micrograph table."""
         return [name for name, study in self.plan.studies.items() if study.varies == column]
+
+
+def protocols_of(table: pd.DataFrame, modelling: ModellingParameters) -> list[str]:
+    """Return the protocols in a table, in the order of the parameters, then any other.
+
+    Sentences and charts of gaps speak of the first; tables hold all.
+    """
+    found = set(table["protocol"])
+    return [p for p in dict.fromkeys([*modelling.protocols, *sorted(found)]) if p in found]
 
 
 def range_in_words(column: Column, low: float, high: float) -> str:

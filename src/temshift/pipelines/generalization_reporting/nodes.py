@@ -99,11 +99,15 @@ def draw_matrix(study: str, matrix: DataFrame) -> Any:
     return matrix_figure(matrix[matrix["study"] == study])
 
 
-def draw_gaps(gaps: DataFrame, reporting: EvaluationParameters) -> Any:
-    """Draw the gaps of all studies with their intervals (plotly)."""
+def draw_gaps(
+    gaps: DataFrame, reporting: EvaluationParameters, modelling: ModellingParameters
+) -> Any:
+    """Draw the gaps that the report draws, all studies with their intervals (plotly)."""
+    from temshift.reporting.content import protocols_of
     from temshift.reporting.figures import gaps_figure
 
-    return gaps_figure(gaps, reporting)
+    shown = gaps["protocol"].isin(protocols_of(gaps, modelling)[:1])
+    return gaps_figure(gaps[shown], reporting)
 
 
 def draw_histories(histories: DataFrame) -> Any:

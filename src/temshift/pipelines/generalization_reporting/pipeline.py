@@ -100,7 +100,7 @@ def _figures(plan: StudyPlan) -> list[Node]:
         *matrices,
         Node(
             nodes.draw_gaps,
-            inputs=[f"{_TABLES}.gaps", "params:reporting"],
+            inputs=[f"{_TABLES}.gaps", "params:reporting", "params:modelling"],
             outputs=f"{_TABLES}.gaps_figure",
             name="draw_gaps",
         ),
