@@ -198,7 +198,9 @@ def own_table() -> pd.DataFrame:
 
 
 def standard_table(raw, parameters):
-    table, findings = standardise_table(raw, CurationParameters.model_validate(parameters["curation"]))
+    table, findings = standardise_table(
+        raw, CurationParameters.model_validate(parameters["curation"])
+    )
     assert findings.empty, findings
     return table
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.evaluation import EvaluationParameters
 from temshift.learning.evaluation import RESULT_COLUMNS, evaluate_network, patches_to_test
 from temshift.learning.metrics import dice
 from temshift.learning.modelling import make_folds

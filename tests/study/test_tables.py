@@ -74,7 +74,10 @@ def test_published_form():
 
 def test_ids_of_equal_stems_keep_their_extension():
     raw = pd.DataFrame({"path": ["a.dm3", "a.tif"], "label_path": ["1.png", "2.png"]})
-    assert standardise_table(raw, CurationParameters())[0]["micrograph_id"].tolist() == ["a.dm3", "a.tif"]
+    assert standardise_table(raw, CurationParameters())[0]["micrograph_id"].tolist() == [
+        "a.dm3",
+        "a.tif",
+    ]
 
 
 def test_cells_that_pandas_has_read_as_numbers_and_dates():

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.evaluation import EvaluationParameters
 from temshift.learning.devices import choose_device, keeping_freed_memory
 from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
 from temshift.learning.inference import optimise_for_inference, predict_patches
