@@ -79,10 +79,7 @@ def result_row(**values: Any) -> dict[str, Any]:
         "fp": wrong,
         "fn": wrong,
         "tn": 4 * 512**2 - tp - 2 * wrong,
-        "soft_tp": float(tp),
-        "soft_fp": float(wrong),
-        "soft_fn": float(wrong),
-        "confidence": 0.95,
+        "mean_certainty": 0.95,
         "patch_dice": values["dice"],
         **{k: float(v) for k, v in scores(tp, wrong, wrong).items()},
     }

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests import synthetic_study as synthetic
+from tests.network_cards import network_card
 
 from temshift.config.evaluation import EvaluationParameters
 from temshift.config.modelling import ModellingParameters
@@ -59,13 +60,7 @@ def test_evaluation_of_untrained_networks():
     networks = {
         network_key("grouped", fold): TrainedNetwork(
             build_network("published_unet").state_dict(),
-            {
-                "architecture": {"name": "published_unet"},
-                "protocol": "grouped",
-                "fold": fold,
-                "folds": 2,
-                "train_on": ["a"],
-            },
+            network_card(fold=fold, folds=2),
         )
         for fold in range(2)
     }

@@ -244,7 +244,8 @@ def dice_matrices(
     -------
     DataFrame
         ``study, protocol, network, train_on, test_split, in_domain, n_folds, n_groups,
-        n_micrographs, n_patches, dice, low, high, fold_std, precision, recall, confidence``;
+        n_micrographs, n_patches, dice, low, high, fold_std, precision, recall,
+        mean_certainty``;
         ``fold_std`` is the standard deviation over folds (n − 1), precision and recall come from
         the counts of all micrographs.
     """
@@ -277,7 +278,7 @@ def dice_matrices(
                 "fold_std": _std(sums.fold_means),
                 "precision": tp / (tp + fp) if tp + fp else float("nan"),
                 "recall": tp / (tp + fn) if tp + fn else float("nan"),
-                "confidence": float(subset["confidence"].mean()),
+                "mean_certainty": float(subset["mean_certainty"].mean()),
             }
         )
     return pd.DataFrame(rows, columns=list(_MATRIX_COLUMNS))
@@ -470,7 +471,7 @@ def splits_table(
 _MATRIX_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "in_domain"),
     *("n_folds", "n_groups", "n_micrographs", "n_patches"),
-    *("dice", "low", "high", "fold_std", "precision", "recall", "confidence"),
+    *("dice", "low", "high", "fold_std", "precision", "recall", "mean_certainty"),
 )
 _GAP_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "reference", "reference_protocol"),
