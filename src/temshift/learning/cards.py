@@ -87,7 +87,7 @@ class NetworkCard(Strict):
     material: str | None
     diameter_nm: Annotated[float, Field(gt=0)] | None
     fingerprints: dict[str, dict[str, Any]]
-    splits: dict[str, dict[str, Any]] = Field({})
+    splits: dict[str, dict[str, Any]] = Field(default_factory=dict)
     train_groups: list[str]
     test_groups: list[str]
     history: list[dict[str, Any]]
