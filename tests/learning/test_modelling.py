@@ -102,7 +102,9 @@ def test_a_card_says_what_images_its_network_is_for():
     assert (card.train_on, card.fold, card.folds) == (["a", "b"], 1, 2)
     assert (card.train_groups, card.test_groups) == (["s0", "s2"], ["s1", "s3"])
     assert not card.imported
-    assert read_card(json.loads(json.dumps(card.to_json()))) == card
+    text = json.dumps(card.to_json())  # as text, since a history without validation holds NaN
+    assert "NaN" in text
+    assert json.dumps(read_card(json.loads(text)).to_json()) == text
 
 
 def test_what_not_all_splits_state_is_unknown():
