@@ -105,7 +105,7 @@ class NetworkCard(Strict):
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Return the card as JSON takes it; :func:`read_card` gives it back."""
+        """Return the card as JSON takes it (NaN as null); :func:`read_card` gives it back."""
         return self.model_dump(mode="json")
 
 
