@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from temshift.config.simulation import SpecimenParameters, SupportParameters
 from temshift.microscopy.specimens import (
     CRYSTALS,
     FACET_DISTANCE,
@@ -16,24 +17,26 @@ from temshift.microscopy.specimens import (
     place_particles,
 )
 
-FIELD = {
-    "material": "Au",
-    "diameter_A": 20.0,
-    "diameter_spread_A": 1.0,
-    "aspect_ratio": 1.0,
-    "height_ratio": 1.0,
-    "particles": (2, 3),
-    "touching": 0.0,
-    "twinned": 0.5,
-    "composition": {"C": 1.0},
-    "atoms_per_A3": 0.1,
-    "thickness_A": (15.0, 15.0),
-    "faceted": 0.5,
-    "roughness_A": 2.0,
-    "roughness_length_A": 15.0,
-    "thermal_displacement_A": 0.08,
-    "width_A": 80.0,
-}
+PARTICLES = SpecimenParameters(
+    material="Au",
+    diameter_nm=2.0,
+    diameter_spread_nm=0.1,
+    support="carbon",
+    particles=(2, 3),
+    twinned=0.5,
+    faceted=0.5,
+)
+SUPPORT = SupportParameters(
+    composition={"C": 1.0},
+    atoms_per_A3=0.1,
+    thickness_nm=(1.5, 1.5),
+    roughness_nm=0.2,
+    roughness_length_nm=1.5,
+)
+
+
+def field(seed, kind=PARTICLES, support=SUPPORT):
+    return build_specimen(kind, support, thermal_displacement_A=0.08, width_A=80.0, seed=seed)
 
 
 def nearest_neighbours(positions):
@@ -187,7 +190,8 @@ def test_a_faceted_twin_keeps_its_bonds():
 
 def test_the_share_of_faceted_particles_is_as_asked_for():
     def atoms(faceted):
-        return int(build_specimen(**{**FIELD, "faceted": faceted}, seed=3).in_particle.sum())
+        kind = PARTICLES.model_copy(update={"faceted": faceted})
+        return int(field(3, kind).in_particle.sum())
 
     assert atoms(1.0) < 0.97 * atoms(0.0)
 
@@ -199,17 +203,19 @@ def film_thickness(specimen):
 
 
 def test_the_thickness_of_the_film_varies_from_field_to_field_within_its_bounds():
-    film = {**FIELD, "thickness_A": (20.0, 60.0), "roughness_A": 0.0, "particles": (1, 1)}
-    found = [film_thickness(build_specimen(**film, seed=s)) for s in range(12)]
+    one = PARTICLES.model_copy(update={"particles": (1, 1)})
+    film = SUPPORT.model_copy(update={"thickness_nm": (2.0, 6.0), "roughness_nm": 0.0})
+    found = [film_thickness(field(s, one, film)) for s in range(12)]
     assert min(found) >= 19.0
     assert max(found) <= 61.0
     assert max(found) - min(found) > 20
-    again = film_thickness(build_specimen(**film, seed=5))
-    assert again == found[5]
+    assert film_thickness(field(5, one, film)) == found[5]
 
 
 def test_the_thickness_draw_leaves_everything_else_as_it_was():
-    thin, thick = (build_specimen(**{**FIELD, "thickness_A": (t, t)}, seed=9) for t in (15.0, 40.0))
+    thin, thick = (
+        field(9, support=SUPPORT.model_copy(update={"thickness_nm": (t, t)})) for t in (1.5, 4.0)
+    )
     assert thin.particles == thick.particles
     assert np.array_equal(thin.numbers[thin.in_particle], thick.numbers[thick.in_particle])
 
@@ -305,7 +311,7 @@ def test_a_mask_has_no_holes_between_the_rows_of_atoms():
 
 
 def test_the_same_seed_gives_the_same_atoms_and_another_seed_others():
-    a, b, c = (build_specimen(**FIELD, seed=s) for s in (5, 5, 6))
+    a, b, c = (field(s) for s in (5, 5, 6))
     assert np.array_equal(a.positions_A, b.positions_A)
     assert np.array_equal(a.numbers, b.numbers)
     assert a.particles == b.particles
@@ -313,7 +319,7 @@ def test_the_same_seed_gives_the_same_atoms_and_another_seed_others():
 
 
 def test_a_specimen_is_whole():
-    specimen = build_specimen(**FIELD, seed=2)
+    specimen = field(2)
     assert 2 <= len(specimen.particles) <= 3
     assert set(specimen.numbers[specimen.in_particle]) == {79}
     assert set(specimen.numbers[~specimen.in_particle]) == {6}
@@ -328,7 +334,7 @@ def test_a_specimen_is_whole():
 def test_no_film_atom_sits_inside_a_particle():
     from scipy.spatial import cKDTree
 
-    specimen = build_specimen(**FIELD, seed=4)
+    specimen = field(4)
     particle = specimen.positions_A[specimen.in_particle]
     film = specimen.positions_A[~specimen.in_particle]
     assert cKDTree(particle).query(film)[0].min() > 1.5
