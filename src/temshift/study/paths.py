@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
@@ -52,7 +53,8 @@ def meant_paths(wrong: str, there: Iterable[str], limit: int = 3) -> list[str]:
         alike = [path for path in paths if form(_plain(path)) == meant]
         if alike:
             return alike[:limit]
-    plain = {_plain(path): path for path in paths}
+    digits = re.findall(r"\d+", wrong)  # another number is another file
+    plain = {_plain(path): path for path in paths if re.findall(r"\d+", path) == digits}
     close = difflib.get_close_matches(_plain(wrong), list(plain), limit, 0.75)
     return [plain[name] for name in close]
 
