@@ -81,6 +81,10 @@ class DownloadedTableDataset(AbstractDataset[str, pd.DataFrame]):
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
 
+    def content_paths(self) -> list[Path]:
+        """Return the file."""
+        return [Path(self._filepath)]
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
 
@@ -153,8 +157,8 @@ class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
         self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
     ) -> None:
         self._filepath = PurePosixPath(filepath)
-        # the runner fetches again until this file is there
-        self._path = self._filepath / ".complete"
+        # there when all was fetched: until then the next run tries again
+        self._complete = Path(self._filepath / ".complete")
         self._download = dict(download)
         self.metadata = metadata
 
@@ -170,8 +174,7 @@ class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
         ChangedFileError
             A file that was fetched before is not what it was.
         """
-        complete = Path(self._path)
-        complete.unlink(missing_ok=True)
+        self._complete.unlink(missing_ok=True)
         try:
             Downloader(Path(self._filepath), **self._download).fetch(map(weight_file_name, data))
         except ChangedFileError:
@@ -179,10 +182,14 @@ class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
         except DownloadError as error:
             _log.warning("%s", error)
         else:
-            complete.touch()
+            self._complete.touch()
 
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*.h5"))
+
+    def content_paths(self) -> list[Path]:
+        """Return the folder and the file without which files are fetched again."""
+        return [Path(self._filepath), self._complete]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
@@ -247,6 +254,10 @@ class CuratedSetsDataset(AbstractDataset[Iterable[str], CuratedSets]):
 
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*_Images.h5"))
+
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
