@@ -24,6 +24,7 @@ CONF = Path(__file__).parents[2] / "conf" / "base"
 def pipeline(monkeypatch):
     module = generalization_reporting.pipeline
     monkeypatch.setattr(module, "study_plan", synthetic.plan)
+    monkeypatch.setattr(module, "project_parameters", lambda: synthetic.PARAMETERS)
     return generalization_reporting.create_pipeline()
 
 
@@ -47,9 +48,8 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for split in plan.used_splits:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
-    catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
-    for block in ("splits", "studies", "networks"):
-        catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    for block, value in synthetic.PARAMETERS.items():
+        catalog[f"params:{block}"] = MemoryDataset(value)
     catalog["params:reporting"] = MemoryDataset(
         EvaluationParameters(**synthetic.PARAMETERS["reporting"])
     )

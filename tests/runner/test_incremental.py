@@ -2,7 +2,6 @@
 
 import json
 from functools import partial, update_wrapper
-from pathlib import Path
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -11,7 +10,6 @@ from kedro_datasets.json import JSONDataset
 
 from temshift.catalog.provenance import ProvenanceDataset
 from temshift.runner import IncrementalRunner
-from temshift.runner.code import code_fingerprint, modules_behind
 
 calls: list[str] = []
 
@@ -121,15 +119,6 @@ def test_bound_arguments_count(run):
     assert run(nodes=nodes(1)) == ["add 1"]
     assert run(nodes=nodes(1)) == []
     assert run(nodes=nodes(2)) == ["add 2"]
-
-
-def test_the_code_behind_a_module_includes_what_functions_import():
-    behind = modules_behind("temshift.pipelines.modelling.nodes")
-    assert "temshift.learning.training" in behind, "imported inside a function"
-    assert "temshift.learning.networks" in behind, "imported by what is imported"
-    assert "temshift.study.statistics" not in behind
-    assert all(isinstance(p, Path) for p in behind.values())
-    assert code_fingerprint("temshift.config.base") != code_fingerprint("temshift.learning.metrics")
 
 
 class Volatile(MemoryDataset):

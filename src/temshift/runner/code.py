@@ -163,13 +163,13 @@ class Code:
             if module is None:
                 continue
             if symbol == "*":
-                waiting += [(name, s, "") for s in (*module.symbols, *module.bindings)]
+                waiting += [(name, s, "") for s in module.symbols]
+                for target in (t for targets in module.bindings.values() for t in targets):
+                    waiting += self._aim(target, (), packages)
             if (name, _EFFECTS, "") not in seen:
                 waiting.append((name, _EFFECTS, ""))
             if symbol == _EFFECTS:
                 waiting += [(m, _EFFECTS, "") for m in self._executed(module)]
-            for target in module.bindings.get(symbol, ()):
-                waiting += self._aim(target, (), packages)
             for piece in self._piece(module, symbol, role):
                 texts.setdefault(name, set()).add(f"{symbol} {role} {piece.text}")
                 strings |= piece.strings
@@ -200,9 +200,14 @@ class Code:
                 yield from self._aim(_Target(star), (head,), packages, sure=False)
 
     def _aim(
-        self, target: _Target, rest: tuple[str, ...], packages: set[str], sure: bool = True
+        self,
+        target: _Target,
+        rest: tuple[str, ...],
+        packages: set[str],
+        sure: bool = True,
+        passed: tuple[_Target, ...] = (),
     ) -> Iterator[tuple[str, str, Role]]:
-        """Yield what ``target.rest`` stands for."""
+        """Yield what ``target.rest`` stands for, through modules that only pass it on."""
         top = target.module.partition(".")[0]
         if not self._follow(top):
             packages.add(top)
@@ -218,7 +223,11 @@ class Code:
         if not rest:
             yield (name, "*", "")
         elif rest[0] in module.symbols or rest[0] in module.bindings:
-            yield (name, rest[0], "")
+            if rest[0] in module.symbols:
+                yield (name, rest[0], "")
+            for other in module.bindings.get(rest[0], ()):
+                if other not in passed:
+                    yield from self._aim(other, rest[1:], packages, True, (*passed, other))
         elif sure and not rest[0].startswith("__"):
             yield (name, "*", "")
 

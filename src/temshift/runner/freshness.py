@@ -19,7 +19,6 @@ import hashlib
 import json
 import pickle
 import re
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -353,8 +352,8 @@ def _different(
 def _short(value: Any) -> str:
     if value is _ABSENT:
         return "not there"
-    shown = reprlib.Repr(maxstring=40, maxother=40, maxlist=6, maxdict=4)
-    return value if isinstance(value, str) and len(value) < 40 else shown.repr(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _has_address(arguments: Any) -> bool:
