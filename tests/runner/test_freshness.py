@@ -110,7 +110,7 @@ def test_nothing_is_repeated_where_nothing_changed_wherever_the_sources_lie(stud
 
 def test_a_changed_comment_or_docstring_anywhere_repeats_nothing(study):
     def comments(text):
-        lines = [f"{line}  # changed" if line.startswith("def ") else line for line in lines_of(text)]
+        lines = [f"{t}  # changed" if t.startswith("def ") else t for t in text.splitlines()]
         return "# new\n" + "\n".join(lines) + "\n\n# the end\n"
 
     def docstrings(text):
@@ -121,10 +121,6 @@ def test_a_changed_comment_or_docstring_anywhere_repeats_nothing(study):
                     case [ast.Expr(value=ast.Constant(value=str(old)) as constant), *_]:
                         constant.value = f"Changed. {old}"
         return ast.unparse(tree)
-
-    def lines_of(text):
-        # a comment cannot follow what goes on in the next line within brackets: it can, in Python
-        return text.splitlines()
 
     files = [str(p.relative_to(study.source)) for p in study.source.rglob("*.py")]
     assert len(files) > 60
