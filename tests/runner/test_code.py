@@ -47,7 +47,7 @@ def apart():
 def made(e):
     return [d for d in Result().value() if d == e]
 ''',
-    "b": "from {name}.c import helper\n\n\ndef g(x):\n    return helper(x)\n\n\ndef k():\n    pass\n",
+    "b": "from {name}.c import helper\n\ndef g(x):\n    return helper(x)\n\ndef k():\n    pass\n",
     "c": "LIMIT = 3\nOTHER = 4\n\n\nclass Base:\n    pass\n\n\ndef helper(x):\n    return x\n",
     "d": "def used():\n    return 'page.css'\n\n\ndef unused():\n    pass\n",
     "e": "import os\n\nos.environ.get('nothing')\n",

@@ -602,7 +602,8 @@ class _Reader:
 
 def _body(node: ast.ClassDef, left_out: set[str]) -> list[ast.stmt]:
     """Return the statements of a class but methods that are left out and not called by others."""
-    kept, away = [], []
+    kept: list[ast.stmt] = []
+    away: list[ast.stmt] = []
     for statement in node.body:
         out = isinstance(statement, _Function) and statement.name in left_out
         (away if out else kept).append(statement)

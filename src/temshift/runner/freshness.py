@@ -330,7 +330,7 @@ def _compare(before: _Parts, now: _Parts) -> Iterator[str]:
         yield f"package {name} {_short(old)} -> {_short(new)}"
     for name, _, _ in _different(before["options"], now["options"]):
         yield f"{name} changed"
-    for name, _, new in _different(before["inputs"], now["inputs"]):
+    for name, _, _ in _different(before["inputs"], now["inputs"]):
         yield f"input {name} changed"
     for name, value in now["inputs"].items():
         if value is None:
@@ -340,9 +340,7 @@ def _compare(before: _Parts, now: _Parts) -> Iterator[str]:
 _ABSENT: Any = object()
 
 
-def _different(
-    before: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
+def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for name in (*now, *(n for n in before if n not in now)):
         old, new = before.get(name, _ABSENT), now.get(name, _ABSENT)
         if old is _ABSENT or new is _ABSENT or old != new:

@@ -82,9 +82,7 @@ def _self() -> dict[str, Any]:
 def _holder(note: Path) -> str:
     try:
         who = json.loads(note.read_text())
-        return (
-            f"process {who['pid']} on {who['host']} since {who['since']}: {who['command'][:120]}"
-        )
+        return f"process {who['pid']} on {who['host']} since {who['since']}: {who['command'][:120]}"
     except (OSError, ValueError, KeyError) as error:  # it has only just begun, or just ended
         _log.debug("%s cannot be read: %s", note, error)
         return "it has not yet said which"
