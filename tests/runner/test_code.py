@@ -224,6 +224,13 @@ def test_two_functions_made_by_one_are_told_apart():
     assert update_wrapper(made(1), made(-1)).__wrapped__
 
 
+def test_a_function_of_a_package_counts_by_the_version_of_it():
+    import pandas as pd
+
+    assert Code().behind_function(pd.concat).packages == {"pandas"}
+    assert Code().behind_function(pd.concat).code == {}
+
+
 def test_versions_are_found_by_the_imported_name():
     assert package_version("skimage")
     assert package_version("torch")

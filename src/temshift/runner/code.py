@@ -14,8 +14,9 @@ sees (``if TYPE_CHECKING``). A file beside the modules (a template, a style shee
 name or its suffix stands as a string, in code or in another such file that counts.
 
 Not seen: a name that is put together at run time (``getattr(module, a + b)`` takes the module
-whole, ``importlib.import_module(a + b)`` takes nothing), and modules that change one another by
-assigning to their attributes from within functions.
+whole, ``importlib.import_module(a + b)`` takes nothing); modules that change one another by
+assigning to their attributes from within functions; the class of an object that comes out of a
+pickle, if no code that counts names it.
 """
 
 from __future__ import annotations
@@ -115,6 +116,9 @@ class Code:
         qualname = function.__code__.co_qualname
         symbol = qualname.partition(".")[0]
         nested = "<" in qualname or "." in qualname
+        top = module.partition(".")[0]
+        if not self._follow(top) and package_version(top) is not None:
+            return Behind(packages=_counted({top}))
         if self._define(module, symbol):
             found = self.behind(module, symbol)
         elif self._module(module) is not None and symbol.startswith("<"):  # a lambda
@@ -263,7 +267,6 @@ class Code:
         return self._roots[top]
 
     def _define(self, module: str, symbol: str) -> bool:
-        self._own.add(module.partition(".")[0])
         found = self._module(module)
         return found is not None and symbol in found.symbols
 

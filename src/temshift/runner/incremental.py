@@ -73,10 +73,13 @@ class IncrementalRunner(SequentialRunner):
                     freshness.record(needed)
                     _clear_volatile(needed, catalog)
                     ran.add(needed)
+                done.add(node)
                 if why is None:
                     self._logger.debug("Up to date: %s", node.name)
-                done.add(node)
-                self._logger.info("Completed %d out of %d tasks", len(done), len(pipeline.nodes))
+                else:
+                    self._logger.info(
+                        "Completed %d out of %d nodes", len(done), len(pipeline.nodes)
+                    )
                 self._release_datasets(node, catalog, load_counts, pipeline)
             records.keep()
         if len(ran) < len(done):
