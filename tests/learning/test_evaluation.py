@@ -134,6 +134,7 @@ def test_pooling_a_case_worked_by_hand():
         {
             "micrograph_id": ["b", "a", "b"],
             "specimen_id": ["s", "t", "s"],
+            "group": ["s", "t", "s"],
             "tp": [6, 0, 0],
             "fp": [2, 0, 0],
             "fn": [0, 0, 4],

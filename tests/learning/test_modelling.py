@@ -68,6 +68,7 @@ def split(attributes, seed=0, folds=2):
         {
             "micrograph_id": [f"{seed}/{i}" for i in range(4)],
             "specimen_id": ["s0", "s1", "s2", "s3"],
+            "group": ["s0", "s1", "s2", "s3"],
             "row": 0,
             "column": 0,
             "labelled_px": labels.sum(axis=(1, 2)),
