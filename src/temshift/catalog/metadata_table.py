@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from temshift.config.base import close_to, hint
 from temshift.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ __all__ = ["MetadataTableDataset", "read_metadata_table"]
 
 #: Extensions of workbooks; everything else is read as text.
 WORKBOOKS = (".xlsx", ".xlsm")
+
+#: What can be said of how to read.
+LOAD_ARGS = ("sep", "encoding", "sheet")
 
 #: Separators that are recognised in a table that seems to have one column.
 SEPARATORS = {";": '";"', "\t": r'"\t"', ",": '","', "|": '"|"'}
@@ -30,12 +34,10 @@ class MetadataTableDataset(AbstractDataset["pd.DataFrame", "pd.DataFrame"]):
     ----------
     filepath : str
         ``.csv``, ``.txt``, ``.tsv``, ``.xlsx`` or ``.xlsm``.
-    sep : str
-        Between the cells of a text file.
-    encoding : str
-        Of a text file: ``utf-8-sig`` is UTF-8 with or without Excel's mark.
-    sheet : str or int
-        Of a workbook: its name, or its number from 0.
+    load_args : dict, optional
+        ``sep`` (between the cells of a text file), ``encoding`` (of a text file: ``utf-8-sig``,
+        the default, is UTF-8 with or without Excel's mark) and ``sheet`` (of a workbook: its name,
+        or its number from 0).
     metadata : dict, optional
         For Kedro plugins.
     """
@@ -43,18 +45,27 @@ class MetadataTableDataset(AbstractDataset["pd.DataFrame", "pd.DataFrame"]):
     def __init__(
         self,
         filepath: str,
-        sep: str = ",",
-        encoding: str = "utf-8-sig",
-        sheet: str | int = 0,
+        load_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = PurePosixPath(filepath)
-        self._sep, self._encoding, self._sheet = sep, encoding, sheet
+        self._load_args = dict(load_args or {})
+        for name in self._load_args:
+            if name not in LOAD_ARGS:
+                raise UserError(
+                    f"{filepath}: load_args of the metadata table has an unknown key",
+                    f"Found {name!r}; expected {hint(name, LOAD_ARGS)}",
+                    "Mend load_args in catalog_data_curation.yml of the environment",
+                )
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """Read the table; raise :class:`~temshift.config.errors.UserError` if that fails."""
-        return read_metadata_table(Path(self._filepath), self._sep, self._encoding, self._sheet)
+        return read_metadata_table(Path(self._filepath), **self._load_args)
+
+    def content_paths(self) -> list[Path]:
+        """Return the file of the table."""
+        return [Path(self._filepath)]
 
     def save(self, data: pd.DataFrame) -> None:
         """Refuse: the table is its user's."""
@@ -68,7 +79,7 @@ class MetadataTableDataset(AbstractDataset["pd.DataFrame", "pd.DataFrame"]):
         return Path(self._filepath).is_file()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "sep": self._sep, "encoding": self._encoding}
+        return {"filepath": str(self._filepath), **self._load_args}
 
 
 def read_metadata_table(
@@ -135,8 +146,6 @@ def _with_rows_that_say_something(path: Path, cells: pd.DataFrame) -> pd.DataFra
 
 
 def _beside(path: Path) -> str:
-    from temshift.config.base import close_to
-
     if not path.parent.is_dir():
         return f" (nor is there the folder {path.parent})"
     tables = [p.name for p in path.parent.iterdir() if p.suffix.lower() in (".csv", *WORKBOOKS)]
@@ -172,8 +181,8 @@ def _read_text(path: Path, content: bytes, sep: str, encoding: str) -> pd.DataFr
             f"{path}: the metadata table has one column only",
             f"Found the header {header[:60]!r} with the separator {sep!r}; expected "
             f"{header.count(other) + 1} columns, separated by {other!r}",
-            f"Set sep: {SEPARATORS[other]} in catalog_data_curation.yml of the environment "
-            "(and curation.decimal: ',' if its numbers have a decimal comma)",
+            f"Set load_args: sep: {SEPARATORS[other]} in catalog_data_curation.yml of the "
+            "environment (and curation.decimal: ',' if its numbers have a decimal comma)",
         )
     try:
         table = pd.read_csv(
@@ -240,8 +249,8 @@ def _other_encoding(path: Path, found: str, encoding: str, guess: str) -> UserEr
     return UserError(
         f"{path}: the metadata table is not written in {encoding}",
         f"Found {found}; expected {encoding} (encoding in catalog_data_curation.yml)",
-        f"Set encoding: {guess} there{also if guess == 'cp1252' else ''}, or save the table as "
-        "CSV UTF-8",
+        f"Set load_args: encoding: {guess} there{also if guess == 'cp1252' else ''}, or save "
+        "the table as CSV UTF-8",
     )
 
 
@@ -249,8 +258,6 @@ def _read_workbook(path: Path, sheet: str | int) -> pd.DataFrame:
     import zipfile
 
     import pandas as pd
-
-    from temshift.config.base import hint
 
     try:
         book = pd.ExcelFile(path, engine="openpyxl")
@@ -269,7 +276,7 @@ def _read_workbook(path: Path, sheet: str | int) -> pd.DataFrame:
             raise UserError(
                 f"{path}: the workbook has no sheet {sheet!r}",
                 f"Found {len(names)} sheets; expected {hint(str(sheet), names)}",
-                "Mend 'sheet' in catalog_data_curation.yml of the environment",
+                "Mend load_args: sheet in catalog_data_curation.yml of the environment",
             )
         table = book.parse(sheet, header=None, dtype=object, keep_default_na=False, na_values=[])
     if table.empty:

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ValidationError
 from temshift.config.base import NAME, hint
 from temshift.config.curation import CurationParameters
 from temshift.config.errors import Problem, UserError, invalid, problems_of, shown
+from temshift.config.evaluation import EvaluationParameters
 from temshift.config.modelling import ModellingParameters, NetworkParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.published import DownloadParameters, ImportParameters
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.config.simulation import SimulationParameters
 from temshift.config.splits import SplitParameters, StudyParameters
 
@@ -26,7 +27,8 @@ BLOCKS: dict[str, type[BaseModel]] = {
     "curation": CurationParameters,
     "modelling": ModellingParameters,
     "preprocessing": PreprocessingParameters,
-    "reporting": EvaluationParameters,
+    "evaluation": EvaluationParameters,
+    "reporting": ReportingParameters,
 }
 
 #: Blocks of named entries, of which an environment removes one by ``null``.

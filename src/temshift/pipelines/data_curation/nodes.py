@@ -23,11 +23,11 @@ def name_needed_files(
 
     from temshift.study import integrity, splits, tables
 
-    table, findings = tables.standardise(metadata, curation)
+    table, findings = tables.standardise_table(metadata, curation)
     if (errors := findings[findings["severity"] == "error"]).size:
         raise integrity.refused(errors)
-    rows = [splits.select_split(table, name, split) for name, split in _typed(chosen).items()]
-    files = pd.concat(rows)[["path", "label_path"]].to_numpy().ravel()
+    selected = splits.select_splits(table, _typed(chosen), curation.contract).values()
+    files = pd.concat(list(selected))[["path", "label_path"]].to_numpy().ravel()
     return list(dict.fromkeys(files))
 
 
@@ -37,7 +37,7 @@ def standardise_table(
     """Bring the metadata table into the form of the data contract; list the cells that break it."""
     from temshift.study import tables
 
-    return tables.standardise(metadata, curation)
+    return tables.standardise_table(metadata, curation)
 
 
 def inspect_files(
@@ -58,6 +58,7 @@ def report_integrity(
     table: DataFrame,
     inspected: DataFrame,
     measurements: DataFrame,
+    curation: CurationParameters,
     patch_px: int,
     pixel_size_nm: float | None,
     **splits: Any,
@@ -68,7 +69,7 @@ def report_integrity(
 
     patches = Patches(patch_px, pixel_size_nm)
     return integrity.report_integrity(
-        table, inspected, measurements, _typed(splits), varied, patches
+        table, inspected, measurements, curation, _typed(splits), varied, patches
     )
 
 
@@ -86,11 +87,13 @@ def accept_micrographs(
     return integrity.accept(table, report, measurements, curation, _typed(splits), folds)
 
 
-def select_split(name: str, micrographs: DataFrame, split: SplitParameters) -> DataFrame:
+def select_split(
+    name: str, micrographs: DataFrame, split: SplitParameters, curation: CurationParameters
+) -> DataFrame:
     """Return the micrographs of one split."""
     from temshift.study import splits
 
-    return splits.select_split(micrographs, name, split)
+    return splits.select_split(micrographs, name, split, curation.contract)
 
 
 def name_curated_sets(**splits: Any) -> list[str]:
@@ -98,12 +101,14 @@ def name_curated_sets(**splits: Any) -> list[str]:
     return [str(split.curated) for split in _typed(splits).values()]
 
 
-def describe_curated_set(split: str, sets: CuratedSets, own: SplitParameters) -> DataFrame:
+def describe_curated_set(
+    split: str, sets: CuratedSets, own: SplitParameters, curation: CurationParameters
+) -> DataFrame:
     """Return the rows of one split that is a curated set."""
     from temshift.study import curated
 
     assert own.curated is not None
-    return curated.describe(split, own, sets.read(own.curated))
+    return curated.describe(split, own, sets.read(own.curated), curation.contract)
 
 
 def _typed(splits: dict[str, Any]) -> dict[str, SplitParameters]:

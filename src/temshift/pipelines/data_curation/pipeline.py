@@ -73,6 +73,7 @@ def _selection(used: list[str], varied: dict[str, list[str]]) -> list[Node]:
                 "table": "data_curation.intermediate.micrographs",
                 "inspected": "data_curation.intermediate.inspected",
                 "measurements": "data_curation.intermediate.measurements",
+                "curation": "params:curation",
                 "patch_px": "params:preprocessing.patch_px",
                 "pixel_size_nm": "params:preprocessing.pixel_size_nm",
                 **splits,
@@ -96,7 +97,11 @@ def _selection(used: list[str], varied: dict[str, list[str]]) -> list[Node]:
         *(
             Node(
                 bind(select_split, name),
-                inputs=["data_curation.primary.micrographs", f"params:splits.{name}"],
+                inputs=[
+                    "data_curation.primary.micrographs",
+                    f"params:splits.{name}",
+                    "params:curation",
+                ],
                 outputs=f"{name}.micrographs",
                 name="select_split",
                 namespace=name,
@@ -118,7 +123,11 @@ def _adoption(used: list[str]) -> list[Node]:
         *(
             Node(
                 bind(describe_curated_set, name),
-                inputs=["data_curation.raw.curated_sets", f"params:splits.{name}"],
+                inputs=[
+                    "data_curation.raw.curated_sets",
+                    f"params:splits.{name}",
+                    "params:curation",
+                ],
                 outputs=f"{name}.micrographs",
                 name="describe_curated_set",
                 namespace=name,
