@@ -12,6 +12,7 @@ from tests import synthetic_study as synthetic
 from temshift.reporting.html import render_report
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.summary import summarise
+from temshift.study.tables import finding, findings_table
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -257,15 +258,13 @@ def test_the_report_names_the_unit_that_intervals_count(group_by):
 
 
 def test_warnings_of_the_integrity_check_stand_in_the_report():
-    from dataclasses import replace
-
-    from temshift.study.tables import finding, findings_table
-
-    content = report_content()
+    content, replace = synthetic.report_content(), dataclasses.replace
     assert "Data quality" not in render_report(content)
     none = replace(content, integrity=findings_table([]))
     assert "gave no warning" in render_report(none)
-    found = finding("warning", "a.dm3 and 2 more", "splits", "3 of 9 micrographs in no split", "all")
+    found = finding(
+        "warning", "a.dm3 and 2 more", "splits", "3 of 9 micrographs in no split", "all"
+    )
     page = render_report(replace(content, integrity=findings_table([found])))
     assert "gave 1 warning" in page
     assert "3 of 9 micrographs in no split" in page
