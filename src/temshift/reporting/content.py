@@ -15,7 +15,7 @@ from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
 
 __all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
@@ -28,7 +28,7 @@ class ReportContent:
     Attributes
     ----------
     plan : StudyPlan
-    evaluation, modelling, preprocessing, curation
+    reporting, modelling, preprocessing, curation
         The typed parameters.
     parameters : dict
         All parameters of the run as plain values.
@@ -43,7 +43,7 @@ class ReportContent:
     """
 
     plan: StudyPlan
-    evaluation: EvaluationParameters
+    reporting: ReportingParameters
     modelling: ModellingParameters
     preprocessing: PreprocessingParameters
     curation: CurationParameters
@@ -72,7 +72,7 @@ class ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
         return cls(
             plan=StudyPlan.from_parameters(parameters),
-            evaluation=EvaluationParameters.model_validate(plain(parameters["reporting"])),
+            reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
             modelling=ModellingParameters.model_validate(plain(parameters["modelling"])),
             preprocessing=PreprocessingParameters.model_validate(
                 plain(parameters["preprocessing"])
