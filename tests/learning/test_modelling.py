@@ -111,11 +111,11 @@ def test_a_card_says_whether_its_fold_has_learned(rng, caplog):
     networks, history = train_network_set("au", {"a": study(rng)}, hopeless)
     assert len(networks) == 6
     for network in networks.values():
-        assert network.card["learned"] is False
-        assert network.card["restarts"] == 1
-        assert 0 <= network.card["train_dice"] < 1
-        assert network.card["seed"] in fold_seeds(
-            "au", network.card["protocol"], network.card["fold"], hopeless.training
+        assert network.card.learned is False
+        assert network.card.restarts == 1
+        assert 0 <= network.card.train_dice < 1
+        assert network.card.seed in fold_seeds(
+            "au", network.card.protocol, network.card.fold, hopeless.training
         )
     assert history.groupby(["protocol", "fold"])["restart"].max().eq(1).all()
     assert "au, fold 2 of the protocol grouped: has not learned in 2 attempts" in caplog.text
@@ -123,7 +123,7 @@ def test_a_card_says_whether_its_fold_has_learned(rng, caplog):
     networks, _ = train_network_set(
         "au", {"a": study(rng)}, hopeless.model_copy(update={"training": easy})
     )
-    assert all(n.card["learned"] and n.card["restarts"] == 0 for n in networks.values())
+    assert all(n.card.learned and n.card.restarts == 0 for n in networks.values())
 
 
 def test_the_published_protocol_knows_no_overlapping_patches(rng):
