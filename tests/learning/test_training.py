@@ -118,7 +118,7 @@ class StopAfter(CheckpointStore):
         {"steps": 24},
         {"steps": None, "epochs": 4},
         {"batch_size": 3, "foreground": 0.5},
-        {"learned_above": 1.0},
+        {"learned_above": 1.0, "initialisation": "standardised"},
     ],
 )
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, schedule):

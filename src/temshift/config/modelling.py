@@ -82,6 +82,10 @@ class Training(Strict):
         Share of the first crops that are centred on a particle's pixel rather than drawn anywhere
         (as in nnU-Net): networks learn sooner that there are particles at all. It falls to 0 by
         the middle of the training; a share that lasts makes networks see particles everywhere.
+    initialisation : {"published", "standardised"}
+        Initial weights of the published U-Net: as in the study (Kaiming's), or these rescaled by
+        what they give for the first training crops
+        (:func:`temshift.learning.networks.standardise_outputs`), from which every seed learns.
     schedule : {"constant", "one_cycle"}
         One-cycle rises to ``learning_rate`` and falls again.
     keep : {"best", "last"}
@@ -114,6 +118,7 @@ class Training(Strict):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     crop_px: Annotated[int, Field(ge=32, multiple_of=16)] | None = None
     foreground: Annotated[float, Field(ge=0, le=1)] = 0.0
+    initialisation: Literal["published", "standardised"] = "published"
     schedule: Literal["constant", "one_cycle"] = "constant"
     keep: Literal["best", "last"] = "best"
     hold_out: bool = True

@@ -35,7 +35,7 @@ from temshift.learning.devices import (
 )
 from temshift.learning.inference import stride_px
 from temshift.learning.metrics import dice
-from temshift.learning.networks import build_network
+from temshift.learning.networks import build_network, standardise_outputs
 from temshift.microscopy.patches import PatchLayout, patch_grid
 from temshift.parallel import available_cores
 from temshift.study.folds import FoldIndices
@@ -249,6 +249,8 @@ class FoldTrainer:
             self.noise_generator = torch.Generator(self.device).manual_seed(self.seed)
         self._plan: BatchPlan | None = None
         self._loss_sum = torch.zeros((), device=self.device)
+        if training.initialisation == "standardised":
+            standardise_outputs(self.network, self._batch()[0])
         self._best: tuple[float, int, dict[str, Tensor]] | None = None
         if self.stream:  # what was queued above on the default stream comes first
             self.stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -277,22 +279,25 @@ class FoldTrainer:
                     return True
         return False
 
-    def _one_step(self) -> None:
-        training = self.parameters.training
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Return images and labels of the present step."""
         position = self.step % self._drawn_steps
         if position == 0 or self._plan is None:
             self._draw()
         assert self._plan is not None
-        start = position * training.batch_size
-        batch = self._plan.slice(start, start + training.batch_size)
-        x, y = augment(
+        start = position * self.parameters.training.batch_size
+        return augment(
             self.data.images,
             self.data.labels,
-            batch,
+            self._plan.slice(start, start + self.parameters.training.batch_size),
             self.crop_px,
             self.window_px,
             self.noise_generator,
         )
+
+    def _one_step(self) -> None:
+        training = self.parameters.training
+        x, y = self._batch()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(
                 self.step, self.total_steps, training.learning_rate, training.schedule
