@@ -56,7 +56,7 @@ def try_setting(
                     "schedule": "one_cycle",
                     "keep": "last",
                     "hold_out": False,
-                    "validations": 1,
+                    "validations": 1, "initialisation": "standardised",
                     "seed": seed,
                     **training,
                 }
