@@ -56,7 +56,8 @@ def try_setting(
                     "schedule": "one_cycle",
                     "keep": "last",
                     "hold_out": False,
-                    "validations": 1, "initialisation": "standardised",
+                    "validations": 1,
+                    "initialisation": "standardised",
                     "seed": seed,
                     **training,
                 }
@@ -79,7 +80,9 @@ def try_setting(
 
 def describe(results: pd.DataFrame, folds: int, specimens: int) -> dict[str, object]:
     """Return the row of one setting."""
-    by_fold = results.groupby(["test_split", "seed", "fold"])[["dice", "precision", "recall"]].mean()
+    by_fold = results.groupby(["test_split", "seed", "fold"])[
+        ["dice", "precision", "recall"]
+    ].mean()
     once = results.groupby(["test_split", "seed", "fold"])[["restarts", "learned"]].first()
     # same fold, other seed: networks; what is left between specimens, averaged over seeds
     network = by_fold["dice"].groupby(["test_split", "fold"]).var().mean()
@@ -116,9 +119,7 @@ def main() -> None:
     for setting in a.settings:
         found = []
         for split in a.splits:
-            found.append(
-                try_setting(setting, split, folder, a.seeds, {"foreground": a.foreground})
-            )
+            found.append(try_setting(setting, split, folder, a.seeds, {"foreground": a.foreground}))
             row = describe(found[-1], *a.cell)
             print(
                 f"{setting}  {split:20s} Dice {row['Dice']:.3f}, worst fold "

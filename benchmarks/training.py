@@ -41,7 +41,9 @@ def ours(
     )
     seeds = {key: [i] for i, key in enumerate(folds)}
     result = {}
-    for key, fold in train_folds(dict.fromkeys(folds, data), folds, parameters, seeds, device).items():
+    for key, fold in train_folds(
+        dict.fromkeys(folds, data), folds, parameters, seeds, device
+    ).items():
         result[key] = PublishedUNet()
         result[key].load_state_dict(fold.state)
     return result

@@ -80,9 +80,7 @@ def test_every_pixel_of_a_micrograph_counts_once_though_patches_overlap(monkeypa
     with torch.inference_mode():
         logits = network(torch.from_numpy(padded)[None, None])[0, :, :76, :45]
     predicted, label = (logits[1] > logits[0]).numpy(), truth == 1
-    results, examples = evaluate_network(
-        "a", networks, {"a": s}, EvaluationParameters(), "cpu"
-    )
+    results, examples = evaluate_network("a", networks, {"a": s}, EvaluationParameters(), "cpu")
     (row,) = results.to_dict("records")
     assert row["tp"] == (predicted & label).sum()
     assert row["fp"] == (predicted & ~label).sum()

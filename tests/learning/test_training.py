@@ -196,7 +196,7 @@ def test_every_batch_is_full_and_every_patch_is_drawn_equally_often(batch_size, 
     monkeypatch.setattr(training, "augment", note)
     train(folds={"grouped_fold0": FOLDS["grouped_fold0"]}, batch_size=batch_size, steps=20)
     assert [len(batch) for batch in drawn] == [batch_size] * 20
-    stream = sum(drawn, [])
+    stream = [patch for batch in drawn for patch in batch]
     for start in range(0, len(stream) - 7, 8):
         assert sorted(stream[start : start + 8]) == list(range(8)), "a permutation"
 

@@ -31,7 +31,8 @@ class Areas:
     Attributes
     ----------
     first, columns : Tensor, shape (A,), int64
-        First patch of each, and its patches a row (:class:`~temshift.microscopy.patches.PatchLayout`).
+        First patch of each, and its patches a row
+        (:class:`temshift.microscopy.patches.PatchLayout`).
     height, width : Tensor, shape (A,), int64
         Px.
     background : Tensor, shape (A,), float32
@@ -251,7 +252,7 @@ def _windows(
     side = images.shape[-1]
 
     def along(corner: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Number of the patch, pixel in it, and whether it is outside, each (B, window_px)."""
+        """Return number of the patch, pixel in it, and whether outside, each (B, window_px)."""
         length = length[:, None]
         place = corner[:, None] + torch.arange(window_px, device=corner.device)
         outside = place >= length

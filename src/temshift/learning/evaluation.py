@@ -169,9 +169,7 @@ def evaluate_network(
 
         def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Candidate]]:
             key, split = job
-            return _test(
-                name, networks[key], built[key], split, stacks[split], parameters, device
-            )
+            return _test(name, networks[key], built[key], split, stacks[split], parameters, device)
 
         jobs = [(key, split) for key in networks for split in stacks]
         for tested, shown in map_ordered(test, jobs, workers, f"testing {name}"):
@@ -245,7 +243,8 @@ def _whole_micrographs(
     for micrograph, layout in micrograph_layouts(stack.table, side).items():
         if micrograph not in tested:
             continue
-        image, label = (whole_micrograph(x, layout, stack.table) for x in (stack.images, stack.labels))
+        image = whole_micrograph(stack.images, layout, stack.table)
+        label = whole_micrograph(stack.labels, layout, stack.table)
         probability = predict_micrograph([network], image, device)
         row = stack.table.iloc[layout.first]
         counts = pd.DataFrame(

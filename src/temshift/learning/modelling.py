@@ -129,7 +129,9 @@ def train_network_set(
         )
         layouts = _layouts(stacks.values()) if protocol == "grouped" else None
         if drawn is None:
-            images, labels = ([getattr(s, x) for s in stacks.values()] for x in ("images", "labels"))
+            images, labels = (
+                [getattr(s, x) for s in stacks.values()] for x in ("images", "labels")
+            )
             drawn = TrainingData.from_arrays(images, labels, device, layouts)
         else:
             drawn = drawn.with_areas(layouts)

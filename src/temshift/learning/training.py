@@ -108,9 +108,8 @@ class TrainingData:
                     f"{x.shape[1]} px: give their splits the same preprocessing.patch_px"
                 )
         # one stack stays where it is: on the CPU, in the file that is mapped into memory
-        pixels, labelled = (
-            np.asarray(x[0]) if len(x) == 1 else np.concatenate(x) for x in (images, labels)
-        )
+        pixels = np.asarray(images[0]) if len(images) == 1 else np.concatenate(images)
+        labelled = np.asarray(labels[0]) if len(labels) == 1 else np.concatenate(labels)
         data = _to_device(pixels, device), _to_device(labelled, device)
         return cls(*data, *_areas(pixels, labelled, layouts))
 
@@ -566,7 +565,7 @@ def train_folds(
                     seeds[key][restarts],
                     parameters.training.learned_above,
                 )
-                bar.total += trainer.total_steps
+                bar.total = (bar.total or 0) + trainer.total_steps
                 bar.update(trainer.total_steps - before)
             else:
                 bar.update(trainer.step - before)

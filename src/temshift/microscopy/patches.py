@@ -254,11 +254,12 @@ def cut_patches(
             f"image and label must have the same shape, found {image.shape} and {label.shape}"
         )
     corners = patch_grid(image.shape, patch_px)
-    images, labels = (
-        np.stack([x[r : r + patch_px, c : c + patch_px] for r, c in corners])
-        for x in (image, label)
+    cuts = [np.s_[r : r + patch_px, c : c + patch_px] for r, c in corners]
+    return (
+        np.stack([image[cut] for cut in cuts]),
+        np.stack([label[cut] for cut in cuts]),
+        corners,
     )
-    return images, labels, corners
 
 
 def shuffled(n: int, seed: int) -> NDArray[np.int64]:

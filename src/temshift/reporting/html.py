@@ -357,18 +357,18 @@ def _attempts(content: ReportContent) -> str:
     """Say which folds were started again, and which have not learned in the end."""
     if content.histories.empty:
         return ""
-    fold = ["network", "protocol", "fold"]
-    restarts = content.histories.groupby(fold, sort=False)["restart"].max()
+    keys = ["network", "protocol", "fold"]
+    restarts = content.histories.groupby(keys, sort=False)["restart"].max()
     again = restarts[restarts > 0]
-    names = ", ".join(f"{n} fold {f} ({k} x)" for (n, _, f), k in again.items())
+    names = ", ".join(f"{_name(fold)} ({times} x)" for fold, times in again.items())
     text = (
         f"{len(again)} of {len(restarts)} trained folds had not learned and were started again "
         f"from another seed: {names}."
         if len(again)
         else f"All {len(restarts)} folds learned at the first attempt."
     )
-    learned = content.results.groupby(fold, sort=False)["learned"].all()
-    failed = [f"{n} fold {f}" for (n, _, f), ok in learned.items() if not ok]
+    learned = content.results.groupby(keys, sort=False)["learned"].all()
+    failed = [_name(fold) for fold, ok in learned.items() if not ok]
     if failed:
         limit = content.modelling.training.learned_above
         text = (
@@ -377,6 +377,12 @@ def _attempts(content: ReportContent) -> str:
             f"about the images. " + (text if len(again) else "")
         )
     return text.strip()
+
+
+def _name(fold: Any) -> str:
+    """Return network, protocol and fold in words."""
+    network, _, number = fold
+    return f"{network} fold {number}"
 
 
 def _lines(history: pd.DataFrame, quantity: str, css: str) -> list[svg.Line]:
