@@ -9,6 +9,8 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from tests import synthetic_study as synthetic
 
+from temshift.config.curation import CurationParameters
+from temshift.config.modelling import ModellingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.pipelines import evaluation, generalization_reporting
 
@@ -47,6 +49,10 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
     for block in ("splits", "studies", "networks"):
         catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    catalog["params:curation"] = MemoryDataset(CurationParameters())
+    catalog["params:modelling"] = MemoryDataset(
+        ModellingParameters(**synthetic.PARAMETERS["modelling"])
+    )
     catalog["params:reporting"] = MemoryDataset(
         ReportingParameters(**synthetic.PARAMETERS["reporting"])
     )
@@ -112,3 +118,17 @@ def test_the_same_results_give_the_same_files(pipeline, tmp_path):
         written.append({str(f.relative_to(folder)): f.read_bytes() for f in files})
     assert written[0].keys() == written[1].keys()
     assert [name for name in written[0] if written[0][name] != written[1][name]] == []
+
+
+def test_the_figure_of_gaps_has_the_rows_of_the_reports_chart():
+    from temshift.pipelines.generalization_reporting.nodes import draw_gaps
+
+    results = pd.concat(
+        [synthetic.results_table(), synthetic.results_table(protocol="published")],
+        ignore_index=True,
+    )
+    content = synthetic.report_content(results)
+    figure = draw_gaps(content.gaps, content.reporting, content.modelling)
+    drawn = sum(len(trace.y) for trace in figure.data)
+    assert drawn == sum(len(content.study_gaps(study)) for study in content.plan.studies)
+    assert drawn < len(content.gaps)

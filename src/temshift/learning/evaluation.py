@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 _MAX_WORKERS = 8
 
 #: What a result takes over from the patch table: alike in all patches of a micrograph.
-CARRIED = ("specimen_id",)
+CARRIED = ("specimen_id", "group")
 
 #: Columns of a results table.
 RESULT_COLUMNS = (

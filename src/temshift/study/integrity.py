@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from temshift.config.curation import CurationParameters
 from temshift.config.splits import SplitParameters
-from temshift.microscopy.micrograph import Micrograph
+from temshift.microscopy.micrograph import Micrograph, Store
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.folds import assign_groups_to_folds, group_names
 from temshift.study.splits import select_splits
@@ -26,7 +26,6 @@ __all__ = [
     "ACCEPTED_COLUMNS",
     "MEASUREMENT_COLUMNS",
     "IntegrityError",
-    "Store",
     "accept",
     "inspect_micrographs",
 ]
@@ -44,7 +43,7 @@ MEASUREMENT_COLUMNS = (
 )
 
 #: Columns that an accepted micrograph table has beyond the contract's.
-ACCEPTED_COLUMNS = ("height_px", "width_px", "pixel_size_source", "fold")
+ACCEPTED_COLUMNS = ("height_px", "width_px", "pixel_size_source", "group", "fold")
 
 #: Threads; each holds a micrograph and its mask (about 120 MB at 4096 x 4096 px).
 MAX_WORKERS = 4
@@ -64,38 +63,6 @@ DOSE_TOLERANCE = 0.1
 
 class IntegrityError(ValueError):
     """Data that must be mended before a study."""
-
-
-class Header(Protocol):
-    """What a file says of a micrograph without its pixels."""
-
-    @property
-    def pixel_size_nm(self) -> float | None:
-        """Side of a pixel, nm."""
-
-
-class Store(Protocol):
-    """What reads files (see :class:`temshift.catalog.micrographs.MicrographStore`).
-
-    A file that cannot be used raises a ``ValueError`` with the attribute ``reason``.
-    """
-
-    def read(self, path: str) -> Micrograph:
-        """Return a micrograph."""
-
-    def read_header(self, path: str) -> Header:
-        """Return its header."""
-
-    def read_label(
-        self, path: str, kind: Literal["binary", "instance"] = "binary"
-    ) -> NDArray[np.uint8]:
-        """Return a mask of {0, 1}."""
-
-    def sha256(self, path: str) -> str:
-        """Return the hash of a file."""
-
-    def exists(self, path: str) -> bool:
-        """Return whether there is such a file."""
 
 
 def inspect_micrographs(
@@ -135,7 +102,9 @@ def inspect_micrographs(
     """
     found: list[dict[str, str]] = findings.to_dict("records")  # type: ignore[assignment]
     table = _with_header_pixel_sizes(table, store, splits, found)
-    used = _used(table, splits)
+    selected = select_splits(table, splits, parameters.contract)
+    ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
+    used = table[table["micrograph_id"].isin(ids)]  # each once, in the order of the table
 
     def look(row: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any] | None]:
         return _look_at(row, store, parameters)
@@ -176,7 +145,9 @@ def accept(
     Returns
     -------
     DataFrame
-        The micrographs of all splits: the contract's columns and :data:`ACCEPTED_COLUMNS`. The
+        The micrographs of all splits: the columns of ``table`` and :data:`ACCEPTED_COLUMNS`;
+        ``group`` is the independent unit, which is never divided between training and test and
+        which intervals count. The
         pixel size of the table wins over that of the header (``pixel_size_source``: ``table``,
         ``header`` or ``unknown``).
 
@@ -215,17 +186,11 @@ def accept(
     accepted["pixel_size_nm"] = accepted["pixel_size_nm"].fillna(header)
     for column in ("sha256", "height_px", "width_px"):
         accepted[column] = measured[column]
-    selected = select_splits(accepted, splits)
+    selected = select_splits(accepted, splits, parameters.contract)
     fold_of = assign_groups_to_folds(selected, folds, parameters.group_by, parameters.fold_seed)
-    accepted["fold"] = group_names(accepted, parameters.group_by).map(fold_of).astype(int)
+    accepted["group"] = group_names(accepted, parameters.group_by)
+    accepted["fold"] = accepted["group"].map(fold_of).astype(int)
     return accepted[[*table.columns, *ACCEPTED_COLUMNS]]
-
-
-def _used(table: pd.DataFrame, splits: Mapping[str, SplitParameters]) -> pd.DataFrame:
-    """Return the micrographs of all splits, each once, in the order of the table."""
-    selected = select_splits(table, splits)
-    ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
-    return table[table["micrograph_id"].isin(ids)]
 
 
 def _with_header_pixel_sizes(

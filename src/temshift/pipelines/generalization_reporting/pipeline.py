@@ -29,6 +29,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "splits": "params:splits",
                 "studies": "params:studies",
                 "networks": "params:networks",
+                "curation": "params:curation",
                 "reporting": "params:reporting",
                 **each(plan.used_splits, "micrographs"),
             },
@@ -65,7 +66,7 @@ def _figures(plan: StudyPlan) -> list[Node]:
         *matrices,
         Node(
             nodes.draw_gaps,
-            inputs=[f"{_TABLES}.gaps", "params:reporting"],
+            inputs=[f"{_TABLES}.gaps", "params:reporting", "params:modelling"],
             outputs=f"{_TABLES}.gaps_figure",
             name="draw_gaps",
         ),
