@@ -37,7 +37,8 @@ class ReportContent:
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
-        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+        ``network, protocol, fold, restart, step, epoch, train_loss, validation_loss,
+        validation_dice``.
     integrity : DataFrame, optional
         What the integrity check found (:mod:`temshift.study.integrity`).
     examples : dict of str to list of Example
