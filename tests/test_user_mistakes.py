@@ -447,6 +447,8 @@ def test_identical_masks(folder):
     where, raw = folder
     (where / "0003_mask.png").write_bytes((where / "0001_mask.png").read_bytes())
     one_warning(check(where, raw), "1 masks with the same pixels")
+    one_field = raw.assign(specimen_id=["a", "b", "c", "b", "d", "e"])
+    assert check(where, one_field).empty
 
 
 def test_empty_cells_in_the_studied_column(folder):

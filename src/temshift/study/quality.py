@@ -16,6 +16,7 @@ import pandas as pd
 
 from temshift.config.splits import SplitParameters
 from temshift.microscopy.preprocess import resampled_shape
+from temshift.study.folds import group_names
 from temshift.study.tables import finding
 
 __all__ = [
@@ -91,9 +92,13 @@ def overlapping_splits(
 
 
 def repeated_masks(table: pd.DataFrame, measurements: pd.DataFrame) -> Findings:
-    """Tell how many masks are pixel for pixel another micrograph's; empty ones do not count."""
+    """Tell how many masks are pixel for pixel those of another specimen.
+
+    Empty ones do not count, nor do several images of one field (the same ``specimen_id``).
+    """
     rows = table.merge(measurements[["micrograph_id", "label_sha256"]], on="micrograph_id")
     rows = rows[rows["label_sha256"] != ""]
+    rows = rows.assign(group=group_names(rows)).drop_duplicates(["label_sha256", "group"])
     again = rows[rows.duplicated("label_sha256")]
     if again.empty:
         return []
