@@ -82,7 +82,6 @@ def draw_histories(histories: DataFrame) -> Any:
 
 
 def write_report(
-    parameters: dict[str, Any],
     results: DataFrame,
     matrix: DataFrame,
     gaps: DataFrame,
@@ -93,15 +92,21 @@ def write_report(
     distances: DataFrame,
     explanation: DataFrame,
     histories: DataFrame,
-    **examples: list[Any],
+    **others: Any,
 ) -> tuple[str, dict[str, Any]]:
-    """Write the report and its summary."""
+    """Write the report and its summary.
+
+    Further arguments are the blocks of the parameters that the report shows, named like their
+    datasets (``params:splits``), and the examples of each network.
+    """
     from temshift.reporting.content import ReportContent
     from temshift.reporting.html import render_report
     from temshift.reporting.summary import summarise
 
+    blocks = {k.removeprefix("params:"): v for k, v in others.items() if k.startswith("params:")}
+    examples = {k: v for k, v in others.items() if not k.startswith("params:")}
     content = ReportContent.from_tables(
-        parameters,
+        blocks,
         results=results,
         matrix=matrix,
         gaps=gaps,
