@@ -63,6 +63,7 @@ def render_report(content: ReportContent) -> str:
             if split.preprocessing and name in content.splits.index
         },
         "calibration": _calibration(content),
+        "quality": [] if content.integrity is None else records(content.integrity),
         "explanation": explanation_sentence(content),
         "scatters": _scatters(content),
         "histories": _histories(content),

@@ -92,6 +92,7 @@ def write_report(
     distances: DataFrame,
     explanation: DataFrame,
     histories: DataFrame,
+    integrity: DataFrame | None = None,
     **others: Any,
 ) -> tuple[str, dict[str, Any]]:
     """Write the report and its summary.
@@ -118,5 +119,6 @@ def write_report(
         explanation=explanation,
         histories=histories,
         examples=by_owner(examples),
+        integrity=integrity,
     )
     return render_report(content), summarise(content)
