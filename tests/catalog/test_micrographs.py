@@ -325,8 +325,9 @@ def test_every_bit_of_the_calibration(tmp_path):
                 found = store.read("a.dm3").pixel_size_nm
             except MicrographReadError:
                 continue
-            # a sign does not matter, and "Nm" and "nM" are understood
-            assert found == pytest.approx(0.02, rel=1e-6), (place, bit)
+            # a sign does not matter, "Nm" and "nM" are understood; the last bits of a mantissa
+            # change one side by less than what counts as square
+            assert found == pytest.approx(0.02, rel=0.005), (place, bit)
 
 
 # --------------------------------------------------------------------------- other formats

@@ -1,0 +1,237 @@
+"""All that RosettaSciIO reads, one signal of a file that is one image."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from temshift.catalog.reading import hdf5, ser
+from temshift.catalog.reading.acquisition import acquisition
+from temshift.catalog.reading.digital_micrograph import find_image
+from temshift.catalog.reading.found import (
+    Found,
+    as_pixels,
+    check_numbers,
+    check_shape,
+    times,
+)
+from temshift.catalog.reading.refusals import RefusedError, reason_for
+from temshift.catalog.reading.units import axis_of
+
+__all__ = ["read", "read_npy", "read_with"]
+
+_log = logging.getLogger(__name__)
+
+#: Readers that come before those that claim an extension, and after them.
+_FIRST = {".hdf5": ("rsciio.hspy",)}
+_LAST = {".h5": ("rsciio.hspy", "rsciio.emd"), ".hdf5": ("rsciio.emd",)}
+
+#: Larger files are not read whole by readers that cannot read lazily.
+_MAX_EAGER_BYTES = 1 << 30
+
+#: No compression of images stores more bytes in one; smaller claims than the second are harmless.
+_MAX_RATIO, _HARMLESS_BYTES = 3000, 64 << 20
+
+
+def read(file: Path, header_only: bool) -> Found:
+    """Read a file by the readers that claim its extension, one after another.
+
+    See :func:`temshift.catalog.reading.open_image`.
+    """
+    suffix = file.suffix.lower()
+    if suffix in (".dm3", ".dm4"):
+        return _digital_micrograph(file, header_only)
+    readers = _readers(suffix)
+    if not readers:
+        from temshift.catalog.reading import READABLE
+
+        raise RefusedError(
+            f"files that end in {suffix!r} cannot be read; formats such as "
+            f"{', '.join(READABLE)} can"
+        )
+    claimed = hdf5.check(file) if hdf5.is_hdf5(file) else set()
+    if suffix == ".emi":
+        for series in file.parent.glob(glob.escape(file.stem) + "_[0-9].ser"):
+            ser.check(series)
+    refused: RefusedError | None = None
+    failed: list[tuple[str, Exception]] = []
+    for reader in readers:
+        try:
+            return read_with(reader, file, header_only, claimed)
+        except RefusedError as error:
+            refused = refused or error
+        except Exception as error:
+            _log.debug("%s: %s", file, reader, exc_info=True)
+            failed.append((reader.removeprefix("rsciio."), error))
+    if refused:
+        raise refused
+    if len(failed) == 1:
+        raise failed[0][1]
+    said = "; ".join(f"{name}: {reason_for(error)}" for name, error in failed)
+    raise RefusedError(f"none of the readers of {suffix} files can read it ({said})")
+
+
+def read_with(
+    reader: str, file: Path, header_only: bool, claimed: set[int], **options: Any
+) -> Found:
+    """Read the image of a file by one reader of RosettaSciIO.
+
+    Parameters
+    ----------
+    reader : str
+        The module.
+    file : Path
+    header_only : bool
+    claimed : set of int
+        From :func:`temshift.catalog.reading.hdf5.check`.
+    **options
+        For the reader.
+    """
+    module = importlib.import_module(reader)
+    signals = _lazy_signals(module, file, options)
+    try:
+        signal = _only_image(signals)
+        data = signal["data"]
+        check_numbers(data.dtype)
+        shape = check_shape(data.shape)
+        hdf5.check_stored(data.size, claimed)
+        _check_claim(file, data.size * np.dtype(data.dtype).itemsize)
+        keep = [i for i, n in enumerate(data.shape) if n > 1] if data.ndim > 2 else [0, 1]
+        axes = _axes(signal, keep)
+        pixels = None
+        if not header_only:
+            if hasattr(data, "dask"):
+                data = data.compute(scheduler="synchronous")
+            pixels = as_pixels(data).reshape(shape + _channels(data.dtype))
+    finally:
+        for signal in signals:
+            _close(signal)
+    return Found(shape, pixels, axes, acquisition(signal))
+
+
+def read_npy(file: Path, header_only: bool) -> Found:
+    """Read an array of NumPy; no objects are unpickled.
+
+    RosettaSciIO reads arrays in the order of Fortran as if they were in that of C.
+    """
+    data = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(data, np.ndarray):
+        data.close()
+        raise RefusedError("it is an archive of arrays, not one array")
+    check_numbers(data.dtype)
+    shape = check_shape(data.shape)
+    return Found(shape, None if header_only else as_pixels(np.array(data)).reshape(shape))
+
+
+def _digital_micrograph(file: Path, header_only: bool) -> Found:
+    """Read a DM3 or DM4 file, whose structure is looked at first."""
+    reader = importlib.import_module("rsciio.digitalmicrograph")
+    try:
+        position = find_image(file)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    signal = reader.file_reader(str(file), lazy=header_only)[position]
+    data = signal["data"]
+    shape = check_shape(data.shape)
+    axes = _axes(signal, [0, 1])
+    return Found(shape, None if header_only else as_pixels(data), axes, acquisition(signal))
+
+
+def _readers(suffix: str) -> list[str]:
+    """Return the modules of RosettaSciIO that may read files with an extension, in order."""
+    from rsciio import IO_PLUGINS
+
+    claiming = [
+        str(plugin["api"])
+        for plugin in IO_PLUGINS
+        if suffix and suffix[1:] in {e.lower() for e in plugin["file_extensions"]}
+    ]
+    return list(dict.fromkeys([*_FIRST.get(suffix, ()), *claiming, *_LAST.get(suffix, ())]))
+
+
+def _lazy_signals(module: Any, file: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the signals of a file, lazily if the reader can."""
+    try:
+        return list(module.file_reader(str(file), lazy=True, **options))
+    except (RefusedError, ImportError):
+        raise
+    except Exception:
+        # readers that cannot load lazily raise anything; a damaged file fails here again
+        _log.debug("%s: not read lazily by %s", file, module.__name__, exc_info=True)
+        size = _size_with_companions(file)
+        if size > _MAX_EAGER_BYTES:
+            raise RefusedError(
+                f"it has {size >> 20} MB, and its reader ({module.__name__}) can only read it "
+                f"whole, which is done up to {_MAX_EAGER_BYTES >> 20} MB"
+            ) from None
+    return list(module.file_reader(str(file), lazy=False, **options))
+
+
+def _only_image(signals: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the one image of a file; a Fourier transform beside it is no second one."""
+    signals = [s for s in signals if hasattr(s.get("data"), "shape")]  # models have no data
+
+    def sides(signal: dict[str, Any]) -> int:
+        shape = signal["data"].shape
+        return sum(n > 1 for n in shape) if len(shape) > 2 else len(shape)
+
+    images = [signal for signal in signals if sides(signal) == 2]
+    images = [s for s in images if np.dtype(s["data"].dtype).kind != "c"] or images
+    if len(images) == 1:
+        return images[0]
+    shapes = " and ".join(times(s["data"].shape) for s in signals[:6]) or "nothing"
+    if images:
+        raise RefusedError(f"it holds {len(images)} images ({shapes}): save each in its own file")
+    raise RefusedError(f"it holds {shapes}: a stack, a line or a spectrum image, not one image")
+
+
+def _axes(signal: dict[str, Any], keep: Sequence[int]) -> list[Any]:
+    entries = list(signal["axes"])
+    if all(entry.get("index_in_array") is not None for entry in entries):
+        entries.sort(key=lambda entry: int(entry["index_in_array"]))
+    if len(entries) == len(keep):
+        keep = range(len(keep))  # axes of length 1 are left out
+    elif keep and max(keep) >= len(entries):
+        return []
+    return [axis_of(entries[i]) for i in keep]
+
+
+def _channels(dtype: Any) -> tuple[int, ...]:
+    names = np.dtype(dtype).names
+    return (len([n for n in names if n in "RGBA"]),) if names else ()
+
+
+def _check_claim(file: Path, n_bytes: int) -> None:
+    """Refuse an image that no compression can have put into the file."""
+    if n_bytes > _HARMLESS_BYTES and n_bytes > _MAX_RATIO * (size := _size_with_companions(file)):
+        raise RefusedError(
+            f"its header claims an image of {n_bytes >> 20} MB, but it has only {size} bytes: it "
+            "is truncated or damaged"
+        )
+
+
+def _size_with_companions(file: Path) -> int:
+    """Return the size of a file and of those of the same name, in which some formats keep pixels.
+
+    Bytes.
+    """
+    companions = file.parent.glob(glob.escape(file.stem) + "*")
+    return sum(p.stat().st_size for p in companions if p.is_file())
+
+
+def _close(signal: dict[str, Any]) -> None:
+    """Close the file that a lazy signal keeps open."""
+    from rsciio.utils.file import get_file_handle
+
+    data = signal.get("data")
+    if not hasattr(data, "dask"):
+        return
+    handle = get_file_handle(data, warn=False)
+    if handle is not None and hasattr(handle, "close"):
+        handle.close()
