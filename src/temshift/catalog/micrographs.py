@@ -216,7 +216,8 @@ class MicrographStore:
             text = getattr(error, "strerror", None) or str(error)
             raise MicrographReadError(str(file), f"it cannot be looked at: {text}") from error
         if stat.S_ISDIR(status.st_mode):
-            raise MicrographReadError(str(file), "this is a folder, not a file")
+            zarr = " (of zspy, only zip files are read)" if file.suffix.lower() == ".zspy" else ""
+            raise MicrographReadError(str(file), f"this is a folder, not a file{zarr}")
         if not stat.S_ISREG(status.st_mode):
             raise MicrographReadError(
                 str(file), "this is no ordinary file but a pipe, a socket or a device"

@@ -58,7 +58,7 @@ def open_image(file: Path, header_only: bool = False) -> Found:
         return mrc.read(file, header_only)
     if suffix == ".ser":
         return ser.read(file, header_only)
-    if suffix == ".emd":
+    if suffix in (".emd", ".de5"):
         return emd.read(file, header_only)
     if suffix == ".npy":
         return others.read_npy(file, header_only)

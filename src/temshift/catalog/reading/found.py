@@ -112,9 +112,10 @@ def as_pixels(data: Any) -> NDArray[Any]:
     if array.dtype.names and set("RGB") <= set(array.dtype.names):
         array = np.stack([array[c] for c in "RGBA" if c in array.dtype.names], axis=-1)
     check_numbers(array.dtype)
-    if array.dtype == bool:
-        return np.ascontiguousarray(array).view(np.uint8)
-    if array.dtype == np.float16:
+    if array.dtype.kind == "b":
+        # Pillow's truth is 255, and stays so in an array of truth values
+        return (np.ascontiguousarray(array).view(np.uint8) != 0).view(np.uint8)
+    if array.dtype.kind == "f" and array.dtype.itemsize == 2:
         return np.ascontiguousarray(array, dtype=np.float32)
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
 

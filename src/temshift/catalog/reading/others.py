@@ -32,6 +32,15 @@ _log = logging.getLogger(__name__)
 _FIRST = {".hdf5": ("rsciio.hspy",)}
 _LAST = {".h5": ("rsciio.hspy", "rsciio.emd"), ".hdf5": ("rsciio.emd",)}
 
+#: Options of readers that load lazily.
+_LAZY_OPTIONS = {"rsciio.zspy": {"mode": "r"}}
+
+#: Readers whose lazy pixels are wrong (it takes compressed bytes for pixels): read again whole.
+_READ_WHOLE = ("rsciio.pantarhei",)
+
+#: Readers that warn of their options, which are chosen here.
+_QUIET = ("rsciio.zspy", "rsciio.pantarhei")
+
 #: Larger files are not read whole by readers that cannot read lazily.
 _MAX_EAGER_BYTES = 1 << 30
 
@@ -63,6 +72,10 @@ def read(file: Path, header_only: bool) -> Found:
     failed: list[tuple[str, Exception]] = []
     for reader in readers:
         try:
+            if reader == "rsciio.emd":
+                from temshift.catalog.reading import emd
+
+                return emd.read(file, header_only)
             return read_with(reader, file, header_only, claimed)
         except RefusedError as error:
             refused = refused or error
@@ -94,6 +107,8 @@ def read_with(
         For the reader.
     """
     module = importlib.import_module(reader)
+    if reader in _QUIET:
+        logging.getLogger(f"{reader}._api").setLevel(logging.ERROR)
     signals = _lazy_signals(module, file, options)
     try:
         signal = _only_image(signals)
@@ -106,7 +121,9 @@ def read_with(
         axes = _axes(signal, keep)
         pixels = None
         if not header_only:
-            if hasattr(data, "dask"):
+            if reader in _READ_WHOLE:
+                data = _only_image(module.file_reader(str(file), lazy=False, **options))["data"]
+            elif hasattr(data, "dask"):
                 data = data.compute(scheduler="synchronous")
             pixels = as_pixels(data).reshape(shape + _channels(data.dtype))
     finally:
@@ -158,7 +175,8 @@ def _readers(suffix: str) -> list[str]:
 def _lazy_signals(module: Any, file: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the signals of a file, lazily if the reader can."""
     try:
-        return list(module.file_reader(str(file), lazy=True, **options))
+        lazily = _LAZY_OPTIONS.get(module.__name__, {})
+        return list(module.file_reader(str(file), lazy=True, **options, **lazily))
     except (RefusedError, ImportError):
         raise
     except Exception:

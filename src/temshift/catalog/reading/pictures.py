@@ -20,7 +20,7 @@ __all__ = ["read"]
 
 _PNG, _GIF, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"\xff\xd8\xff", b"BM"
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "PPM", "WEBP")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "WEBP")
 
 #: No picture holds more pixels in a byte (lossless WebP and progressive JPEG of one colour apart,
 #: which no micrograph is).

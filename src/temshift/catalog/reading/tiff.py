@@ -64,7 +64,7 @@ def read(file: Path, header_only: bool) -> Found:
         calibration = _calibration(tiff, page, file)
         metadata = _metadata(page)
         palette = _colours(page) if photometric == _PALETTE else None
-        inverted = photometric == _MINISWHITE and not tiff.is_imagej  # there only for display
+        inverted = photometric == _MINISWHITE and not _counts_by_number(tiff, page)
         black = (1 << page.bitspersample) - 1 if inverted else None
         pixels = None if header_only else _pixels(page, axes, samples, shape)
     if pixels is not None and palette is not None and _is_display_only(palette, pixels):
@@ -192,6 +192,15 @@ def _is_display_only(palette: NDArray[np.uint8], numbers: NDArray[Any]) -> bool:
     used = palette[: int(numbers.max(initial=0)) + 1, :3].astype(np.int64)
     luminance = used @ [2125, 7154, 721]
     return len(used) > 2 and bool((np.diff(luminance) >= 0).all())
+
+
+def _counts_by_number(tiff: Any, page: Any) -> bool:
+    """Return whether the writer means numbers, though it says that 0 is white.
+
+    ImageJ inverts its display only, and tifffile (scikit-image) writes truth values like this.
+    """
+    by_tifffile = str(_tag(page, "Software") or "").startswith("tifffile")
+    return bool(tiff.is_imagej or (by_tifffile and page.bitspersample == 1))
 
 
 def _calibration(tiff: Any, page: Any, file: Path) -> list[Axis]:

@@ -95,9 +95,8 @@ def plain_unit(unit: str) -> str:
     text = re.sub(r"^[\[<(]+|[\])>]+$", "", text.replace("\x00", "")).strip().replace("_", "")
     text = re.sub(r"\s*(/|\bper\b)\s*(px|pix|pixels?)\.?$", "", text)
     text = text.replace(" ", "").removeprefix("t.")
-    if text not in NM_PER_UNIT and text not in NO_UNIT:
-        text = text.removesuffix("s")
-    return text
+    one = text.removesuffix("s")
+    return one if len(one) > 1 and (one in NM_PER_UNIT or one in NO_UNIT) else text
 
 
 def is_reciprocal(text: str) -> bool:
