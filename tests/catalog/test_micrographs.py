@@ -519,12 +519,6 @@ def test_mask_with_other_values_is_refused(store, values):
         store.read_label("m.png")
 
 
-def test_coloured_mask_is_refused(store):
-    Image.fromarray(np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8)).save(store.folder / "m.png")
-    with pytest.raises(MicrographReadError, match="must be grey"):
-        store.read_label("m.png")
-
-
 # --------------------------------------------------------------------------- saving
 def test_saved_micrographs_are_read_back(tmp_path, image):
     dataset = MicrographsDataset(str(tmp_path / "out"))

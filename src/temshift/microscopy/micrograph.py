@@ -63,5 +63,5 @@ def pixel_sha256(pixels: NDArray[Any]) -> str:
     digest = hashlib.sha256(repr(tuple(map(int, pixels.shape))).encode())
     for rows in row_bands(pixels.shape):
         band = np.ascontiguousarray(pixels[rows], dtype="<f8")
-        digest.update(band + 0.0)  # -0.0 is 0.0
+        digest.update((band + 0.0).data)  # -0.0 is 0.0
     return digest.hexdigest()

@@ -15,8 +15,10 @@ from temshift.catalog.reading.refusals import RefusedError, reason_for
 __all__ = ["PICTURES", "READABLE", "Found", "RefusedError", "open_image", "reason_for"]
 
 #: Files that are pictures, without a calibration of the specimen.
-PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp")
-PICTURES += (".ppm", ".pgm", ".pbm", ".pnm")
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 
 _TIFFS = (".tif", ".tiff")
 _MRC = (".mrc", ".mrcs", ".ali")

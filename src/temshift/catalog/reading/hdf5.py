@@ -39,7 +39,8 @@ def check(file: Path) -> set[int]:
     Raises
     ------
     RefusedError
-        External links, external storage, virtual datasets.
+        External links, external storage, virtual datasets; a large array that is not stored,
+        which some readers load at once.
     OSError
         The file is truncated, locked or damaged.
     """
@@ -71,8 +72,11 @@ def check(file: Path) -> set[int]:
                         groups.append(item)
                 elif isinstance(item, h5py.Dataset):
                     _refuse_foreign(item)
-                    if item.shape:
-                        (stored if _is_stored(item) else claimed).add(prod(item.shape))
+                    if item.shape and _is_stored(item):
+                        stored.add(item.size)
+                    elif item.shape:
+                        _refuse_large_claim(item)
+                        claimed.add(item.size)
     return claimed - stored
 
 
@@ -94,14 +98,26 @@ def _refuse_foreign(dataset: Any) -> None:
         )
 
 
+def _refuse_large_claim(dataset: Any) -> None:
+    if dataset.size * dataset.dtype.itemsize > _HARMLESS_BYTES:
+        raise RefusedError(
+            f"its {dataset.name} claims {' × '.join(map(str, dataset.shape))} px, but the file "
+            "does not hold them (all): it is truncated, or was never written whole"
+        )
+
+
 def _is_stored(dataset: Any) -> bool:
     """Return whether all elements of a dataset are in the file."""
-    size, n_bytes = dataset.id.get_storage_size(), prod(dataset.shape) * dataset.dtype.itemsize
+    from h5py import h5d
+
+    size, n_bytes = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
     if n_bytes == 0:
         return True
     if size == 0 or (n_bytes > _HARMLESS_BYTES and n_bytes > _MAX_RATIO * size):
         return False
     if dataset.chunks is None:
-        return bool(size >= n_bytes)
+        # a contiguous dataset has its whole size from the start, and a place once it is written
+        compact = dataset.id.get_create_plist().get_layout() == h5d.COMPACT
+        return bool(compact or dataset.id.get_offset() is not None)
     expected = prod(ceil(n / c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
     return bool(dataset.id.get_num_chunks() >= expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import importlib
 import logging
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ _READ_WHOLE = ("rsciio.pantarhei",)
 #: Readers that warn of their options, which are chosen here.
 _QUIET = ("rsciio.zspy", "rsciio.pantarhei")
 
+#: Formats in zip files.
+_ZIPPED = (".zspy", ".prz")
+
 #: Larger files are not read whole by readers that cannot read lazily.
 _MAX_EAGER_BYTES = 1 << 30
 
@@ -64,6 +68,8 @@ def read(file: Path, header_only: bool) -> Found:
             f"files that end in {suffix!r} cannot be read; formats such as "
             f"{', '.join(READABLE)} can"
         )
+    if suffix in _ZIPPED:
+        _check_zip(file)
     claimed = hdf5.check(file) if hdf5.is_hdf5(file) else set()
     if suffix == ".emi":
         for series in file.parent.glob(glob.escape(file.stem) + "_[0-9].ser"):
@@ -194,6 +200,8 @@ def _lazy_signals(module: Any, file: Path, options: dict[str, Any]) -> list[dict
 def _only_image(signals: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the one image of a file; a Fourier transform beside it is no second one."""
     signals = [s for s in signals if hasattr(s.get("data"), "shape")]  # models have no data
+    if not signals:
+        raise ValueError("nothing was found in it")
 
     def sides(signal: dict[str, Any]) -> int:
         shape = signal["data"].shape
@@ -203,7 +211,7 @@ def _only_image(signals: Sequence[dict[str, Any]]) -> dict[str, Any]:
     images = [s for s in images if np.dtype(s["data"].dtype).kind != "c"] or images
     if len(images) == 1:
         return images[0]
-    shapes = " and ".join(times(s["data"].shape) for s in signals[:6]) or "nothing"
+    shapes = " and ".join(times(s["data"].shape) for s in signals[:6])
     if images:
         raise RefusedError(f"it holds {len(images)} images ({shapes}): save each in its own file")
     raise RefusedError(f"it holds {shapes}: a stack, a line or a spectrum image, not one image")
@@ -241,6 +249,14 @@ def _size_with_companions(file: Path) -> int:
     """
     companions = file.parent.glob(glob.escape(file.stem) + "*")
     return sum(p.stat().st_size for p in companions if p.is_file())
+
+
+def _check_zip(file: Path) -> None:
+    """Refuse a zip file without the directory at its end."""
+    with file.open("rb") as stream:
+        marked = stream.read(4) == b"PK\3\4"
+    if marked and not zipfile.is_zipfile(file):
+        raise RefusedError("it is truncated: the directory at its end is missing")
 
 
 def _close(signal: dict[str, Any]) -> None:

@@ -83,10 +83,10 @@ def read(file: Path, header_only: bool) -> Found:
             numbers = as_pixels(picture)
             return Found(shape, numbers, palette=colours)
         if picture.mode == "PA":
-            picture = picture.convert("RGBA")
-        elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-            picture = picture.convert("RGB")
-        elif picture.mode not in ("1", "L", "LA", "I", "F", "RGB", "RGBA") and not (
+            return Found(shape, as_pixels(picture.convert("RGBA")))
+        if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            return Found(shape, as_pixels(picture.convert("RGB")))
+        if picture.mode not in ("1", "L", "LA", "I", "F", "RGB", "RGBA") and not (
             picture.mode.startswith("I;16")
         ):
             raise RefusedError(f"its colours are of a kind that is not read ({picture.mode})")

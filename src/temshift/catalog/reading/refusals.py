@@ -21,7 +21,9 @@ _CUT_SHORT = re.compile(
     re.IGNORECASE,
 )
 
-_PACKAGE = re.compile(r"requires the '([\w.-]+)' package|the '([\w.-]+)' library was not found")
+_PACKAGE = re.compile(
+    r"requires the '([\w.-]+)' package|the '([\w.-]+)' library was not found", re.IGNORECASE
+)
 
 
 def reason_for(error: BaseException) -> str:

@@ -228,7 +228,7 @@ def _axes_of_imagej(page: Any, description: str) -> Iterator[Axis]:
     """Yield the calibration that ImageJ writes: a unit, and pixels in one of it."""
     units = dict(re.findall(r"^(y?unit)=(.*)$", description, re.MULTILINE))
     for name, key in (("YResolution", "yunit"), ("XResolution", "unit")):
-        unit = units.get(key, units.get("unit", "")).strip()
+        unit = str(units.get(key, units.get("unit", ""))).strip()
         unit = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), unit)
         resolution = _tag(page, name)
         pixels, length = resolution if isinstance(resolution, tuple) else (0, 0)
