@@ -108,9 +108,9 @@ def test_readers_that_were_tried_are_named(tmp_path):
 
 
 def test_large_files_are_not_read_whole_by_readers_that_cannot_wait(tmp_path, monkeypatch):
-    from temshift.catalog.reading import others
+    from temshift.catalog.reading import rosettasciio
 
-    monkeypatch.setattr(others, "_MAX_EAGER_BYTES", 100)
+    monkeypatch.setattr(rosettasciio, "_MAX_EAGER_BYTES", 100)
     (tmp_path / "a.sur").write_bytes(bytes(200))
     with pytest.raises(MicrographReadError, match="can only read it whole"):
         MicrographStore(tmp_path).read("a.sur")

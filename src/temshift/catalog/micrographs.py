@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from temshift.catalog.files import atomic_path
 from temshift.catalog.masks import binary_mask, instance_mask
-from temshift.catalog.reading import Found, RefusedError, open_image, reason_for
 from temshift.catalog.reading.acquisition import HYPERSPY_TAGS
-from temshift.catalog.reading.found import grey
+from temshift.catalog.reading.formats import open_image
+from temshift.catalog.reading.found import Found, grey
+from temshift.catalog.reading.refusals import RefusedError, reason_for
 from temshift.catalog.reading.units import pixel_size_nm
 from temshift.microscopy.micrograph import Micrograph, pixel_sha256
 

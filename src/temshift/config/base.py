@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["NAME", "Strict", "nearest", "overlay"]
+__all__ = ["NAME", "Strict", "nearest", "overlay", "plain"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -24,6 +24,11 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
         What was found.
     valid : iterable of str
         What could have stood there.
+
+    Examples
+    --------
+    >>> nearest("dosis_e_per_A2", ["dose_e_per_A2", "material"])
+    "did you mean 'dose_e_per_A2'? Valid: dose_e_per_A2, material"
     """
     names = sorted(map(str, valid))
     close = difflib.get_close_matches(str(wrong), names, n=3, cutoff=0.5)
@@ -47,3 +52,14 @@ def overlay(model: _M, overrides: Mapping[str, Any]) -> _M:
 
     data = merge(model.model_dump(), dict(overrides))
     return type(model).model_validate(data)
+
+
+def plain(value: Any) -> Any:
+    """Return parameters as plain values, whether or not they have been validated already."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value

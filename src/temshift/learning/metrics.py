@@ -21,6 +21,13 @@ def dice(tp: Any, fp: Any, fn: Any, smoothing: float = 1.0) -> Any:
     """Return ``(2 tp + s) / (2 tp + fp + fn + s)``; arrays of counts in px, broadcast.
 
     Source: Dice (1945); smoothing as in Sytwu et al. (2024).
+
+    Examples
+    --------
+    >>> dice(tp=2, fp=1, fn=1, smoothing=0)  # 2 of 3 pixels found, 1 of 3 wrongly
+    0.6666666666666666
+    >>> dice(0, 0, 0)  # nothing there, nothing found
+    1.0
     """
     return (2 * tp + smoothing) / (2 * tp + fp + fn + smoothing)
 
@@ -30,6 +37,11 @@ def scores(tp: Any, fp: Any, fn: Any) -> dict[str, Any]:
 
     A ratio without a denominator is decided openly: precision of an empty prediction and recall
     of an empty label are 1 if the other is empty too, else 0; IoU of two empty masks is 1.
+
+    Examples
+    --------
+    >>> {name: float(value) for name, value in scores(tp=3, fp=1, fn=0).items()}
+    {'dice': 0.875, 'iou': 0.75, 'precision': 0.75, 'recall': 1.0}
     """
     tp, fp, fn = (np.asarray(x, dtype=np.float64) for x in (tp, fp, fn))
     empty_both = (tp + fp + fn) == 0

@@ -99,6 +99,11 @@ def electron_wavelength(energy_eV: float) -> float:
     """Return the relativistic electron wavelength in Å.
 
     ``λ = hc / sqrt(E (E + 2 m c²))`` with hc = 12398.4198 eV Å and m c² = 510998.95 eV.
+
+    Examples
+    --------
+    >>> round(electron_wavelength(300e3), 5)
+    0.01969
     """
     return float(12398.4198 / np.sqrt(energy_eV * (energy_eV + 2 * 510998.95)))
 

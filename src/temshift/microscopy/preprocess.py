@@ -26,7 +26,7 @@ def preprocess_micrograph(
     parameters: PreprocessingParameters,
     pixel_size_nm: float | None = None,
 ) -> tuple[NDArray[np.float32], float | None]:
-    """Prepare one micrograph (DESIGN §6).
+    """Prepare one micrograph (``docs/preprocessing.md``).
 
     In this order: negative counts to 0, x-ray outliers, flat field, resampling, standardisation.
 
@@ -122,6 +122,11 @@ def resampled_shape(
     ------
     ValueError
         The pixel size is unknown.
+
+    Examples
+    --------
+    >>> resampled_shape((4096, 4096), 0.02, 0.04)
+    (2048, 2048)
     """
     if pixel_size_nm is None:
         raise ValueError(

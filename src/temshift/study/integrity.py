@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from temshift.config.curation import CurationParameters
 from temshift.config.splits import SplitParameters
-from temshift.microscopy.micrograph import Micrograph
+from temshift.microscopy.micrograph import Micrograph, pixel_sha256
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.folds import assign_groups_to_folds, group_names
 from temshift.study.splits import select_splits
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 MEASUREMENT_COLUMNS = (
     "micrograph_id",
     "sha256",
+    "pixel_sha256",
     "height_px",
     "width_px",
     "header_pixel_size_nm",
@@ -44,7 +45,7 @@ MEASUREMENT_COLUMNS = (
 )
 
 #: Columns that an accepted micrograph table has beyond the contract's.
-ACCEPTED_COLUMNS = ("height_px", "width_px", "pixel_size_source", "fold")
+ACCEPTED_COLUMNS = ("height_px", "width_px", "pixel_size_source", "group", "fold")
 
 #: Threads; each holds a micrograph and its mask (about 120 MB at 4096 x 4096 px).
 MAX_WORKERS = 4
@@ -109,8 +110,9 @@ def inspect_micrographs(
 
     Errors: missing or unreadable files, a mask of another shape or with other values, NaN, a
     constant image, a hash other than the table's, the same image in two groups (it would stand in
-    training and test). Warnings: saturation, an empty or nearly full mask, the same image twice
-    in one group, pixel size or dose that differ between table and header, an unlikely dose.
+    training and test; pixels are compared, whatever their files). Warnings: saturation, an empty
+    or nearly full mask, the same image twice in one group, pixel size or dose that differ between
+    table and header, an unlikely dose.
 
     Parameters
     ----------
@@ -135,7 +137,9 @@ def inspect_micrographs(
     """
     found: list[dict[str, str]] = findings.to_dict("records")  # type: ignore[assignment]
     table = _with_header_pixel_sizes(table, store, splits, found)
-    used = _used(table, splits)
+    selected = select_splits(table, splits, parameters.contract)
+    ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
+    used = table[table["micrograph_id"].isin(ids)]  # each once, in the order of the table
 
     def look(row: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any] | None]:
         return _look_at(row, store, parameters)
@@ -176,7 +180,9 @@ def accept(
     Returns
     -------
     DataFrame
-        The micrographs of all splits: the contract's columns and :data:`ACCEPTED_COLUMNS`. The
+        The micrographs of all splits: the columns of ``table`` and :data:`ACCEPTED_COLUMNS`;
+        ``group`` is the independent unit, which is never divided between training and test and
+        which intervals count. The
         pixel size of the table wins over that of the header (``pixel_size_source``: ``table``,
         ``header`` or ``unknown``).
 
@@ -215,17 +221,11 @@ def accept(
     accepted["pixel_size_nm"] = accepted["pixel_size_nm"].fillna(header)
     for column in ("sha256", "height_px", "width_px"):
         accepted[column] = measured[column]
-    selected = select_splits(accepted, splits)
+    selected = select_splits(accepted, splits, parameters.contract)
     fold_of = assign_groups_to_folds(selected, folds, parameters.group_by, parameters.fold_seed)
-    accepted["fold"] = group_names(accepted, parameters.group_by).map(fold_of).astype(int)
+    accepted["group"] = group_names(accepted, parameters.group_by)
+    accepted["fold"] = accepted["group"].map(fold_of).astype(int)
     return accepted[[*table.columns, *ACCEPTED_COLUMNS]]
-
-
-def _used(table: pd.DataFrame, splits: Mapping[str, SplitParameters]) -> pd.DataFrame:
-    """Return the micrographs of all splits, each once, in the order of the table."""
-    selected = select_splits(table, splits)
-    ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
-    return table[table["micrograph_id"].isin(ids)]
 
 
 def _with_header_pixel_sizes(
@@ -294,7 +294,15 @@ def _look_at(
     digest = store.sha256(path)
     if row["sha256"] not in ("", digest):
         error("sha256", digest, f"{row['sha256']}, as in the table: the file has changed")
-    measured = (path, digest, height, width, micrograph.pixel_size_nm, share)
+    measured = (
+        path,
+        digest,
+        pixel_sha256(micrograph.image),
+        height,
+        width,
+        micrograph.pixel_size_nm,
+        share,
+    )
     return found, {
         **dict(zip(MEASUREMENT_COLUMNS, measured, strict=True)),
         "micrograph_id": row["micrograph_id"],
@@ -331,18 +339,18 @@ def _look_at_header(
 def _duplicates(
     used: pd.DataFrame, measurements: pd.DataFrame, group_by: str
 ) -> list[dict[str, str]]:
-    """Return findings for images that are there more than once."""
+    """Return findings for images that are there more than once, in whatever file."""
     rows = used.assign(group=group_names(used, group_by))[["micrograph_id", "path", "group"]]
-    rows = rows.merge(measurements[["micrograph_id", "sha256"]], on="micrograph_id")
+    rows = rows.merge(measurements[["micrograph_id", "pixel_sha256"]], on="micrograph_id")
     found = []
-    for _, same in rows.groupby("sha256", sort=False):
+    for _, same in rows.groupby("pixel_sha256", sort=False):
         first, *others = zip(same["path"], same["group"], strict=True)
         for path, group in others:
             divided = group != first[1]
             expected = "every image once" + (
                 " (it could be trained on and tested)" if divided else ""
             )
-            what = f"the same content as {first[0]}"
+            what = f"the same pixels as {first[0]}"
             found.append(finding("error" if divided else "warning", path, "path", what, expected))
     return found
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from temshift.catalog.reading import hdf5
+from temshift.catalog.reading import hdf5, rosettasciio
 from temshift.catalog.reading.found import Found, as_pixels, check_numbers, check_shape, times
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis, uniform_step
@@ -27,15 +27,15 @@ __all__ = ["read"]
 
 
 def read(file: Path, header_only: bool) -> Found:
-    """Read the image of an EMD file; see :func:`temshift.catalog.reading.open_image`."""
-    from temshift.catalog.reading import others
-
+    """Read the image of an EMD file; see :func:`temshift.catalog.reading.formats.open_image`."""
     if not hdf5.is_hdf5(file):
         raise RefusedError("it is no EMD file, or damaged: it is not in the format HDF5")
     claimed = hdf5.check(file)
     found = _berkeley(file, header_only, claimed)
     if found is None:
-        found = others.read_with("rsciio.emd", file, header_only, claimed, select_type="images")
+        found = rosettasciio.read_with(
+            "rsciio.emd", file, header_only, claimed, select_type="images"
+        )
     return found
 
 

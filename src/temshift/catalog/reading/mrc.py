@@ -37,7 +37,7 @@ _OTHER_MODES = {
 
 
 def read(file: Path, header_only: bool) -> Found:
-    """Read the image of an MRC file; see :func:`temshift.catalog.reading.open_image`."""
+    """Read the image of an MRC file; see :func:`temshift.catalog.reading.formats.open_image`."""
     with file.open("rb") as stream:
         head = stream.read(_HEADER)
     if len(head) < _HEADER:

@@ -36,7 +36,7 @@ _limit_lock = threading.Lock()
 
 
 def read(file: Path, header_only: bool) -> Found:
-    """Read a picture; see :func:`temshift.catalog.reading.open_image`."""
+    """Read a picture; see :func:`temshift.catalog.reading.formats.open_image`."""
     from PIL import Image, UnidentifiedImageError
 
     with _limit_lock:  # ours is larger, and it is checked below

@@ -29,7 +29,7 @@ _LARGEST_M = 1.0
 
 
 def read(file: Path, header_only: bool) -> Found:
-    """Read the image of a series; see :func:`temshift.catalog.reading.open_image`."""
+    """Read the image of a series; see :func:`temshift.catalog.reading.formats.open_image`."""
     with file.open("rb") as stream:
         head = stream.read(34)
         valid, start = _check_head(head, file, stream)

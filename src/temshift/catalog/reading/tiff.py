@@ -47,7 +47,7 @@ def is_tiff(file: Path) -> bool:
 
 
 def read(file: Path, header_only: bool) -> Found:
-    """Read the image of a TIFF file; see :func:`temshift.catalog.reading.open_image`."""
+    """Read the image of a TIFF file; see :func:`temshift.catalog.reading.formats.open_image`."""
     import tifffile
 
     _walk(file)

@@ -1,18 +1,17 @@
-"""All that RosettaSciIO reads, one signal of a file that is one image."""
+"""The one image of a file, through RosettaSciIO: all formats that have no module here."""
 
 from __future__ import annotations
 
 import glob
 import importlib
 import logging
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from temshift.catalog.reading import hdf5, ser
+from temshift.catalog.reading import hdf5
 from temshift.catalog.reading.acquisition import acquisition
 from temshift.catalog.reading.digital_micrograph import find_image
 from temshift.catalog.reading.found import (
@@ -22,16 +21,12 @@ from temshift.catalog.reading.found import (
     check_shape,
     times,
 )
-from temshift.catalog.reading.refusals import RefusedError, reason_for
+from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import axis_of
 
-__all__ = ["read", "read_npy", "read_with"]
+__all__ = ["read_digital_micrograph", "read_with"]
 
 _log = logging.getLogger(__name__)
-
-#: Readers that come before those that claim an extension, and after them.
-_FIRST = {".hdf5": ("rsciio.hspy",)}
-_LAST = {".h5": ("rsciio.hspy", "rsciio.emd"), ".hdf5": ("rsciio.emd",)}
 
 #: Options of readers that load lazily.
 _LAZY_OPTIONS = {"rsciio.zspy": {"mode": "r"}}
@@ -42,58 +37,11 @@ _READ_WHOLE = ("rsciio.pantarhei",)
 #: Readers that warn of their options, which are chosen here.
 _QUIET = ("rsciio.zspy", "rsciio.pantarhei")
 
-#: Formats in zip files.
-_ZIPPED = (".zspy", ".prz")
-
 #: Larger files are not read whole by readers that cannot read lazily.
 _MAX_EAGER_BYTES = 1 << 30
 
 #: No compression of images stores more bytes in one; smaller claims than the second are harmless.
 _MAX_RATIO, _HARMLESS_BYTES = 3000, 64 << 20
-
-
-def read(file: Path, header_only: bool) -> Found:
-    """Read a file by the readers that claim its extension, one after another.
-
-    See :func:`temshift.catalog.reading.open_image`.
-    """
-    suffix = file.suffix.lower()
-    if suffix in (".dm3", ".dm4"):
-        return _digital_micrograph(file, header_only)
-    readers = _readers(suffix)
-    if not readers:
-        from temshift.catalog.reading import READABLE
-
-        raise RefusedError(
-            f"files that end in {suffix!r} cannot be read; formats such as "
-            f"{', '.join(READABLE)} can"
-        )
-    if suffix in _ZIPPED:
-        _check_zip(file)
-    claimed = hdf5.check(file) if hdf5.is_hdf5(file) else set()
-    if suffix == ".emi":
-        for series in file.parent.glob(glob.escape(file.stem) + "_[0-9].ser"):
-            ser.check(series)
-    refused: RefusedError | None = None
-    failed: list[tuple[str, Exception]] = []
-    for reader in readers:
-        try:
-            if reader == "rsciio.emd":
-                from temshift.catalog.reading import emd
-
-                return emd.read(file, header_only)
-            return read_with(reader, file, header_only, claimed)
-        except RefusedError as error:
-            refused = refused or error
-        except Exception as error:
-            _log.debug("%s: %s", file, reader, exc_info=True)
-            failed.append((reader.removeprefix("rsciio."), error))
-    if refused:
-        raise refused
-    if len(failed) == 1:
-        raise failed[0][1]
-    said = "; ".join(f"{name}: {reason_for(error)}" for name, error in failed)
-    raise RefusedError(f"none of the readers of {suffix} files can read it ({said})")
 
 
 def read_with(
@@ -138,22 +86,11 @@ def read_with(
     return Found(shape, pixels, axes, acquisition(signal))
 
 
-def read_npy(file: Path, header_only: bool) -> Found:
-    """Read an array of NumPy; no objects are unpickled.
+def read_digital_micrograph(file: Path, header_only: bool) -> Found:
+    """Read a DM3 or DM4 file, whose structure is looked at first.
 
-    RosettaSciIO reads arrays in the order of Fortran as if they were in that of C.
+    See :func:`temshift.catalog.reading.formats.open_image`.
     """
-    data = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(data, np.ndarray):
-        data.close()
-        raise RefusedError("it is an archive of arrays, not one array")
-    check_numbers(data.dtype)
-    shape = check_shape(data.shape)
-    return Found(shape, None if header_only else as_pixels(np.array(data)).reshape(shape))
-
-
-def _digital_micrograph(file: Path, header_only: bool) -> Found:
-    """Read a DM3 or DM4 file, whose structure is looked at first."""
     reader = importlib.import_module("rsciio.digitalmicrograph")
     try:
         position = find_image(file)
@@ -164,18 +101,6 @@ def _digital_micrograph(file: Path, header_only: bool) -> Found:
     shape = check_shape(data.shape)
     axes = _axes(signal, [0, 1])
     return Found(shape, None if header_only else as_pixels(data), axes, acquisition(signal))
-
-
-def _readers(suffix: str) -> list[str]:
-    """Return the modules of RosettaSciIO that may read files with an extension, in order."""
-    from rsciio import IO_PLUGINS
-
-    claiming = [
-        str(plugin["api"])
-        for plugin in IO_PLUGINS
-        if suffix and suffix[1:] in {e.lower() for e in plugin["file_extensions"]}
-    ]
-    return list(dict.fromkeys([*_FIRST.get(suffix, ()), *claiming, *_LAST.get(suffix, ())]))
 
 
 def _lazy_signals(module: Any, file: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -249,14 +174,6 @@ def _size_with_companions(file: Path) -> int:
     """
     companions = file.parent.glob(glob.escape(file.stem) + "*")
     return sum(p.stat().st_size for p in companions if p.is_file())
-
-
-def _check_zip(file: Path) -> None:
-    """Refuse a zip file without the directory at its end."""
-    with file.open("rb") as stream:
-        marked = stream.read(4) == b"PK\3\4"
-    if marked and not zipfile.is_zipfile(file):
-        raise RefusedError("it is truncated: the directory at its end is missing")
 
 
 def _close(signal: dict[str, Any]) -> None:
