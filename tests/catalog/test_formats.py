@@ -495,6 +495,26 @@ def reduced_first(path):
         file.write(IMAGE)
 
 
+def olympus(path):
+    """Olympus SIS: a block of its own behind a tag, and a preview that is not marked as such."""
+    head = struct.pack("<4s6xhhhhh6x32sh", b"SIS0", 0, 0, 1, 1, 100, b"image", 1)
+    first = len(head) + 4  # the block begins behind the value that the tag must hold
+    for _ in range(2):  # offsets in the block are those of the file, known when it is written
+        general = struct.pack("<10xhdd8xd2x34s32s", -9, 0.02, 0.02, 1e5, b"camera", b"")
+        block = head + struct.pack("<hhI", 1, 1, first + 8) + general
+        with tifffile.TiffWriter(path) as file:
+            file.write(IMAGE, extratags=[(33560, "B", len(block), block, True)], metadata=None)
+            file.write(IMAGE[::2, ::2], metadata=None)
+        first = path.read_bytes().index(b"SIS0") + len(head)
+
+
+def fei(path):
+    text = "[Scan]\r\nPixelWidth=2e-11\r\nPixelHeight=2e-11\r\n"
+    tifffile.imwrite(path, IMAGE, extratags=[(34682, "s", 0, text, True)], metadata=None)
+
+
+case("olympus.tif", olympus, IMAGE, 0.02)
+case("fei.tif", fei, IMAGE, 0.02)
 case("reduced page first.tif", reduced_first, IMAGE)
 
 

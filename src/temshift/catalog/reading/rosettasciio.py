@@ -75,7 +75,8 @@ def read_with(
         axes = _axes(signal, keep)
         pixels = None
         if not header_only:
-            if reader in _READ_WHOLE:
+            # an only signal is read into one array; through dask it would take two
+            if reader in _READ_WHOLE or (reader == "rsciio.hspy" and len(signals) == 1):
                 data = _only_image(module.file_reader(str(file), lazy=False, **options))["data"]
             elif hasattr(data, "dask"):
                 data = data.compute(scheduler="synchronous")
