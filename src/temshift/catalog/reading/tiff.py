@@ -208,7 +208,9 @@ def _calibration(tiff: Any, page: Any, file: Path) -> list[Axis]:
     description = page.description or ""
     if description.lstrip().startswith("<") and "PhysicalSize" in description:
         return list(_axes_of_ome(description))
-    vendor = page.is_fei or page.is_sem or page.is_tvips or page.is_sis
+    if page.is_sis:  # RosettaSciIO fails where the preview has other tags
+        return list(_axes_of_olympus(page))
+    vendor = page.is_fei or page.is_sem or page.is_tvips
     vendor = vendor or any(tag in page.tags for tag in (65003, 65004, 65009, 65010))
     vendor = vendor or _tag(page, "Make") == "JEOL Ltd."
     if vendor:
@@ -235,6 +237,17 @@ def _axes_of_imagej(page: Any, description: str) -> Iterator[Axis]:
         yield Axis(length / pixels, unit) if pixels and length and unit else Axis()
 
 
+def _axes_of_olympus(page: Any) -> Iterator[Axis]:
+    """Yield the calibration of Olympus SIS, in m."""
+    blocks = [_tag(page, code) for code in (33471, 33560)]
+    known = {
+        key: value for block in blocks if isinstance(block, dict) for key, value in block.items()
+    }
+    for side in "yx":
+        size = known.get(f"pixelsize{side}")
+        yield Axis(float(size), "m") if size else Axis()
+
+
 def _axes_of_ome(description: str) -> Iterator[Axis]:
     """Yield the calibration of OME's metadata, by default in µm."""
     pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description)
@@ -249,7 +262,7 @@ def _axes_of_ome(description: str) -> Iterator[Axis]:
             ) from error
 
 
-def _tag(page: Any, name: str) -> Any:
+def _tag(page: Any, name: str | int) -> Any:
     tag = page.tags.get(name)
     return tag.value if tag is not None else None
 
