@@ -201,6 +201,7 @@ CLAIMS = {
     "a.tif": claims_of_tiff,
     "zip.tif": lambda p: claims_of_tiff(p, "zlib"),
     "lzw.tif": lambda p: claims_of_tiff(p, "lzw"),
+    "zstd.tif": lambda p: claims_of_tiff(p, "zstd"),
     "a.hspy": claims_of_hdf5,
     "contiguous.hspy": lambda p: claims_of_hdf5(p, None),
     "a.emd": claims_of_emd,

@@ -80,6 +80,7 @@ case("no axes.mrc", lambda p: w.write_mrc(p, IMAGE, 0.02, axes=(0, 0, 0)), IMAGE
 case("wrong stamp.mrc", lambda p: w.write_mrc(p, IMAGE, 0.02, stamp=b"\x11\x11\0\0"), IMAGE, 0.02)
 case("no stamp.mrc", lambda p: w.write_mrc(p, IMAGE, 0.02, stamp=b"    "), IMAGE, 0.02)
 case("aligned.ali", lambda p: w.write_mrc(p, IMAGE, 0.02), IMAGE, 0.02)
+case("section.map", lambda p: w.write_mrc(p, IMAGE, 0.02), IMAGE, 0.02)
 case("capital.MRC", lambda p: w.write_mrc(p, IMAGE, 0.02), IMAGE, 0.02)
 case(
     "rounded sides.mrc",

@@ -29,7 +29,7 @@ _PICTURES = (
 )
 
 _TIFFS = (".tif", ".tiff")
-_MRC = (".mrc", ".mrcs", ".ali")
+_MRC = (".mrc", ".mrcs", ".ali", ".rec", ".st")
 
 #: Extensions that are named when a file cannot be read; many others can be, by RosettaSciIO.
 _READABLE = ".bmp, .dm3, .dm4, .emd, .gif, .hspy, .jpg, .mrc, .png, .ser, .tif"
@@ -69,7 +69,7 @@ def open_image(file: Path, header_only: bool = False) -> Found:
         if tiff.is_tiff(file) or suffix in _TIFFS:
             return tiff.read(file, header_only)
         return pictures.read(file, header_only)
-    if suffix in _MRC:
+    if suffix in _MRC or (suffix == ".map" and mrc.is_mrc(file)):
         return mrc.read(file, header_only)
     if suffix == ".ser":
         return ser.read(file, header_only)

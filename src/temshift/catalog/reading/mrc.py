@@ -21,7 +21,7 @@ from temshift.catalog.reading.found import Found, as_pixels, check_bytes, check_
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis
 
-__all__ = ["read"]
+__all__ = ["is_mrc", "read"]
 
 _HEADER = 1024
 _IMOD_STAMP = 1146047817
@@ -34,6 +34,12 @@ _OTHER_MODES = {
     16: "colours of IMOD (mode 16)",
     101: "numbers of 4 bits (mode 101)",
 }
+
+
+def is_mrc(file: Path) -> bool:
+    """Return whether a file has the mark of MRC in its header (other formats end in .map too)."""
+    with file.open("rb") as stream:
+        return stream.read(212)[208:] == b"MAP "
 
 
 def read(file: Path, header_only: bool) -> Found:

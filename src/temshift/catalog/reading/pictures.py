@@ -22,9 +22,9 @@ _PNG, _GIF, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"\xff\xd8\xff", b"BM"
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "WEBP")
 
-#: No picture holds more pixels in a byte (lossless WebP and progressive JPEG of one colour apart,
-#: which no micrograph is).
-_MAX_PX_PER_BYTE = 8 * 1100
+#: Most pixels in a byte: JPEG has a bit for a block of 64 at least, GIF and BMP repeat pixels.
+_MAX_PX_PER_BYTE = {"JPEG": 1000, "GIF": 3000, "BMP": 256, "DIB": 256, "PPM": 8}
+_MAX_PX_PER_BYTE_OF_OTHERS = 8 * 1100
 
 #: Pillow scales grey levels of 2 and 4 bits to 0 … 255.
 _SCALED = {"L;2": 85, "L;4": 17}
@@ -65,7 +65,8 @@ def read(file: Path, header_only: bool) -> Found:
         raise RefusedError(f"its header claims more than {MAX_PX} px: it is damaged") from error
     with picture:
         shape = check_shape((picture.height, picture.width))
-        if shape[0] * shape[1] > _MAX_PX_PER_BYTE * (size := file.stat().st_size):
+        most = _MAX_PX_PER_BYTE.get(picture.format or "", _MAX_PX_PER_BYTE_OF_OTHERS)
+        if shape[0] * shape[1] > most * (size := file.stat().st_size):
             raise RefusedError(
                 f"its header claims {shape[0]} × {shape[1]} px, but it has only {size} bytes: it "
                 "is truncated or damaged"

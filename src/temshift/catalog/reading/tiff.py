@@ -36,8 +36,10 @@ _REDUCED, _MASK = 1, 4
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA = (1, 2)
 
-#: Most bytes of pixels that a byte can hold: stored, deflate, LZW; others are not limited.
+#: Most bytes of pixels that a byte can hold: stored, deflate, LZW, PackBits; of other compressions
+#: a larger image must not hold more than the third.
 _MAX_RATIO = {1: 1, 8: 1100, 32946: 1100, 5: 3000, 32773: 64}
+_LARGE_BYTES, _MAX_RATIO_IF_LARGE = 64 << 20, 20_000
 
 
 def is_tiff(file: Path) -> bool:
@@ -144,9 +146,11 @@ def _check_data(page: Any, size: int) -> None:
         )
     for offset, count in zip(offsets, counts, strict=False):
         _within(offset + count, size)
+    n_bytes = prod(page.shape) * page.bitspersample // 8
     ratio = _MAX_RATIO.get(int(page.compression))
-    bits = prod(page.shape) * page.bitspersample
-    if ratio and bits // 8 > ratio * sum(counts) + 1:
+    if ratio is None and n_bytes > _LARGE_BYTES:
+        ratio = _MAX_RATIO_IF_LARGE
+    if ratio and n_bytes > ratio * sum(counts) + 1:
         raise RefusedError(
             f"its header claims {times(page.shape)} px, but it holds only {sum(counts)} bytes of "
             "them: it is truncated or damaged"
