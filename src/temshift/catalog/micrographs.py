@@ -7,9 +7,7 @@ pixels* is refused with its name and the reason, never with a bare exception of 
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import stat
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
@@ -304,7 +302,8 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
 
     def preview(self) -> ImagePreview:
         """Return the first micrograph as a small PNG, for Kedro-Viz."""
-        from PIL import Image
+        from temshift.catalog.previews import image_preview
+        from temshift.microscopy.pictures import stretch
 
         store = self.load()
         for path in store.paths():
@@ -313,16 +312,15 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
             except MicrographReadError:
                 continue
             step = -(-max(image.shape) // 512)
-            image = image[::step, ::step].astype(np.float32)
-            low, high = np.nanpercentile(image, (0.5, 99.5))
-            grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
-            buffer = io.BytesIO()
-            Image.fromarray(np.nan_to_num(grey).astype(np.uint8)).save(buffer, "png")
-            return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
+            return image_preview(stretch(image[::step, ::step]))
         raise DatasetError(f"{self._filepath}: no micrograph in this folder")
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir() and any(Path(self._filepath).iterdir())
+
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

@@ -1,28 +1,61 @@
-"""Testing networks on splits: pixel counts a micrograph, from which every score follows."""
+"""Testing networks on splits: pixel counts a micrograph, from which every score follows.
+
+In the protocol ``grouped`` whole micrographs are predicted, by tiles without seams, and each pixel
+counts once, whatever patches show it; in the protocol ``published`` patches are, as in the study.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from temshift.config.reporting import EvaluationParameters
-from temshift.learning.devices import choose_device, keeping_freed_memory
+from temshift.config.evaluation import EvaluationParameters
+from temshift.learning.devices import (
+    choose_device,
+    keeping_freed_memory,
+    single_threaded_operations,
+)
 from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
-from temshift.learning.inference import optimise_for_inference, predict_patches
+from temshift.learning.inference import (
+    optimise_for_inference,
+    predict_micrograph,
+    predict_patches,
+)
 from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
-from temshift.microscopy.patches import PatchStack
+from temshift.microscopy.patches import (
+    PatchStack,
+    micrograph_layouts,
+    on_grid,
+    patch_grid,
+    whole_micrograph,
+)
+from temshift.parallel import available_cores, map_ordered
 from temshift.study.folds import published_folds
 
-__all__ = ["RESULT_COLUMNS", "evaluate_network", "patch_counts", "patches_to_test"]
+__all__ = [
+    "RESULT_COLUMNS",
+    "Predicted",
+    "evaluate_network",
+    "patch_counts",
+    "patches_to_test",
+    "pool_micrographs",
+    "predict_and_count",
+    "telling_patches",
+]
 
 _log = logging.getLogger(__name__)
+
+#: Networks predicting side by side on a CPU; each takes about 0.1 GB beside its micrograph.
+_MAX_WORKERS = 8
+
+#: What a result takes over from the patch table: alike in all patches of a micrograph.
+CARRIED = ("specimen_id", "group")
 
 #: Columns of a results table.
 RESULT_COLUMNS = (
@@ -31,21 +64,21 @@ RESULT_COLUMNS = (
     "fold",
     "test_split",
     "micrograph_id",
-    "specimen_id",
-    "group",
+    *CARRIED,
     "in_domain",
+    "learned",
     "n_patches",
     *COUNTS,
     "dice",
     "iou",
     "precision",
     "recall",
-    "confidence",
+    "mean_certainty",
     "patch_dice",
 )
 
 
-def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> dict[str, float]:
+def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> dict[str, int]:
     """Return the counts of :data:`temshift.learning.metrics.COUNTS` of one patch.
 
     Parameters
@@ -60,18 +93,11 @@ def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> 
     n = label.size
     n_label, n_predicted = int(labelled.sum()), int(predicted.sum())
     tp = int((predicted & labelled).sum())
-    soft, soft_tp = (
-        float(probability.sum(dtype=np.float64)),
-        float(probability.sum(dtype=np.float64, where=labelled)),
-    )
     return {
         "tp": tp,
         "fp": n_predicted - tp,
         "fn": n_label - tp,
         "tn": n - n_label - n_predicted + tp,
-        "soft_tp": soft_tp,
-        "soft_fp": soft - soft_tp,
-        "soft_fn": n_label - soft_tp,
     }
 
 
@@ -86,7 +112,8 @@ def patches_to_test(
     protocol : {"grouped", "published"}
         ``grouped``: those of the fold's groups, whatever the split, empty patches included; the
         network has seen none of these groups in any split. ``published``: of the own split the
-        test fold of the patch list, of another split all; without empty patches.
+        test fold of the patch list, of another split all; without empty patches and those that
+        overlap others.
     fold, folds : int
         This fold, and how many there are.
     in_domain : bool
@@ -96,10 +123,11 @@ def patches_to_test(
     """
     if protocol == "grouped":
         return np.flatnonzero(stack.table["fold"].to_numpy() == fold)
-    filled = np.flatnonzero(stack.table["labelled_px"].to_numpy() > threshold)
+    empty = stack.table["labelled_px"].to_numpy() <= threshold
+    kept = np.flatnonzero(~empty & on_grid(stack.table, stack.images.shape[1]))
     if not in_domain:
-        return filled
-    return filled[published_folds(len(filled), folds)[fold].test]
+        return kept
+    return kept[published_folds(len(kept), folds)[fold].test]
 
 
 def evaluate_network(
@@ -129,23 +157,24 @@ def evaluate_network(
         Best, median and worst micrograph of each split.
     """
     device = choose_device(device)
+    # one network at a time on a GPU; on a CPU one a core: its operations are too short to share
+    workers = min(available_cores(), _MAX_WORKERS) if device == "cpu" else 1
     rows: list[dict[str, Any]] = []
     candidates: list[Candidate] = []
-    progress = tqdm(
-        total=len(networks) * len(stacks),
-        desc=f"testing {name}",
-        unit="test",
-        leave=False,
-        disable=None,
-    )
-    with progress as bar, keeping_freed_memory(device):
-        for trained in networks.values():
-            network = optimise_for_inference(trained.build()).to(device)
-            for split, stack in stacks.items():
-                tested, shown = _test(name, trained, network, split, stack, parameters, device)
-                rows += tested
-                candidates += shown
-                bar.update()
+    with keeping_freed_memory(device), single_threaded_operations(device):
+        built = {
+            key: optimise_for_inference(trained.build()).to(device)
+            for key, trained in networks.items()
+        }
+
+        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Candidate]]:
+            key, split = job
+            return _test(name, networks[key], built[key], split, stacks[split], parameters, device)
+
+        jobs = [(key, split) for key in networks for split in stacks]
+        for tested, shown in map_ordered(test, jobs, workers, f"testing {name}"):
+            rows += tested
+            candidates += shown
     results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
     return results, pick_examples(candidates)
 
@@ -161,65 +190,181 @@ def _test(
 ) -> tuple[list[dict[str, Any]], list[Candidate]]:
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
-    in_domain = split in card["train_on"]
+    in_domain = split in card.train_on
     chosen = patches_to_test(
-        stack,
-        card["protocol"],
-        card["fold"],
-        card["folds"],
-        in_domain,
-        card.get("background_threshold", 0),
+        stack, card.protocol, card.fold, card.folds, in_domain, card.training.background_threshold
     )
-    images, labels = stack.images[chosen], stack.labels[chosen]
     table = stack.table.iloc[chosen].reset_index(drop=True)
-    counts, confidence = [], []
-    predictions = []
-    for probability, label in zip(
-        predict_patches(network, images, device, parameters.batch_size),
-        labels,
-        strict=True,
-    ):
-        counts.append(patch_counts(probability, label))
-        confidence.append(float(np.maximum(probability, 1 - probability).mean()))
-        predictions.append(probability > 0.5)
-    frame = pd.concat([table, pd.DataFrame(counts, columns=list(COUNTS))], axis=1)
-    frame["confidence"] = confidence
-    frame["patch_dice"] = dice(frame["tp"], frame["fp"], frame["fn"])
-    if card["protocol"] == "published":
-        frame["patch_dice"] = _dihedral_dice(
-            network, images, labels, frame["patch_dice"].to_numpy(), device, parameters
+    shown = telling_patches(table) if parameters.examples else {}
+    if card.protocol == "grouped":
+        tested, predictions = _whole_micrographs(network, stack, chosen, shown, device)
+    else:
+        images, labels = stack.images[chosen], stack.labels[chosen]
+        counts, predictions = predict_and_count(
+            network, images, labels, device, parameters.batch_size, keep=shown.values()
         )
+        counts["patch_dice"] = _dihedral_dice(
+            network, images, labels, counts["patch_dice"].to_numpy(), device, parameters.batch_size
+        )
+        tested = pool_micrographs(pd.concat([table, counts], axis=1))
+    test = {
+        "network": name,
+        "protocol": card.protocol,
+        "fold": card.fold,
+        "test_split": split,
+        "in_domain": in_domain,
+        "learned": card.learned,
+    }
+    rows = [{**test, **row} for row in tested]
+    score = {row["micrograph_id"]: row["dice"] for row in rows}
+    candidates = []
+    for micrograph, at in shown.items():
+        i = chosen[at]
+        pictures = make_thumbnails(stack.images[i], stack.labels[i], predictions[at])
+        candidates.append((split, micrograph, score[micrograph], *pictures))
+    return rows, candidates
 
-    rows: list[dict[str, Any]] = []
-    candidates: list[Candidate] = []
-    for micrograph, group in frame.groupby("micrograph_id", sort=False):
-        pooled = group[list(COUNTS)].sum()
-        score = {k: float(v) for k, v in scores(pooled["tp"], pooled["fp"], pooled["fn"]).items()}
+
+def _whole_micrographs(
+    network: Any,
+    stack: PatchStack,
+    chosen: NDArray[np.intp],
+    keep: Mapping[str, int],
+    device: str,
+) -> tuple[list[dict[str, Any]], dict[int, NDArray[np.bool_]]]:
+    """Predict the micrographs that the chosen patches show; count every pixel once.
+
+    Returns rows as :func:`pool_micrographs` does, in which ``patch_dice`` is that of the whole
+    micrograph, and of the patches in ``keep`` (positions in ``chosen``) what is predicted there.
+    """
+    side = stack.images.shape[1]
+    tested = set(stack.table["micrograph_id"].iloc[chosen])
+    rows, kept = [], {}
+    for micrograph, layout in micrograph_layouts(stack.table, side).items():
+        if micrograph not in tested:
+            continue
+        image = whole_micrograph(stack.images, layout, stack.table)
+        label = whole_micrograph(stack.labels, layout, stack.table)
+        probability = predict_micrograph([network], image, device)
+        row = stack.table.iloc[layout.first]
+        counts = pd.DataFrame(
+            {
+                "micrograph_id": micrograph,
+                **{column: row[column] for column in CARRIED},
+                **patch_counts(probability, label),
+                "mean_certainty": float(np.maximum(probability, 1 - probability).mean()),
+            },
+            index=[0],
+        )
+        counts["patch_dice"] = dice(counts["tp"], counts["fp"], counts["fn"])
+        n_patches = len(patch_grid(image.shape, side))
+        rows += [{**pooled, "n_patches": n_patches} for pooled in pool_micrographs(counts)]
+        if micrograph in keep:
+            at = keep[micrograph]
+            top, left = (int(stack.table[name].iloc[chosen[at]]) for name in ("row", "column"))
+            kept[at] = probability[top : top + side, left : left + side] > 0.5
+    return rows, kept
+
+
+class Predicted(NamedTuple):
+    """What :func:`predict_and_count` returns.
+
+    Attributes
+    ----------
+    counts : DataFrame, N rows
+        :data:`temshift.learning.metrics.COUNTS`; ``mean_certainty``, the mean of the larger of the
+        two softmax outputs; ``patch_dice``.
+    kept : dict of int to ndarray, shape (P, P), bool
+        The predictions that were asked for, by position.
+    """
+
+    counts: pd.DataFrame
+    kept: dict[int, NDArray[np.bool_]]
+
+
+def predict_and_count(
+    network: Any,
+    images: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    device: str,
+    batch_size: int,
+    keep: Collection[int] = (),
+) -> Predicted:
+    """Predict patches and count their pixels.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On ``device``, in evaluation mode.
+    images : ndarray, shape (N, P, P), float32
+    labels : ndarray, shape (N, P, P), uint8
+        1 where a particle is.
+    device : str
+    batch_size : int
+        Patches predicted at a time.
+    keep : collection of int
+        Positions of the patches whose predictions are returned too.
+    """
+    wanted = set(keep)
+    rows, kept = [], {}
+    probabilities = predict_patches(network, images, device, batch_size)
+    for i, (probability, label) in enumerate(zip(probabilities, labels, strict=True)):
+        certainty = float(np.maximum(probability, 1 - probability).mean())
+        rows.append({**patch_counts(probability, label), "mean_certainty": certainty})
+        if i in wanted:
+            kept[i] = probability > 0.5
+    counts = pd.DataFrame(rows, columns=[*COUNTS, "mean_certainty"])
+    counts["patch_dice"] = dice(counts["tp"], counts["fp"], counts["fn"])
+    return Predicted(counts, kept)
+
+
+def pool_micrographs(patches: pd.DataFrame) -> list[dict[str, Any]]:
+    """Pool the counts of each micrograph's patches, and score them.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        ``micrograph_id``, :data:`CARRIED` and the columns of :class:`Predicted`.
+
+    Returns
+    -------
+    list of dict
+        One a micrograph, in the order in which they come first: ``micrograph_id``,
+        :data:`CARRIED`, ``n_patches``, the sums of the counts, the scores that follow from them,
+        and the means over the patches of ``mean_certainty`` and ``patch_dice``.
+    """
+    rows = []
+    for micrograph, group in patches.groupby("micrograph_id", sort=False):
+        pooled = {count: int(group[count].sum()) for count in COUNTS}
+        score = scores(pooled["tp"], pooled["fp"], pooled["fn"])
         rows.append(
             {
-                "network": name,
-                "protocol": card["protocol"],
-                "fold": card["fold"],
-                "test_split": split,
                 "micrograph_id": micrograph,
-                "specimen_id": group["specimen_id"].iloc[0],
-                "group": group["group"].iloc[0],
-                "in_domain": in_domain,
+                **{column: group[column].iloc[0] for column in CARRIED},
                 "n_patches": len(group),
-                **{k: int(pooled[k]) for k in COUNTS[:4]},
-                **{k: float(pooled[k]) for k in COUNTS[4:]},
-                **score,
-                "confidence": float(group["confidence"].mean()),
+                **pooled,
+                **{name: float(value) for name, value in score.items()},
+                "mean_certainty": float(group["mean_certainty"].mean()),
                 "patch_dice": float(group["patch_dice"].mean()),
             }
         )
-        # the patch with the most labelled pixels tells most
-        best = int(group["labelled_px"].to_numpy().argmax())
-        at = int(group.index[best])
-        if parameters.examples:
-            pictures = make_thumbnails(images[at], labels[at], predictions[at])
-            candidates.append((split, str(micrograph), score["dice"], *pictures))
-    return rows, candidates
+    return rows
+
+
+def telling_patches(table: pd.DataFrame) -> dict[str, int]:
+    """Return the position of each micrograph's patch with the most labelled pixels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``micrograph_id`` and ``labelled_px`` of every patch; of equals the first counts.
+    """
+    most: dict[str, int] = {}
+    labelled = table["labelled_px"].to_numpy()
+    for i, micrograph in enumerate(table["micrograph_id"]):
+        if labelled[i] > labelled[most.setdefault(micrograph, i)]:
+            most[micrograph] = i
+    return most
 
 
 def _dihedral_dice(
@@ -228,7 +373,7 @@ def _dihedral_dice(
     labels: NDArray[np.uint8],
     upright: NDArray[np.float64],
     device: str,
-    parameters: EvaluationParameters,
+    batch_size: int,
 ) -> NDArray[np.float64]:
     """Return each patch's Dice averaged over its 8 dihedral copies (the published protocol)."""
     total = upright.copy()
@@ -238,7 +383,7 @@ def _dihedral_dice(
             turned = np.rot90(stack, copy % 4, axes=(1, 2))
             return turned[:, :, ::-1] if copy >= 4 else turned
 
-        probabilities = predict_patches(network, turn(images), device, parameters.batch_size)
+        probabilities = predict_patches(network, turn(images), device, batch_size)
         for i, (probability, label) in enumerate(zip(probabilities, turn(labels), strict=True)):
             c = patch_counts(probability, label)
             total[i] += dice(c["tp"], c["fp"], c["fn"])

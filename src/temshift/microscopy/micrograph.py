@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from temshift.microscopy.bands import row_bands
 
-__all__ = ["Micrograph", "pixel_sha256"]
+__all__ = ["Header", "Micrograph", "Store", "pixel_sha256"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,38 @@ def pixel_sha256(pixels: NDArray[Any]) -> str:
         band = np.ascontiguousarray(pixels[rows], dtype="<f8")
         digest.update((band + 0.0).data)  # -0.0 is 0.0
     return digest.hexdigest()
+
+
+class Header(Protocol):
+    """What a file says of a micrograph without its pixels."""
+
+    @property
+    def pixel_size_nm(self) -> float | None:
+        """Side of a pixel, nm."""
+
+
+class Store(Protocol):
+    """What reads micrographs (:class:`temshift.catalog.micrographs.MicrographStore` is one).
+
+    A file that cannot be used raises a ``ValueError`` with the attribute ``reason``.
+    """
+
+    def read(self, path: str) -> Micrograph:
+        """Return a micrograph."""
+
+    def read_header(self, path: str) -> Header:
+        """Return its header."""
+
+    def read_label(
+        self, path: str, kind: Literal["binary", "instance"] = "binary"
+    ) -> NDArray[np.uint8]:
+        """Return a mask, shape (H, W), of {0, 1}."""
+
+    def sha256(self, path: str) -> str:
+        """Return the hash of a file."""
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such a file."""
+
+    def paths(self) -> list[str]:
+        """Return all files that there are."""

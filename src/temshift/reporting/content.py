@@ -15,7 +15,7 @@ from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
 
 __all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
@@ -28,7 +28,7 @@ class ReportContent:
     Attributes
     ----------
     plan : StudyPlan
-    evaluation, modelling, preprocessing, curation
+    reporting, modelling, preprocessing, curation
         The typed parameters.
     parameters : dict
         All parameters of the run as plain values.
@@ -37,13 +37,16 @@ class ReportContent:
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
-        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+        ``network, protocol, fold, restart, step, epoch, train_loss, validation_loss,
+        validation_dice``.
+    integrity : DataFrame, optional
+        What the integrity check found (:mod:`temshift.study.integrity`).
     examples : dict of str to list of Example
         Of each network.
     """
 
     plan: StudyPlan
-    evaluation: EvaluationParameters
+    reporting: ReportingParameters
     modelling: ModellingParameters
     preprocessing: PreprocessingParameters
     curation: CurationParameters
@@ -59,6 +62,7 @@ class ReportContent:
     explanation: pd.DataFrame
     histories: pd.DataFrame
     examples: dict[str, list[Example]]
+    integrity: pd.DataFrame | None = None
 
     @classmethod
     def from_tables(
@@ -72,7 +76,7 @@ class ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
         return cls(
             plan=StudyPlan.from_parameters(parameters),
-            evaluation=EvaluationParameters.model_validate(plain(parameters["reporting"])),
+            reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
             modelling=ModellingParameters.model_validate(plain(parameters["modelling"])),
             preprocessing=PreprocessingParameters.model_validate(
                 plain(parameters["preprocessing"])

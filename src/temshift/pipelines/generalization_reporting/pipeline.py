@@ -4,54 +4,27 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from temshift.binding import bind
+from temshift.binding import bind, each
 from temshift.config.plan import StudyPlan
-from temshift.context import study_plan
+from temshift.context import project_parameters, study_plan
 from temshift.pipelines.generalization_reporting import nodes
 
-_RESULTS = "generalization_reporting.model_output.results"
-_HISTORIES = "generalization_reporting.model_output.histories"
+_RESULTS = "evaluation.model_output.results"
+_HISTORIES = "evaluation.model_output.histories"
 _TABLES = "generalization_reporting.reporting"
+
+#: Blocks of the parameters that make the study, and stand in its report: any other block may
+#: change without the report being written again.
+STUDY_BLOCKS = (
+    *("simulation", "calibration", "curation", "preprocessing", "splits", "studies"),
+    *("networks", "modelling", "evaluation", "reporting", "download"),
+)
 
 
 def create_pipeline() -> Pipeline:
-    """Test every network in its namespace, then compare, explain, draw and report."""
+    """Compare, explain, draw and report what the networks were tested to do."""
     plan = study_plan()
-    return Pipeline([*_evaluation(plan), *_comparison(plan), *_figures(plan), _report(plan)])
-
-
-def _evaluation(plan: StudyPlan) -> list[Node]:
-    tests = [
-        Node(
-            bind(nodes.evaluate, name),
-            inputs={
-                "networks": f"{name}.networks",
-                "modelling": "params:modelling",
-                "reporting": "params:reporting",
-                **_each(plan.tested_on(name), "patches"),
-            },
-            outputs=[f"{name}.results", f"{name}.examples"],
-            name="evaluate",
-            namespace=name,
-            tags=["gpu"],
-        )
-        for name in plan.rows
-    ]
-    return [
-        *tests,
-        Node(
-            nodes.collect,
-            inputs=[f"{name}.results" for name in plan.rows],
-            outputs=_RESULTS,
-            name="collect_results",
-        ),
-        Node(
-            nodes.collect_histories,
-            inputs=[f"{name}.history" for name in plan.trained],
-            outputs=_HISTORIES,
-            name="collect_histories",
-        ),
-    ]
+    return Pipeline([*_comparison(plan), *_figures(plan), _report(plan)])
 
 
 def _comparison(plan: StudyPlan) -> list[Node]:
@@ -65,7 +38,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "networks": "params:networks",
                 "curation": "params:curation",
                 "reporting": "params:reporting",
-                **_each(plan.used_splits, "micrographs"),
+                **each(plan.used_splits, "micrographs"),
             },
             outputs=[
                 f"{_TABLES}.{name}" for name in ("matrix", "gaps", "gains", "confounds", "splits")
@@ -78,7 +51,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "gaps": f"{_TABLES}.gaps",
                 "splits": "params:splits",
                 "studies": "params:studies",
-                **_each(plan.used_splits, "fingerprint"),
+                **each(plan.used_splits, "fingerprint"),
             },
             outputs=[f"{_TABLES}.{name}" for name in ("fingerprints", "distances", "explanation")],
             name="explain",
@@ -116,20 +89,26 @@ def _figures(plan: StudyPlan) -> list[Node]:
 def _report(plan: StudyPlan) -> Node:
     compared = ("matrix", "gaps", "gains", "confounds", "splits")
     explained = ("fingerprints", "distances", "explanation")
+    checked = set(plan.used_splits) - set(plan.curated_splits)
+    integrity = {"integrity": "data_curation.reporting.integrity"} if checked else {}
     return Node(
         nodes.write_report,
         inputs={
-            "parameters": "parameters",
+            **_blocks(),
             "results": _RESULTS,
             "histories": _HISTORIES,
             **{name: f"{_TABLES}.{name}" for name in (*compared, *explained)},
-            **_each(plan.rows, "examples"),
+            **integrity,
+            **each(plan.rows, "examples"),
         },
         outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],
         name="write_report",
     )
 
 
-def _each(owners: list[str], dataset: str) -> dict[str, str]:
-    """Return one dataset of every split or network as keyword inputs named like themselves."""
-    return {f"{owner}.{dataset}": f"{owner}.{dataset}" for owner in owners}
+def _blocks() -> dict[str, str]:
+    given = project_parameters()
+    return {
+        name: name
+        for name in (f"params:{block}" for block in STUDY_BLOCKS if given.get(block) is not None)
+    }
