@@ -107,6 +107,51 @@ def test_what_is_cut_short_is_said_to_be_truncated(tmp_path, name):
         assert "it is truncated" in caught.value.reason, (share, caught.value.reason)
 
 
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(0.7 * len(data))])
+
+
+def write_webp(path):
+    Image.fromarray(BYTES).save(path, lossless=True)
+
+
+def write_semper(path):
+    from rsciio.semper import file_writer
+
+    file_writer(str(path), w.signal_dict(IMAGE.astype(np.float32), 0.02))
+
+
+def write_nexus(path):
+    from rsciio.nexus import file_writer
+
+    file_writer(str(path), w.signal_dict(IMAGE, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.webp", write_webp), ("a.unf", write_semper), ("a.nxs", write_nexus)],
+)
+def test_what_else_is_cut_short_is_said_to_be_truncated(tmp_path, name, write):
+    write(tmp_path / name)
+    MicrographStore(tmp_path).read(name)
+    cut(tmp_path / name)
+    with pytest.raises(MicrographReadError, match="it is truncated"):
+        MicrographStore(tmp_path).read(name)
+
+
+def test_pixels_in_another_file_that_is_cut_short(tmp_path):
+    from rsciio.ripple import file_writer
+
+    file_writer(str(tmp_path / "a.rpl"), w.signal_dict(IMAGE, 0.02))
+    (tmp_path / "b.emi").write_bytes(b"..<ObjectInfo><Uuid>x</Uuid></ObjectInfo>..")
+    w.write_ser(tmp_path / "b_1.ser", IMAGE, 0.02)
+    for pixels, name in (("a.raw", "a.rpl"), ("b_1.ser", "b.emi")):
+        cut(tmp_path / pixels)
+        with pytest.raises(MicrographReadError, match="it is truncated"):
+            MicrographStore(tmp_path).read(name)
+
+
 def claims_of_mrc(path):
     w.write_mrc(path, IMAGE, 0.02)
     data = bytearray(path.read_bytes())

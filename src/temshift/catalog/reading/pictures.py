@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from temshift.catalog.reading.found import MAX_PX, Found, as_pixels, check_shape
+from temshift.catalog.reading.found import MAX_PX, Found, as_pixels, check_bytes, check_shape
 from temshift.catalog.reading.refusals import RefusedError
 
 __all__ = ["read"]
 
 _PNG, _GIF, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"\xff\xd8\xff", b"BM"
+_RIFF = b"RIFF"  # WebP
 
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "WEBP")
 
@@ -51,7 +52,9 @@ def read(file: Path, header_only: bool) -> Found:
     elif head.startswith((_JPEG, _JPEG[:2])):
         _check_end(file, b"\xff\xd9")
     elif head.startswith(_GIF):
-        _check_end(file, b"\x3b")
+        _check_last_byte(file, b"\x3b")
+    elif head.startswith(_RIFF) and len(head) >= 12:
+        check_bytes(file, 8 + struct.unpack_from("<I", head, 4)[0])
     elif head.startswith(_BMP):
         _check_bmp(head, file)
     try:
@@ -165,6 +168,14 @@ def _check_end(file: Path, mark: bytes) -> None:
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - (1 << 16)))
         if mark not in stream.read():
+            raise RefusedError("it is truncated: the mark at its end is missing")
+
+
+def _check_last_byte(file: Path, mark: bytes) -> None:
+    """Refuse a file that does not end with a mark, padded with zeros perhaps."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - (1 << 16)))
+        if not stream.read().rstrip(b"\0").endswith(mark):
             raise RefusedError("it is truncated: the mark at its end is missing")
 
 

@@ -17,6 +17,7 @@ _CUT_SHORT = re.compile(
     r"truncat|unexpected end|end of file|end-of-file|\beof\b|end-of-stream|premature|"
     r"not enough (data|bytes|image data)|smaller than (expected|requested)|"
     r"mmap length is greater|cannot reshape array|unpack requires|requires a buffer|"
+    r"could not broadcast input array|out of bounds for axis 0 with size 0|no element found|"
     r"buffer is too small|incomplete|ended before|failed to read|File is not a zip file",
     re.IGNORECASE,
 )

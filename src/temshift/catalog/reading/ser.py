@@ -31,40 +31,52 @@ _LARGEST_M = 1.0
 def read(file: Path, header_only: bool) -> Found:
     """Read the image of a series; see :func:`temshift.catalog.reading.formats.open_image`."""
     with file.open("rb") as stream:
-        head = stream.read(34)
-        valid, start = _check_head(head, file, stream)
+        valid, start = _check_head(stream.read(34), file, stream)
         if valid != 1:
             raise RefusedError(f"it holds {valid} images, a stack: save each in its own file")
-        stream.seek(start)
-        element = stream.read(50)
-        if len(element) < 50:
-            raise RefusedError("it is truncated: it ends before its image")
-        x_step, y_step = (struct.unpack_from("<d", element, at + 8)[0] for at in (0, 20))
-        kind, columns, rows = struct.unpack_from("<HII", element, 40)
-        if kind not in _TYPES:
-            raise RefusedError(f"it is damaged: its pixels are of the unknown type {kind}")
-        dtype = np.dtype("<" + _TYPES[kind])
-        if dtype.kind == "c":
-            raise RefusedError("it holds complex numbers (a Fourier transform), no micrograph")
-        shape = check_shape((rows, columns))
-        check_bytes(file, start + 50 + rows * columns * dtype.itemsize)
+        shape, dtype, axes = _check_element(start, file, stream)
         pixels = None
         if not header_only:
             stream.seek(start + 50)
-            data = np.fromfile(stream, dtype, rows * columns)
+            data = np.fromfile(stream, dtype, shape[0] * shape[1])
             pixels = as_pixels(data.reshape(shape)[::-1])  # TIA counts rows from below
-    return Found(shape, pixels, (_axis(y_step), _axis(x_step)))
+    return Found(shape, pixels, axes)
 
 
 def check(file: Path) -> None:
-    """Refuse a series whose header claims more than the file holds.
+    """Refuse a series of images whose header claims more than the file holds.
 
     Raises
     ------
     RefusedError
     """
     with file.open("rb") as stream:
-        _check_head(stream.read(34), file, stream)
+        head = stream.read(34)
+        # RosettaSciIO leaves series out in which nothing was recorded
+        if len(head) == 34 and (head[6:10] == struct.pack("<I", _LINES) or not any(head[18:22])):
+            return
+        _, start = _check_head(head, file, stream)
+        _check_element(start, file, stream)
+
+
+def _check_element(
+    start: int, file: Path, stream: Any
+) -> tuple[tuple[int, int], Any, tuple[Axis, Axis]]:
+    """Return shape, number type and calibration of the first image, which must be whole."""
+    stream.seek(start)
+    element = stream.read(50)
+    if len(element) < 50:
+        raise RefusedError("it is truncated: it ends before its image")
+    x_step, y_step = (struct.unpack_from("<d", element, at + 8)[0] for at in (0, 20))
+    kind, columns, rows = struct.unpack_from("<HII", element, 40)
+    if kind not in _TYPES:
+        raise RefusedError(f"it is damaged: its pixels are of the unknown type {kind}")
+    dtype = np.dtype("<" + _TYPES[kind])
+    if dtype.kind == "c":
+        raise RefusedError("it holds complex numbers (a Fourier transform), no micrograph")
+    shape = check_shape((rows, columns))
+    check_bytes(file, start + 50 + rows * columns * dtype.itemsize)
+    return shape, dtype, (_axis(y_step), _axis(x_step))
 
 
 def _check_head(head: bytes, file: Path, stream: Any) -> tuple[int, int]:
