@@ -75,7 +75,7 @@ def test_cells_of_very_unequal_scatter_keep_their_own(rng):
     variance = moderated_variance(cells)
     assert (variance.df < 7).all()
     own = cells.var(-1, ddof=1) / 6
-    assert np.corrcoef(np.log(own), np.log(variance.value))[0, 1] > 0.95
+    assert np.corrcoef(np.log(own), np.log(variance.value))[0, 1] > 0.9
 
 
 def test_scatter_that_follows_the_dice_is_told_from_scatter_at_random(rng):
