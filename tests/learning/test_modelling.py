@@ -14,7 +14,8 @@ SIDE = 512  # as in the study
 @pytest.fixture(params=["in memory", "from a file"])
 def digest(request, tmp_path):
     def of(images, labels, micrograph="a"):
-        row = {"micrograph_id": micrograph, "specimen_id": "", "row": 0, "column": 0, "fold": 0}
+        row = {"micrograph_id": micrograph, "specimen_id": "", "group": micrograph}
+        row |= {"row": 0, "column": 0, "fold": 0}
         rows = [{**row, "labelled_px": int(label.sum())} for label in labels]
         stack = PatchStack(images, labels, pd.DataFrame(rows, columns=list(PATCH_COLUMNS)))
         if request.param == "from a file":

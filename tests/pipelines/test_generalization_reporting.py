@@ -10,6 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from tests import synthetic_study as synthetic
 
+from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.reporting import EvaluationParameters
 from temshift.learning.network_set import TrainedNetwork, network_key
@@ -50,6 +51,10 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
     for block in ("splits", "studies", "networks"):
         catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    catalog["params:curation"] = MemoryDataset(CurationParameters())
+    catalog["params:modelling"] = MemoryDataset(
+        ModellingParameters(**synthetic.PARAMETERS["modelling"])
+    )
     catalog["params:reporting"] = MemoryDataset(
         EvaluationParameters(**synthetic.PARAMETERS["reporting"])
     )
@@ -149,6 +154,7 @@ def test_evaluation_of_untrained_networks():
             {
                 "micrograph_id": [f"{split}/{i // 2}" for i in range(4)],
                 "specimen_id": ["s0", "s0", "s1", "s1"],
+                "group": ["s0", "s0", "s1", "s1"],
                 "row": 0,
                 "column": 0,
                 "labelled_px": labels.sum(axis=(1, 2)),
@@ -181,3 +187,17 @@ def test_evaluation_of_untrained_networks():
     assert set(results["test_split"]) == {"a", "b"}
     assert results.set_index("test_split").loc["a", "in_domain"].all()
     assert {e.rank for e in examples} == {"best", "worst"}
+
+
+def test_the_figure_of_gaps_has_the_rows_of_the_reports_chart():
+    from temshift.pipelines.generalization_reporting.nodes import draw_gaps
+
+    results = pd.concat(
+        [synthetic.results_table(), synthetic.results_table(protocol="published")],
+        ignore_index=True,
+    )
+    content = synthetic.report_content(results)
+    figure = draw_gaps(content.gaps, content.evaluation, content.modelling)
+    drawn = sum(len(trace.y) for trace in figure.data)
+    assert drawn == sum(len(content.study_gaps(study)) for study in content.plan.studies)
+    assert drawn < len(content.gaps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import EvaluationParameters
@@ -56,13 +57,16 @@ def compare(
     splits: dict[str, Any],
     studies: dict[str, Any],
     networks: dict[str, Any],
+    curation: CurationParameters,
     reporting: EvaluationParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
     """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
     from temshift.study import statistics
 
-    plan = StudyPlan.from_parameters({"splits": splits, "studies": studies, "networks": networks})
+    plan = StudyPlan.from_parameters(
+        {"splits": splits, "studies": studies, "networks": networks, "curation": curation}
+    )
     rows = _by_owner(micrographs)
     matrix = statistics.dice_matrices(results, plan, reporting)
     return (
@@ -95,11 +99,15 @@ def draw_matrix(study: str, matrix: DataFrame) -> Any:
     return matrix_figure(matrix[matrix["study"] == study])
 
 
-def draw_gaps(gaps: DataFrame, reporting: EvaluationParameters) -> Any:
-    """Draw the gaps of all studies with their intervals (plotly)."""
+def draw_gaps(
+    gaps: DataFrame, reporting: EvaluationParameters, modelling: ModellingParameters
+) -> Any:
+    """Draw the gaps that the report draws, all studies with their intervals (plotly)."""
+    from temshift.reporting.content import protocols_of
     from temshift.reporting.figures import gaps_figure
 
-    return gaps_figure(gaps, reporting)
+    shown = gaps["protocol"].isin(protocols_of(gaps, modelling)[:1])
+    return gaps_figure(gaps[shown], reporting)
 
 
 def draw_histories(histories: DataFrame) -> Any:

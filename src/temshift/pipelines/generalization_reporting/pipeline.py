@@ -63,6 +63,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "splits": "params:splits",
                 "studies": "params:studies",
                 "networks": "params:networks",
+                "curation": "params:curation",
                 "reporting": "params:reporting",
                 **_each(plan.used_splits, "micrographs"),
             },
@@ -99,7 +100,7 @@ def _figures(plan: StudyPlan) -> list[Node]:
         *matrices,
         Node(
             nodes.draw_gaps,
-            inputs=[f"{_TABLES}.gaps", "params:reporting"],
+            inputs=[f"{_TABLES}.gaps", "params:reporting", "params:modelling"],
             outputs=f"{_TABLES}.gaps_figure",
             name="draw_gaps",
         ),
