@@ -35,7 +35,7 @@ PARAMETERS: dict[str, Any] = {
     "networks": {
         "high_noise": {"train_on": ["high"], "augmentation": {"noise": {"rho_max": 1.75}}}
     },
-    "reporting": {"bootstrap": 200},
+    "reporting": {"permutations": 200},
     "modelling": {"folds": 3, "training": {"steps": 4}},
     "preprocessing": {},
 }
@@ -219,7 +219,7 @@ def report_content(
         splits=statistics.splits_table(results, matrix, study, micrographs),
         fingerprints=fingerprint_table(fingerprints),
         distances=distances,
-        explanation=explain_gaps(distances),
+        explanation=explain_gaps(distances, fingerprints, evaluation),
         histories=pd.concat([network_history(n) for n in study.trained]),
         examples={n: network_examples(n, results) for n in study.rows},
     )

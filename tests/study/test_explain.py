@@ -22,7 +22,7 @@ def fingerprints():
 
 @pytest.fixture(scope="module")
 def distances(fingerprints):
-    parameters = EvaluationParameters(bootstrap=100)
+    parameters = EvaluationParameters()
     gaps = compare_with_in_domain(synthetic.results_table(), synthetic.plan(), parameters)
     return fingerprint_distances(gaps, synthetic.plan(), fingerprints)
 
@@ -46,8 +46,10 @@ def test_components_known_here_are_those_of_the_distance(fingerprints):
     assert set(given) == set(COMPONENTS)
 
 
-def test_noise_goes_along_with_the_dose_gaps(distances):
-    explanation = explain_gaps(distances).set_index(["scope", "component"])
+def test_noise_goes_along_with_the_dose_gaps(distances, fingerprints):
+    explanation = explain_gaps(distances, fingerprints, EvaluationParameters()).set_index(
+        ["scope", "component"]
+    )
     assert explanation.loc[("dose", "noise"), "rho"] > 0.5
     assert explanation.loc[("dose", "noise"), "n_pairs"] == 6
     assert explanation.loc[("dose", "noise"), "n_distances"] == 3  # distances are symmetric
@@ -72,9 +74,11 @@ def test_rank_correlation_worked_by_hand():
     assert explain_gaps(table.assign(distance=1.0))["rho"].isna().all()
 
 
-def test_pair_in_two_studies_counts_once(distances):
+def test_pair_in_two_studies_counts_once(distances, fingerprints):
     twice = pd.concat([distances, distances.assign(study="again")])
-    explanation = explain_gaps(twice).set_index(["scope", "component"])
+    explanation = explain_gaps(twice, fingerprints, EvaluationParameters()).set_index(
+        ["scope", "component"]
+    )
     assert explanation.loc[(ALL_STUDIES, "noise"), "n_pairs"] == 8
 
 
@@ -88,4 +92,5 @@ def test_fingerprint_table(fingerprints):
 
 def test_nothing_to_explain():
     empty = pd.DataFrame(columns=["study", "protocol", "network", "test_split", "gap"])
-    assert explain_gaps(fingerprint_distances(empty, synthetic.plan(), {})).empty
+    distances = fingerprint_distances(empty, synthetic.plan(), {})
+    assert explain_gaps(distances, {}, EvaluationParameters()).empty

@@ -78,6 +78,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "gaps": f"{_TABLES}.gaps",
                 "splits": "params:splits",
                 "studies": "params:studies",
+                "reporting": "params:reporting",
                 **_each(plan.used_splits, "fingerprint"),
             },
             outputs=[f"{_TABLES}.{name}" for name in ("fingerprints", "distances", "explanation")],
