@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -127,19 +126,8 @@ def simulate_specimen(
 ) -> ExitWave:
     """Build one specimen and compute its exit wave."""
     atoms = build_specimen(
-        material=specimen.material,
-        diameter_A=10 * specimen.diameter_nm,
-        diameter_spread_A=10 * specimen.diameter_spread_nm,
-        aspect_ratio=specimen.aspect_ratio,
-        height_ratio=specimen.height_ratio,
-        particles=specimen.particles,
-        touching=specimen.touching,
-        twinned=specimen.twinned,
-        composition=support.composition,
-        atoms_per_A3=support.atoms_per_A3,
-        thickness_A=10 * support.thickness_nm,
-        roughness_A=10 * support.roughness_nm,
-        roughness_length_A=10 * support.roughness_length_nm,
+        specimen,
+        support,
         thermal_displacement_A=multislice.thermal_displacement_A,
         width_A=10 * field_width_nm,
         seed=seed,
@@ -288,12 +276,9 @@ class Exposures:
 
     def __iter__(self) -> Iterator[tuple[str, Micrograph, NDArray[np.uint8]]]:
         rows: list[dict[str, Any]] = self.table.to_dict("records")  # type: ignore[assignment]
-        cores = available_cores()
-        with ThreadPoolExecutor(cores) as pool:
-            for start in range(0, len(rows), cores):  # a batch at a time: few images are held
-                batch = rows[start : start + cores]
-                for row, taken in zip(batch, pool.map(self._expose, batch), strict=True):
-                    yield row["path"], *taken
+        taken = map_ordered(self._expose, rows, available_cores())
+        for row, (micrograph, label) in zip(rows, taken, strict=True):
+            yield row["path"], micrograph, label
 
     def _expose(self, row: dict[str, Any]) -> tuple[Micrograph, NDArray[np.uint8]]:
         exit_wave = self.exit_waves[row["specimen_type"]][row["specimen_id"]]

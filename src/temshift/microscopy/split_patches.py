@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.microscopy.micrograph import Micrograph
+from temshift.microscopy.micrograph import Store
 from temshift.microscopy.patches import PatchStack, PatchStream, cut_patches, patch_grid, shuffled
 from temshift.microscopy.preprocess import preprocess_micrograph, resample, resampled_shape
 from temshift.parallel import available_cores, map_ordered
 
-__all__ = ["Store", "patch_micrograph", "patch_split"]
+__all__ = ["patch_micrograph", "patch_split"]
 
 _log = logging.getLogger(__name__)
 
 #: Threads; each holds about 250 MB while it works on a micrograph of 4096 x 4096 px.
 _MAX_WORKERS = 4
-
-
-class Store(Protocol):
-    """What reads micrographs (see :class:`temshift.catalog.micrographs.MicrographStore`)."""
-
-    def read(self, path: str) -> Micrograph:
-        """Return the micrograph."""
-
-    def read_label(
-        self, path: str, kind: Literal["binary", "instance"] = "binary"
-    ) -> NDArray[np.uint8]:
-        """Return its label, (H, W) of {0, 1}."""
 
 
 def patch_split(
@@ -94,6 +81,8 @@ def patch_split(
         "split": split,
         "pixel_size_nm": _median_if_alike(sizes, pixel_size_tolerance, f"{split}: pixel_size_nm"),
         "dose_e_per_A2": _median_if_alike(doses, np.inf, f"{split}: dose_e_per_A2"),
+        "material": _alike([_text(row.get("material")) for row in rows]),
+        "diameter_nm": _alike([_number(row.get("diameter_nm")) for row in rows]),
         "preprocessing": parameters.model_dump(),
         "sha256": {str(row["micrograph_id"]): _text(row.get("sha256")) for row in rows},
     }
@@ -149,6 +138,11 @@ def _number(value: Any) -> float | None:
 
 def _text(value: Any) -> str:
     return "" if value is None or pd.isna(value) else str(value)
+
+
+def _alike(values: list[Any]) -> Any:
+    """Return the value that all micrographs have, else ``None``."""
+    return (values[0] or None) if len(set(values)) == 1 else None
 
 
 def _median_if_alike(values: list[float | None], tolerance: float, what: str) -> float | None:

@@ -15,7 +15,7 @@ from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
 from temshift.study.separation import Separation, separation
 
@@ -29,7 +29,7 @@ class ReportContent:
     Attributes
     ----------
     plan : StudyPlan
-    evaluation, modelling, preprocessing, curation
+    reporting, modelling, preprocessing, curation
         The typed parameters.
     parameters : dict
         All parameters of the run as plain values.
@@ -44,7 +44,7 @@ class ReportContent:
     """
 
     plan: StudyPlan
-    evaluation: EvaluationParameters
+    reporting: ReportingParameters
     modelling: ModellingParameters
     preprocessing: PreprocessingParameters
     curation: CurationParameters
@@ -75,7 +75,7 @@ class ReportContent:
         reason = gaps["reason"].astype(object)
         return cls(
             plan=StudyPlan.from_parameters(parameters),
-            evaluation=EvaluationParameters.model_validate(plain(parameters["reporting"])),
+            reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
             modelling=ModellingParameters.model_validate(plain(parameters["modelling"])),
             preprocessing=PreprocessingParameters.model_validate(
                 plain(parameters["preprocessing"])

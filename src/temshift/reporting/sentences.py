@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +153,7 @@ def _finding(content: ReportContent, study: str, judged: pd.DataFrame) -> str:
     """Say what the surest loss is, or that none is sure."""
     if judged.empty:
         return "No shift can be judged: the networks of the test sets are no standard"
-    limit = content.evaluation.degrades_above
+    limit = content.reporting.degrades_above
     if (judged["verdict"] == "robust").all():
         nearest = judged.sort_values("high", kind="stable").iloc[-1]
         return (
@@ -165,7 +164,7 @@ def _finding(content: ReportContent, study: str, judged: pd.DataFrame) -> str:
     text = _shift(content, study, row)
     if not row["low"] > 0:
         return f"No loss is sure; nearest to one: {_lower(text)}"
-    if not row["p_holm"] <= 1 - content.evaluation.confidence:
+    if not row["p_holm"] <= 1 - content.reporting.confidence:
         text += (
             f"; the surest of {len(content.study_gaps(study))} comparisons may be so by chance "
             f"(p = {number(row['p_holm'])}, corrected for their number)"
@@ -202,7 +201,8 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     shifts = f"{count} open shift{'s' if count > 1 else ''}"
     if near.empty:
         return f"{text} The {shifts} lie too near to a limit to be decided by more data."
-    few, many = near.sort_values("folds_to_decide", kind="stable").iloc[[0, -1]].to_dict("records")
+    near = near.sort_values("folds_to_decide", kind="stable")
+    few, many = near.iloc[0], near.iloc[-1]
     needed = _folds(content, few)
     if few["folds_to_decide"] < many["folds_to_decide"]:
         needed += f" for the first, {_folds(content, many)} for the last"
@@ -213,7 +213,7 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     return text
 
 
-def _folds(content: ReportContent, gap: dict[str, Any]) -> str:
+def _folds(content: ReportContent, gap: pd.Series) -> str:
     folds = int(gap["folds_to_decide"])
     groups = math.ceil(folds * gap["n_groups"] / gap["n_folds"])
     return f"{folds} folds with {groups} {content.unit}s"
@@ -319,7 +319,10 @@ def explanation_sentence(content: ReportContent, scope: str = ALL_STUDIES) -> st
         .head(4)
         .iterrows()
     ]
-    text = f"The losses are ordered best by the distance in {_listed(close)}, {pairs} (p = {number(best['p_value'], 3)}, corrected for the number of components)."
+    text = (
+        f"The losses are ordered best by the distance in {_listed(close)}, {pairs} "
+        f"(p = {number(best['p_value'], 3)}, corrected for the number of components)."
+    )
     if scope != ALL_STUDIES:
         return text
     return (
@@ -373,8 +376,8 @@ def _magnification_check(content: ReportContent) -> Check:
             claim,
             status,
             f"{drops} of {len(gaps)} cells off the diagonal lose more than "
-            f"{content.evaluation.degrades_above:g} Dice, and surely some (p ≤ "
-            f"{1 - content.evaluation.confidence:.2g}, corrected for their number). "
+            f"{content.reporting.degrades_above:g} Dice, and surely some (p ≤ "
+            f"{1 - content.reporting.confidence:.2g}, corrected for their number). "
             f"{_surest(content, study, gaps)}",
         )
     return Check(claim, "not tested", "No study of this run varies the pixel size.")
@@ -398,7 +401,7 @@ def _material_check(content: ReportContent) -> Check:
             claim,
             status,
             f"{int(robust.sum())} of {len(gaps)} are robust (below "
-            f"{content.evaluation.degrades_above:g} Dice with their whole interval), in "
+            f"{content.reporting.degrades_above:g} Dice with their whole interval), in "
             f"{int(losses.sum())} a network degrades or breaks. {_surest(content, study, gaps)}",
         )
     return Check(claim, "not tested", "No study of this run varies the material.")
@@ -455,10 +458,10 @@ def _demanded(content: ReportContent, split: str) -> float:
 
 def _drop(content: ReportContent, gap: pd.Series) -> str:
     """Return whether one gap is a loss: visible, unclear or not visible."""
-    limit = content.evaluation.degrades_above
+    limit = content.reporting.degrades_above
     if gap["reason"]:
         return "unclear"
-    if gap["gap"] > limit and gap["p_value"] <= 1 - content.evaluation.confidence:
+    if gap["gap"] > limit and gap["p_value"] <= 1 - content.reporting.confidence:
         return "visible"
     return "not visible" if gap["high"] < limit else "unclear"
 
@@ -490,7 +493,7 @@ def _once(values: pd.Series) -> list[str]:
 
 # --------------------------------------------------------------------------- training and test
 def unseen(content: ReportContent) -> str:
-    """Return what the networks were tested on: ``specimens that it has not seen``, if that is so."""
+    """Return what a network was tested on: ``specimens that it has not seen``, if that is so."""
     if content.protocol != "grouped":
         return "patches that it was not trained on"
     if content.curation.group_by == "specimen_id" and not content.separation.holds:

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.microscopy.fingerprints import fingerprint_distance
 
 __all__ = [
@@ -120,7 +120,7 @@ def fingerprint_distances(
 def explain_gaps(
     distances: pd.DataFrame,
     fingerprints: Mapping[str, Mapping[str, Any]],
-    parameters: EvaluationParameters,
+    parameters: ReportingParameters,
 ) -> pd.DataFrame:
     """Return Spearman's rank correlation of each distance with the gap.
 
@@ -130,7 +130,7 @@ def explain_gaps(
         Of :func:`fingerprint_distances`.
     fingerprints : mapping of str to dict
         Of each split.
-    parameters : EvaluationParameters
+    parameters : ReportingParameters
         ``permutations`` and their seed.
 
     Returns
@@ -147,7 +147,7 @@ def explain_gaps(
     rows = []
     for scope, table in scopes:
         for protocol, part in table.groupby("protocol", sort=False):
-            found = []
+            found: list[dict[str, Any]] = []
             for component, pairs_of in part.groupby("component", sort=False):
                 n, n_distances = len(pairs_of), pairs_of["distance"].round(9).nunique()
                 usable = n >= _MIN_PAIRS and n_distances > 1
@@ -184,7 +184,7 @@ def _largest_by_chance(
     table: pd.DataFrame,
     components: Sequence[str],
     fingerprints: Mapping[str, Mapping[str, Any]],
-    parameters: EvaluationParameters,
+    parameters: ReportingParameters,
 ) -> NDArray[np.float64]:
     """Return the largest correlation of any component for each permutation of the split names.
 
@@ -209,7 +209,7 @@ def _largest_by_chance(
     return np.max([_spearman(part, gap) for part in permuted], axis=0)
 
 
-def _permutations(n: int, parameters: EvaluationParameters) -> NDArray[np.intp]:
+def _permutations(n: int, parameters: ReportingParameters) -> NDArray[np.intp]:
     """Return all orders of n, or as many at random as the parameters say; first the natural one."""
     if math.factorial(n) <= parameters.permutations + 1:
         return np.array(list(itertools.permutations(range(n))), dtype=np.intp)

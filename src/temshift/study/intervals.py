@@ -243,7 +243,7 @@ def holm(p_values: ArrayLike) -> Floats:
     return corrected
 
 
-def least_visible(variance: Variance, confidence: float = 0.95, power: float = 0.8) -> Floats:
+def least_visible(variance: Variance, confidence: float, power: float = 0.8) -> Floats:
     """Return the smallest true difference whose interval leaves out 0 with the given probability.
 
     (t₁₋ₐ + t_power) standard errors, the usual approximation to the noncentral t.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from temshift.config.contract import Column
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.study.intervals import (
     Variance,
     dice_scatter,
@@ -210,7 +210,7 @@ def difference_intervals(
 
 # --------------------------------------------------------------------------- tables
 def dice_matrices(
-    results: pd.DataFrame, plan: StudyPlan, parameters: EvaluationParameters
+    results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Return the matrices of all studies, one row a cell.
 
@@ -219,8 +219,8 @@ def dice_matrices(
     DataFrame
         ``study, protocol, network, train_on, test_split, in_domain, n_folds, n_groups,
         n_micrographs, n_patches, dice, low, high, standard_error, df, fold_std, precision,
-        recall, confidence``; ``fold_std`` is the standard deviation over folds (n − 1), precision
-        and recall come from the counts of all micrographs.
+        recall, mean_certainty``; ``fold_std`` is the standard deviation over folds (n − 1),
+        precision and recall come from the counts of all micrographs.
     """
     cells = _Cells(results, parameters)
     rows = []
@@ -253,14 +253,14 @@ def dice_matrices(
                 "fold_std": _std(sums.fold_means),
                 "precision": tp / (tp + fp) if tp + fp else float("nan"),
                 "recall": tp / (tp + fn) if tp + fn else float("nan"),
-                "confidence": float(subset["confidence"].mean()),
+                "mean_certainty": float(subset["mean_certainty"].mean()),
             }
         )
     return pd.DataFrame(rows, columns=list(_MATRIX_COLUMNS))
 
 
 def compare_with_in_domain(
-    results: pd.DataFrame, plan: StudyPlan, parameters: EvaluationParameters
+    results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Return every network's gap to the in-domain network of the test split, with a verdict.
 
@@ -309,7 +309,7 @@ def compare_with_in_domain(
                 "test_split": split,
                 "reference": split,
                 "reference_protocol": own[2],
-                **_described(comparison, "reference_dice", "gap"),
+                **_described(comparison, "reference_dice", "gap", parameters.confidence),
                 "own_failure": cells.failure(*own, lowest=parameters.fails_below),
                 "failure": cells.failure(*tested),
                 "guest": split not in plan.train_on(network),
@@ -322,7 +322,7 @@ def compare_with_in_domain(
 
 
 def compare_robust_training(
-    results: pd.DataFrame, plan: StudyPlan, parameters: EvaluationParameters
+    results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Return what each further network gains over the default network of the same split.
 
@@ -351,7 +351,7 @@ def compare_robust_training(
             "network": tested[0],
             "baseline": baseline[0],
             "test_split": tested[1],
-            **_described(comparison, "baseline_dice", "gain"),
+            **_described(comparison, "baseline_dice", "gain", parameters.confidence),
         }
         for study, tested, baseline in places
         if (comparison := compared.get((tested, baseline))) is not None
@@ -454,7 +454,7 @@ _MATRIX_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "in_domain"),
     *("n_folds", "n_groups", "n_micrographs", "n_patches"),
     *("dice", "low", "high", "standard_error", "df", "fold_std"),
-    *("precision", "recall", "confidence"),
+    *("precision", "recall", "mean_certainty"),
 )
 _TESTED = ("low", "high", "standard_error", "df", "p_value", "p_holm", "detectable")
 _JUDGED = ("verdict", "reason", "point_verdict", "folds_to_decide")
@@ -480,7 +480,7 @@ _Comparison = tuple[FoldSums, FoldSums, Interval]
 class _Cells:
     """The cells of a results table; each is worked out once, whatever the number of studies."""
 
-    def __init__(self, results: pd.DataFrame, parameters: EvaluationParameters) -> None:
+    def __init__(self, results: pd.DataFrame, parameters: ReportingParameters) -> None:
         self._parameters = parameters
         self._empty = results.iloc[:0]
         self._rows: dict[Any, pd.DataFrame] = dict(
@@ -534,7 +534,9 @@ class _Cells:
         return f"a fold of {place[0]} reaches only {worst:.2f}" if worst < lowest else ""
 
 
-def _described(comparison: _Comparison, other: str, difference: str) -> dict[str, Any]:
+def _described(
+    comparison: _Comparison, other: str, difference: str, confidence: float
+) -> dict[str, Any]:
     """Return the columns that gaps and gains have in common.
 
     A gap is other − Dice, a gain Dice − other. Where the two were tested on different patches of
@@ -555,7 +557,7 @@ def _described(comparison: _Comparison, other: str, difference: str) -> dict[str
         "standard_error": interval.standard_error,
         "df": interval.df,
         "p_value": interval.p_value,
-        "detectable": float(least_visible(interval.variance)),
+        "detectable": float(least_visible(interval.variance, confidence)),
     }
 
 

@@ -26,7 +26,7 @@ __all__ = [
     "finding",
     "findings_table",
     "known_values",
-    "standardise",
+    "standardise_table",
     "typed",
 ]
 
@@ -74,7 +74,7 @@ def findings_table(findings: Iterable[Mapping[str, str]]) -> pd.DataFrame:
     return table.sort_values("severity", kind="stable", ignore_index=True)
 
 
-def standardise(
+def standardise_table(
     raw: pd.DataFrame, parameters: CurationParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bring a foreign metadata table into the form of the data contract.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.study.intervals import Variance, folds_needed, holm
 
 __all__ = [
@@ -28,7 +28,7 @@ UNDECIDED = "undecided"
 REFERENCE_WEAK = "reference weak"
 
 
-def classify(low: float, high: float, parameters: EvaluationParameters) -> str:
+def classify(low: float, high: float, parameters: ReportingParameters) -> str:
     """Return the verdict on a shift, as far as the interval of its gap allows one.
 
     A gap up to ``degrades_above`` is *robust*, up to ``breaks_above`` *degrades*, above *breaks*.
@@ -44,12 +44,12 @@ def classify(low: float, high: float, parameters: EvaluationParameters) -> str:
     return " or ".join(_CLASSES[first : last + 1]) if last - first == 1 else UNDECIDED
 
 
-def point_verdict(gap: float, parameters: EvaluationParameters) -> str:
+def point_verdict(gap: float, parameters: ReportingParameters) -> str:
     """Return the class of an estimate."""
     return classify(gap, gap, parameters)
 
 
-def judge(gaps: pd.DataFrame, parameters: EvaluationParameters) -> pd.DataFrame:
+def judge(gaps: pd.DataFrame, parameters: ReportingParameters) -> pd.DataFrame:
     """Add ``verdict``, ``point_verdict`` and ``reason`` to the gaps of all studies.
 
     A gap to a network that is no standard says nothing about a shift, whatever its interval. The
@@ -62,10 +62,10 @@ def judge(gaps: pd.DataFrame, parameters: EvaluationParameters) -> pd.DataFrame:
     Parameters
     ----------
     gaps : DataFrame
-        ``protocol, network, test_split, reference_protocol, gap, low, high, p_value``, and ``own_failure, failure``
-        (what is wrong with the folds of the set's own network and of the network; or empty),
-        ``guest`` (bool).
-    parameters : EvaluationParameters
+        ``protocol, network, test_split, reference_protocol, gap, low, high, p_value``, and
+        ``own_failure, failure`` (what is wrong with the folds of the set's own network and of the
+        network; or empty), ``guest`` (bool).
+    parameters : ReportingParameters
     """
     verdicts, reasons = [], []
     better = _better_guests(gaps, parameters)
@@ -91,7 +91,7 @@ def judge(gaps: pd.DataFrame, parameters: EvaluationParameters) -> pd.DataFrame:
     )
 
 
-def folds_to_decide(gaps: pd.DataFrame, parameters: EvaluationParameters) -> NDArray[np.float64]:
+def folds_to_decide(gaps: pd.DataFrame, parameters: ReportingParameters) -> NDArray[np.float64]:
     """Return how many folds would leave each undecided gap in one class, if its estimate stayed.
 
     NaN where the verdict is one class, or the gap was not judged for a ``reason``.
@@ -131,7 +131,7 @@ def surest(gaps: pd.DataFrame, column: str = "gap") -> pd.Series:
 
 # --------------------------------------------------------------------------- inside
 def _better_guests(
-    gaps: pd.DataFrame, parameters: EvaluationParameters
+    gaps: pd.DataFrame, parameters: ReportingParameters
 ) -> dict[tuple[str, str], str]:
     """Say of each own network, by protocol and set, which guest is better there, if any."""
     found: dict[tuple[str, str], str] = {}

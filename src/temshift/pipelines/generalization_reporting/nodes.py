@@ -8,48 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from temshift.binding import by_owner
 from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
-from temshift.types import DataFrame, PatchStack
-
-
-def evaluate(
-    name: str,
-    networks: dict[str, Any],
-    modelling: ModellingParameters,
-    reporting: EvaluationParameters,
-    **patches: PatchStack,
-) -> tuple[DataFrame, list[Any]]:
-    """Test all folds of one network on the splits of its studies.
-
-    Returns
-    -------
-    results : DataFrame
-        One row a fold × protocol × micrograph.
-    examples : list of Example
-        Best, median and worst micrograph of each split.
-    """
-    from temshift.learning.evaluation import evaluate_network
-
-    return evaluate_network(name, networks, _by_owner(patches), reporting, modelling.device)
-
-
-def collect(*tables: DataFrame) -> DataFrame:
-    """Put the tables of all networks below each other."""
-    import pandas as pd
-
-    return pd.concat(tables, ignore_index=True)
-
-
-def collect_histories(*histories: DataFrame) -> DataFrame:
-    """Put the training histories below each other; imported networks have none."""
-    import pandas as pd
-
-    columns = ["network", "protocol", "fold", "step", "epoch"]
-    columns += ["train_loss", "validation_loss", "validation_dice"]
-    return collect(*histories) if histories else pd.DataFrame(columns=columns)
+from temshift.config.reporting import ReportingParameters
+from temshift.types import DataFrame
 
 
 def compare(
@@ -58,7 +22,7 @@ def compare(
     studies: dict[str, Any],
     networks: dict[str, Any],
     curation: CurationParameters,
-    reporting: EvaluationParameters,
+    reporting: ReportingParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
     """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
@@ -67,7 +31,7 @@ def compare(
     plan = StudyPlan.from_parameters(
         {"splits": splits, "studies": studies, "networks": networks, "curation": curation}
     )
-    rows = _by_owner(micrographs)
+    rows = by_owner(micrographs)
     matrix = statistics.dice_matrices(results, plan, reporting)
     return (
         matrix,
@@ -82,13 +46,13 @@ def explain(
     gaps: DataFrame,
     splits: dict[str, Any],
     studies: dict[str, Any],
-    reporting: EvaluationParameters,
+    reporting: ReportingParameters,
     **fingerprints: dict[str, Any],
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
     from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
 
-    by_split = _by_owner(fingerprints)
+    by_split = by_owner(fingerprints)
     distances = fingerprint_distances(gaps, StudyPlan(splits=splits, studies=studies), by_split)
     explanation = explain_gaps(distances, by_split, reporting)
     return fingerprint_table(by_split), distances, explanation
@@ -102,7 +66,7 @@ def draw_matrix(study: str, matrix: DataFrame) -> Any:
 
 
 def draw_gaps(
-    gaps: DataFrame, reporting: EvaluationParameters, modelling: ModellingParameters
+    gaps: DataFrame, reporting: ReportingParameters, modelling: ModellingParameters
 ) -> Any:
     """Draw the gaps that the report draws, all studies with their intervals (plotly)."""
     from temshift.reporting.content import protocols_of
@@ -150,11 +114,6 @@ def write_report(
         distances=distances,
         explanation=explanation,
         histories=histories,
-        examples=_by_owner(examples),
+        examples=by_owner(examples),
     )
     return render_report(content), summarise(content)
-
-
-def _by_owner(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Name datasets like the split or the network they belong to."""
-    return {name.partition(".")[0]: data for name, data in datasets.items()}
