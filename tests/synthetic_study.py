@@ -95,8 +95,13 @@ def results_table(
     noise: float = 0.02,
     seed: int = 0,
     train_on: Callable[[str], list[str]] | None = None,
+    fold_sd: float | None = None,
 ) -> pd.DataFrame:
-    """Results of all cells: a specimen's difficulty is shared by all networks, plus noise."""
+    """Results of all cells: a specimen's difficulty is shared by all networks, plus noise.
+
+    Folds vary by ``fold_sd``, half the noise if that is not given.
+    """
+    fold_sd = noise / 2 if fold_sd is None else fold_sd
     rng = np.random.default_rng(seed)
     train_on = train_on or plan().train_on
     splits = list(dict.fromkeys(split for _, split in expected))
@@ -105,7 +110,7 @@ def results_table(
     for (network, split), dice in expected.items():
         own = split in train_on(network)
         for fold in range(folds):
-            luck = rng.normal(0, noise / 2)
+            luck = rng.normal(0, fold_sd)
             for i in range(groups):
                 if (protocol == "grouped" or own) and i % folds != fold:
                     continue

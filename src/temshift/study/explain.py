@@ -199,11 +199,11 @@ def _largest_by_chance(
     test = gaps["test_split"].map(place).to_numpy(int)
     gap = gaps["gap"].to_numpy(float)
     distance = np.full((len(components), len(splits), len(splits)), np.nan)
-    for a, b in itertools.permutations(splits, 2):
+    for a, b in itertools.combinations(splits, 2):
         known = fingerprint_distance(fingerprints[a], fingerprints[b])
         for i, component in enumerate(components):
             if (value := known.get(component)) is not None:
-                distance[i, place[a], place[b]] = value
+                distance[i, [place[a], place[b]], [place[b], place[a]]] = value
     orders = _permutations(len(splits), parameters)
     permuted = distance[:, orders[:, train], orders[:, test]]  # component, permutation, pair
     return np.max([_spearman(part, gap) for part in permuted], axis=0)
