@@ -486,6 +486,7 @@ class _Cells:
         self._rows: dict[Any, pd.DataFrame] = dict(
             iter(results.groupby(["network", "test_split", "protocol"]))
         )
+        self._sums: dict[tuple[str, ...], FoldSums] = {}
         self._dice: dict[_Place, Interval] = {}
         self.protocols = list(dict.fromkeys(results["protocol"]))
 
@@ -493,7 +494,9 @@ class _Cells:
         return self._rows.get(place, self._empty)
 
     def sums(self, *place: str) -> FoldSums:
-        return fold_sums(self.rows(*place))
+        if place not in self._sums:
+            self._sums[place] = fold_sums(self.rows(*place))
+        return self._sums[place]
 
     def dice(self, *place: str) -> Interval:
         if not self._dice:
@@ -512,8 +515,10 @@ class _Cells:
         both: dict[tuple[_Place, _Place], tuple[FoldSums, FoldSums]] = {}
         for first, second in dict.fromkeys(pairs):
             a, b = self.rows(*first), self.rows(*second)
-            common = set(a["micrograph_id"]) & set(b["micrograph_id"])
-            if common:
+            tested, others = set(a["micrograph_id"]), set(b["micrograph_id"])
+            if tested == others != set():
+                both[first, second] = self.sums(*first), self.sums(*second)
+            elif common := tested & others:
                 x, y = (fold_sums(rows[rows["micrograph_id"].isin(common)]) for rows in (a, b))
                 both[first, second] = x, y
         for protocols in dict.fromkeys((first[2], second[2]) for first, second in both):
