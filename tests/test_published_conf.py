@@ -86,7 +86,7 @@ def test_preprocessing_of_the_study(parameters):
     preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
     assert preprocessing.xray.threshold_counts == 1500
     assert preprocessing.xray.passes == 2
-    assert preprocessing.flat_field.mode == "fit"
+    assert preprocessing.flat_field.mode == "published"
     assert preprocessing.flat_field.downsample == 4
     assert preprocessing.standardise
     assert preprocessing.pixel_size_nm is None

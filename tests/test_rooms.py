@@ -21,7 +21,7 @@ ORDER = [
     {"study"},
     {"learning"},
     {"catalog", "reporting"},
-    {"runner"},
+    {"runner", "mistakes"},
     {"context", "types"},
     {"pipelines"},
     {"pipeline_registry", "hooks", "cli", "where"},

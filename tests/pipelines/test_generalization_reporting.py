@@ -22,6 +22,8 @@ def pipeline(monkeypatch):
     """Evaluation and report."""
     for part in (evaluation, generalization_reporting):
         monkeypatch.setattr(part.pipeline, "study_plan", synthetic.plan)
+    module = generalization_reporting.pipeline
+    monkeypatch.setattr(module, "project_parameters", lambda: synthetic.PARAMETERS)
     return evaluation.create_pipeline() + generalization_reporting.create_pipeline()
 
 
@@ -46,9 +48,8 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for split in plan.used_splits:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
-    catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
-    for block in ("splits", "studies", "networks"):
-        catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    for block, value in synthetic.PARAMETERS.items():
+        catalog[f"params:{block}"] = MemoryDataset(value)
     catalog["params:curation"] = MemoryDataset(CurationParameters())
     catalog["params:modelling"] = MemoryDataset(
         ModellingParameters(**synthetic.PARAMETERS["modelling"])

@@ -34,6 +34,9 @@ class FakeStore:
     def exists(self, path):
         return path in self.micrographs or path in self.labels
 
+    def paths(self):
+        return sorted([*self.micrographs, *self.labels])
+
     def read(self, path):
         self.reads.append(path)
         if path not in self.micrographs:
@@ -149,7 +152,7 @@ def test_unreadable_and_missing_micrographs(data):
     report = inspect(raw, store)[1]
     assert dict(zip(report["file"], report["found"], strict=True)) == {
         "m1.dm3": "it is truncated: it has 9 of 90 bytes",
-        "m2.dm3": "there is no such file",
+        "m2.dm3": "no file 'm2.dm3'",
     }
     assert set(report["severity"]) == {"error"}
 
@@ -258,9 +261,11 @@ def test_errors_are_refused_all_together(data):
         accept(table, report, measurements, CurationParameters(), ALL, 3)
     text = str(caught.value)
     assert "6 errors" in text
-    assert "m0.dm3: label_path: found no file 'm0.png'; expected a mask" in text
-    assert "and 1 more" in text
-    assert "data_curation.reporting.integrity" in text
+    assert "m1.dm3: label_path: found no file 'm1.png'; expected a mask" in text
+    *_, what, found, remedy = text.splitlines()
+    assert what == "m0.dm3: label_path is wrong"
+    assert found == "Found no file 'm0.png'; expected a mask for every micrograph"
+    assert "all 6 errors are listed in 08_reporting/integrity.csv" in remedy
 
 
 def test_too_few_groups_for_the_folds(data):

@@ -15,11 +15,11 @@ __all__ = ["PUBLISHED", "FlatField", "PreprocessingParameters", "XrayRemoval"]
 class FlatField(Strict):
     """Flat-field correction (``docs/preprocessing.md``).
 
-    ``mode`` says what is divided out: ``fit`` a polynomial fitted to each micrograph, ``none``
-    nothing.
+    ``mode`` says what is divided out: a polynomial fitted to the ``background`` of each micrograph,
+    one fitted as ``published`` to all of it with lower weights where it fits badly, or ``none``.
     """
 
-    mode: Literal["fit", "none"] = "fit"
+    mode: Literal["background", "published", "none"] = "background"
     downsample: Annotated[int, Field(ge=1)] = 4
 
 
@@ -61,7 +61,7 @@ class PreprocessingParameters(Strict):
 #: That of the published study, whose networks and curated sets know no other images
 #: (as ``conf/published/parameters_preprocessing.yml``).
 PUBLISHED = PreprocessingParameters(
-    flat_field=FlatField(mode="fit", downsample=4),
+    flat_field=FlatField(mode="published", downsample=4),
     xray=XrayRemoval(threshold_counts=1500.0, passes=2),
     standardise=True,
     pixel_size_nm=None,

@@ -72,3 +72,6 @@ class Store(Protocol):
 
     def exists(self, path: str) -> bool:
         """Return whether there is such a file."""
+
+    def paths(self) -> list[str]:
+        """Return all files that there are."""

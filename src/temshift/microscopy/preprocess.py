@@ -67,8 +67,8 @@ def preprocess_micrograph(
                 100 * replaced / counts.size,
                 parameters.xray.threshold_counts,
             )
-    if parameters.flat_field.mode == "fit":
-        correct_flat_field(counts, parameters.flat_field.downsample)
+    if parameters.flat_field.mode != "none":
+        correct_flat_field(counts, parameters.flat_field.downsample, parameters.flat_field.mode)
     if parameters.pixel_size_nm is not None:
         counts = resample(counts, pixel_size_nm, parameters.pixel_size_nm)
         pixel_size_nm = parameters.pixel_size_nm

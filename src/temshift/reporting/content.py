@@ -38,7 +38,10 @@ class ReportContent:
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
-        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+        ``network, protocol, fold, restart, step, epoch, train_loss, validation_loss,
+        validation_dice``.
+    integrity : DataFrame, optional
+        What the integrity check found (:mod:`temshift.study.integrity`).
     examples : dict of str to list of Example
         Of each network.
     """
@@ -60,6 +63,7 @@ class ReportContent:
     explanation: pd.DataFrame
     histories: pd.DataFrame
     examples: dict[str, list[Example]]
+    integrity: pd.DataFrame | None = None
 
     @classmethod
     def from_tables(

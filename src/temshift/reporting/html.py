@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 import temshift
+from temshift.config.modelling import ModellingParameters
 from temshift.learning.examples import RANKS, Example
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, range_in_words, records
@@ -66,6 +67,7 @@ def render_report(content: ReportContent) -> str:
             if split.preprocessing and name in content.splits.index
         },
         "calibration": _calibration(content),
+        "quality": [] if content.integrity is None else records(content.integrity),
         "explanation": explanation_sentence(content),
         "scatters": _scatters(content),
         "histories": _histories(content),
@@ -349,14 +351,58 @@ def _training(content: ReportContent) -> dict[str, Any]:
         "batch": f"{training.batch_size} patches{crop}",
         "rate": f"{training.learning_rate:g}, {training.schedule.replace('_', ' ')}",
         "kept": "of the lowest validation loss" if training.keep == "best" else "of the last step",
-        "seeds": ", ".join(str(seed) for seed in training.seeds[: m.folds]),
+        "seeds": _seeds(m),
+        "attempts": _attempts(content),
     }
+
+
+def _seeds(modelling: ModellingParameters) -> str:
+    """Say where the seeds of the folds come from."""
+    training, seeds = modelling.training, []
+    if "grouped" in modelling.protocols:
+        seeds.append(f"derived from {training.seed}, the name of the network and the fold")
+    if "published" in modelling.protocols:
+        listed = ", ".join(str(seed) for seed in training.seeds[: modelling.folds])
+        seeds.append(f"{listed} (protocol published)" if seeds else listed)
+    return "; ".join(seeds)
+
+
+def _attempts(content: ReportContent) -> str:
+    """Say which folds were started again, and which have not learned in the end."""
+    if content.histories.empty:
+        return ""
+    keys = ["network", "protocol", "fold"]
+    restarts = content.histories.groupby(keys, sort=False)["restart"].max()
+    again = restarts[restarts > 0]
+    names = ", ".join(f"{_name(fold)} ({times} x)" for fold, times in again.items())
+    text = (
+        f"{len(again)} of {len(restarts)} trained folds had not learned and were started again "
+        f"from another seed: {names}."
+        if len(again)
+        else f"All {len(restarts)} folds learned at the first attempt."
+    )
+    learned = content.results.groupby(keys, sort=False)["learned"].all()
+    failed = [_name(fold) for fold, ok in learned.items() if not ok]
+    if failed:
+        limit = content.modelling.training.learned_above
+        text = (
+            f"{len(failed)} folds have not learned (Dice on some of their own training patches "
+            f"below {limit:g}): {', '.join(failed)}. What is said of their networks says little "
+            f"about the images. " + (text if len(again) else "")
+        )
+    return text.strip()
+
+
+def _name(fold: Any) -> str:
+    """Return network, protocol and fold in words."""
+    network, _, number = fold
+    return f"{network} fold {number}"
 
 
 def _lines(history: pd.DataFrame, quantity: str, css: str) -> list[svg.Line]:
     return [
         svg.Line(fold["step"].tolist(), fold[quantity].astype(float).tolist(), css)
-        for _, fold in history.groupby("fold")
+        for _, fold in history.groupby(["fold", "restart"])
     ]
 
 

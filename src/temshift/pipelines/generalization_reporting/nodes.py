@@ -84,7 +84,6 @@ def draw_histories(histories: DataFrame) -> Any:
 
 
 def write_report(
-    parameters: dict[str, Any],
     results: DataFrame,
     matrix: DataFrame,
     gaps: DataFrame,
@@ -95,15 +94,22 @@ def write_report(
     distances: DataFrame,
     explanation: DataFrame,
     histories: DataFrame,
-    **examples: list[Any],
+    integrity: DataFrame | None = None,
+    **others: Any,
 ) -> tuple[str, dict[str, Any]]:
-    """Write the report and its summary."""
+    """Write the report and its summary.
+
+    Further arguments are the blocks of the parameters that the report shows, named like their
+    datasets (``params:splits``), and the examples of each network.
+    """
     from temshift.reporting.content import ReportContent
     from temshift.reporting.html import render_report
     from temshift.reporting.summary import summarise
 
+    blocks = {k.removeprefix("params:"): v for k, v in others.items() if k.startswith("params:")}
+    examples = {k: v for k, v in others.items() if not k.startswith("params:")}
     content = ReportContent.from_tables(
-        parameters,
+        blocks,
         results=results,
         matrix=matrix,
         gaps=gaps,
@@ -115,5 +121,6 @@ def write_report(
         explanation=explanation,
         histories=histories,
         examples=by_owner(examples),
+        integrity=integrity,
     )
     return render_report(content), summarise(content)
