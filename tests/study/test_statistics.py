@@ -170,6 +170,14 @@ def test_a_wider_confidence_gives_a_wider_interval(rng):
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
+def test_intervals_stay_within_what_is_possible():
+    cells = nested(np.array([0.99, 0.2, 0.9]), 3), nested(np.array([0.0, 0.95, 0.02]), 3)
+    for interval in dice_intervals(cells, 0.95):
+        assert 0 <= interval.low < interval.high <= 1
+    gap = difference_intervals([cells], 0.95)[0]
+    assert (gap.low, gap.high) == (-1, 1)
+
+
 def test_pairing_removes_what_both_networks_share(rng):
     difficulty = rng.normal(0, 0.1, 9)
     first, second = nested(0.9 + difficulty, 3), nested(0.7 + difficulty, 3)

@@ -139,7 +139,7 @@ def headlines(content: ReportContent) -> list[Headline]:
                 study=study,
                 title=content.plan.title(study),
                 verdict=study_verdict(gaps),
-                text=_finding(content, study, judged),
+                text=_finding(content, study, gaps),
                 tally=_tally(gaps),
                 remedy=_remedy(content, study, surest(judged)) if len(judged) else "",
                 power=_power(content, judged),
@@ -149,15 +149,17 @@ def headlines(content: ReportContent) -> list[Headline]:
     return found
 
 
-def _finding(content: ReportContent, study: str, judged: pd.DataFrame) -> str:
+def _finding(content: ReportContent, study: str, gaps: pd.DataFrame) -> str:
     """Say what the surest loss is, or that none is sure."""
+    judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
     if judged.empty:
         return "No shift can be judged: the networks of the test sets are no standard"
     limit = content.reporting.degrades_above
     if (judged["verdict"] == "robust").all():
         nearest = judged.sort_values("high", kind="stable").iloc[-1]
+        shifts = "shift" if len(judged) == len(gaps) else "shift that can be judged"
         return (
-            f"No shift that can be judged costs more than {limit:g} Dice; nearest to it: "
+            f"No {shifts} costs more than {limit:g} Dice; nearest to it: "
             f"{_lower(_shift(content, study, nearest))}"
         )
     row = surest(judged)
@@ -187,6 +189,8 @@ def _shift(content: ReportContent, study: str, gap: pd.Series) -> str:
 
 def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     """Say which loss the study would have seen, and what would decide its open shifts."""
+    if judged.empty:
+        return ""
     seen = judged["detectable"].dropna()
     if seen.empty:
         return "A single fold or group does not say how much Dice varies: nothing can be told."
@@ -375,10 +379,10 @@ def _magnification_check(content: ReportContent) -> Check:
         return Check(
             claim,
             status,
-            f"{drops} of {len(gaps)} cells off the diagonal lose more than "
-            f"{content.reporting.degrades_above:g} Dice, and surely some (p ≤ "
+            f"{drops} of {len(gaps)} cells off the diagonal surely lose Dice, more than "
+            f"{content.reporting.degrades_above:g} by their estimate (p ≤ "
             f"{1 - content.reporting.confidence:.2g}, corrected for their number). "
-            f"{_surest(content, study, gaps)}",
+            f"{_finding(content, study, gaps)}.",
         )
     return Check(claim, "not tested", "No study of this run varies the pixel size.")
 
@@ -402,7 +406,7 @@ def _material_check(content: ReportContent) -> Check:
             status,
             f"{int(robust.sum())} of {len(gaps)} are robust (below "
             f"{content.reporting.degrades_above:g} Dice with their whole interval), in "
-            f"{int(losses.sum())} a network degrades or breaks. {_surest(content, study, gaps)}",
+            f"{int(losses.sum())} a network degrades or breaks. {_finding(content, study, gaps)}.",
         )
     return Check(claim, "not tested", "No study of this run varies the material.")
 
@@ -464,12 +468,6 @@ def _drop(content: ReportContent, gap: pd.Series) -> str:
     if gap["gap"] > limit and gap["p_value"] <= 1 - content.reporting.confidence:
         return "visible"
     return "not visible" if gap["high"] < limit else "unclear"
-
-
-def _surest(content: ReportContent, study: str, gaps: pd.DataFrame) -> str:
-    """Return the surest loss in a sentence of its own."""
-    judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
-    return f"{_finding(content, study, judged)}."
 
 
 def _numbers(content: ReportContent, study: str) -> pd.Series:

@@ -165,7 +165,7 @@ def dice_intervals(cells: Sequence[FoldSums], confidence: float) -> list[Interva
     """
     variances = _variances(cells, [dice_scatter(cell.mean) for cell in cells])
     means = [cell.mean for cell in cells]
-    return [_interval(m, v, confidence) for m, v in zip(means, variances, strict=True)]
+    return [_interval(m, v, confidence, 0.0) for m, v in zip(means, variances, strict=True)]
 
 
 def difference_intervals(
@@ -204,7 +204,7 @@ def difference_intervals(
             estimate, variance = first.mean - second.mean, variances[i]
         else:
             estimate, variance = _unlike(first, second)
-        intervals.append(_interval(estimate, variance, confidence))
+        intervals.append(_interval(estimate, variance, confidence, -1.0))
     return intervals
 
 
@@ -600,8 +600,11 @@ def _variances(cells: Sequence[FoldSums], scatter: Sequence[Any]) -> list[Varian
     return [found[i] for i in range(len(cells))]
 
 
-def _interval(estimate: float, variance: Variance, confidence: float) -> Interval:
-    low, high = t_interval(estimate, variance, confidence)
+def _interval(
+    estimate: float, variance: Variance, confidence: float, smallest: float
+) -> Interval:
+    """Return the interval within what is possible: from ``smallest`` to 1."""
+    low, high = np.clip(t_interval(estimate, variance, confidence), smallest, 1.0)
     error, p = float(np.sqrt(variance.value)), p_value(estimate, variance)
     return Interval(float(estimate), float(low), float(high), error, float(variance.df), float(p))
 
