@@ -281,11 +281,12 @@ def test_warnings_of_the_integrity_check_stand_in_the_report():
 
     from temshift.study.tables import finding, findings_table
 
-    content = report_content()
+    content = synthetic.report_content()
     assert "Data quality" not in render_report(content)
     none = replace(content, integrity=findings_table([]))
     assert "gave no warning" in render_report(none)
-    found = finding("warning", "a.dm3 and 2 more", "splits", "3 of 9 micrographs in no split", "all")
+    unused = "3 of 9 micrographs in no split"
+    found = finding("warning", "a.dm3 and 2 more", "splits", unused, "all")
     page = render_report(replace(content, integrity=findings_table([found])))
     assert "gave 1 warning" in page
     assert "3 of 9 micrographs in no split" in page
