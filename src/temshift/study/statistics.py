@@ -600,9 +600,7 @@ def _variances(cells: Sequence[FoldSums], scatter: Sequence[Any]) -> list[Varian
     return [found[i] for i in range(len(cells))]
 
 
-def _interval(
-    estimate: float, variance: Variance, confidence: float, smallest: float
-) -> Interval:
+def _interval(estimate: float, variance: Variance, confidence: float, smallest: float) -> Interval:
     """Return the interval within what is possible: from ``smallest`` to 1."""
     low, high = np.clip(t_interval(estimate, variance, confidence), smallest, 1.0)
     error, p = float(np.sqrt(variance.value)), p_value(estimate, variance)
