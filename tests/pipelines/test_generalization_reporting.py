@@ -49,6 +49,7 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for split in plan.used_splits:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
+    catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
     for block, value in synthetic.PARAMETERS.items():
         catalog[f"params:{block}"] = MemoryDataset(value)
     catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))

@@ -17,6 +17,7 @@ from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
+from temshift.study.separation import Separation, separation
 
 __all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
 
@@ -74,6 +75,8 @@ class ReportContent:
         **tables: Any,
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
+        gaps = tables.pop("gaps")
+        reason = gaps["reason"].astype(object)
         return cls(
             plan=StudyPlan.from_parameters(parameters),
             reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
@@ -85,6 +88,7 @@ class ReportContent:
             parameters=plain(dict(parameters)),
             splits=splits.set_index("split"),
             fingerprints=fingerprints.set_index("split"),
+            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),  # CSV has no empty text
             **tables,
         )
 
@@ -97,6 +101,11 @@ class ReportContent:
     def protocol(self) -> str:
         """The protocol from which the sentences speak."""
         return self.protocols[0]
+
+    @property
+    def separation(self) -> Separation:
+        """How well specimens were kept apart in training and test (protocol ``grouped``)."""
+        return separation(self.results)
 
     @property
     def sources(self) -> dict[str, list[str]]:

@@ -51,6 +51,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "gaps": f"{_TABLES}.gaps",
                 "splits": "params:splits",
                 "studies": "params:studies",
+                "reporting": "params:reporting",
                 **each(plan.used_splits, "fingerprint"),
             },
             outputs=[f"{_TABLES}.{name}" for name in ("fingerprints", "distances", "explanation")],
