@@ -215,7 +215,8 @@ def look_at_patches(
                 _some(paths),
                 "preprocessing.patch_px",
                 f"{len(paths)} micrographs of which a large part lies in no patch of "
-                f"{patches.patch_px} px of the protocol 'published' and is not used by it ({_listed(each, 4)})",
+                f"{patches.patch_px} px of the protocol 'published' and is not used by it "
+                f"({_listed(each, 4)})",
                 f"at most {DROPPED_SHARE:.0%}" + (f"; {better} px fit better" if better else ""),
             )
         )
