@@ -154,7 +154,7 @@ def test_a_split_a_study_and_an_architecture_are_added_by_parameters_only(smoke)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--params", "modelling.training.steps=-3"), "steps\n.*greater than 0"),
+        (("--params", "modelling.training.steps=-3"), "steps.*greater than 0"),
         (("--params", "modelling.device=cuda"), "modelling.device is 'cuda', but this machine"),
         (("--params", "splits.low_dose.where.dose=80"), "unknown column 'dose'"),
         (("--params", "splits.low_dose.where.dose_e_per_A2=81"), "low_dose.*selects no"),
