@@ -187,9 +187,28 @@ def test_the_same_image_twice_is_an_error_unless_in_one_group(data):
     store.micrographs["m4.dm3"] = store.micrographs["m1.dm3"]
     found = only(inspect(raw, store)[1])
     assert (found["severity"], found["file"]) == ("error", "m4.dm3")
-    assert found["found"] == "the same content as m1.dm3"
+    assert found["found"] == "the same pixels as m1.dm3"
     specimens = ["a", "b", "c", "d", "b", "e"]
     assert only(inspect(raw.assign(specimen_id=specimens), store)[1])["severity"] == "warning"
+
+
+def test_the_same_image_in_another_file_and_number_type_is_found(data):
+    raw, store = data
+    counts = store.micrographs["m1.dm3"].image.astype(np.uint16)
+    store.micrographs["m1.dm3"] = Micrograph(counts, 0.0201, "header")
+    store.micrographs["m4.dm3"] = Micrograph(counts.astype(np.float32), 0.0201, "header")
+    assert store.sha256("m1.dm3") != store.sha256("m4.dm3")
+    found = only(inspect(raw, store)[1])
+    assert (found["severity"], found["file"]) == ("error", "m4.dm3")
+    assert found["found"] == "the same pixels as m1.dm3"
+
+
+def test_images_that_differ_in_one_pixel_are_not_the_same(data):
+    raw, store = data
+    image = store.micrographs["m1.dm3"].image.copy()
+    image[3, 4] += 1
+    store.micrographs["m4.dm3"] = Micrograph(image, 0.0201, "header")
+    assert inspect(raw, store)[1].empty
 
 
 def test_masks_that_look_empty_or_inverted(data):

@@ -344,11 +344,11 @@ def _training(content: ReportContent) -> dict[str, Any]:
     architecture = m.architecture
     encoder = f" with encoder {architecture.encoder}" if architecture.encoder else ""
     length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
-    crop = f", cropped to {training.crop_px} px at random" if training.crop_px else ""
+    crops = f"crops of {training.crop_px} px" if training.crop_px else "patches"
     return {
         "architecture": f"{architecture.name}{encoder}",
         "length": length,
-        "batch": f"{training.batch_size} patches{crop}",
+        "batch": f"{training.batch_size} {crops}",
         "rate": f"{training.learning_rate:g}, {training.schedule.replace('_', ' ')}",
         "kept": "of the lowest validation loss" if training.keep == "best" else "of the last step",
         "seeds": _seeds(m),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from temshift.config.curation import CurationParameters
 from temshift.config.errors import UserError
 from temshift.config.splits import SplitParameters
-from temshift.microscopy.micrograph import Micrograph, Store
+from temshift.microscopy.micrograph import Micrograph, Store, pixel_sha256
 from temshift.microscopy.particles import median_diameter_px
 from temshift.parallel import available_cores, map_ordered
 from temshift.study import quality
@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 MEASUREMENT_COLUMNS = (
     "micrograph_id",
     "sha256",
+    "pixel_sha256",
     "height_px",
     "width_px",
     "header_pixel_size_nm",
@@ -85,8 +86,9 @@ def inspect_micrographs(
 
     Errors: missing or unreadable files, a mask of another shape or with other values, NaN, a
     constant image, a hash other than the table's, the same image in two groups (it would stand in
-    training and test). Warnings: saturation, an empty or nearly full mask, the same image twice
-    in one group, pixel size or dose that differ between table and header, an unlikely dose.
+    training and test; pixels are compared, whatever their files). Warnings: saturation, an empty
+    or nearly full mask, the same image twice in one group, pixel size or dose that differ between
+    table and header, an unlikely dose.
 
     Parameters
     ----------
@@ -348,7 +350,17 @@ def _look_at(
     digest = store.sha256(path)
     if row["sha256"] not in ("", digest):
         error("sha256", digest, f"{row['sha256']}, as in the table: the file has changed")
-    measured = (path, digest, height, width, micrograph.pixel_size_nm, share, mask_digest, diameter)
+    measured = (
+        path,
+        digest,
+        pixel_sha256(micrograph.image),
+        height,
+        width,
+        micrograph.pixel_size_nm,
+        share,
+        mask_digest,
+        diameter,
+    )
     return found, {
         **dict(zip(MEASUREMENT_COLUMNS, measured, strict=True)),
         "micrograph_id": row["micrograph_id"],
@@ -405,18 +417,18 @@ def _pixel_digest(label: NDArray[np.uint8]) -> str:
 def _duplicates(
     used: pd.DataFrame, measurements: pd.DataFrame, group_by: str
 ) -> list[dict[str, str]]:
-    """Return findings for images that are there more than once."""
+    """Return findings for images that are there more than once, in whatever file."""
     rows = used.assign(group=group_names(used, group_by))[["micrograph_id", "path", "group"]]
-    rows = rows.merge(measurements[["micrograph_id", "sha256"]], on="micrograph_id")
+    rows = rows.merge(measurements[["micrograph_id", "pixel_sha256"]], on="micrograph_id")
     found = []
-    for _, same in rows.groupby("sha256", sort=False):
+    for _, same in rows.groupby("pixel_sha256", sort=False):
         first, *others = zip(same["path"], same["group"], strict=True)
         for path, group in others:
             divided = group != first[1]
             expected = "every image once" + (
                 " (it could be trained on and tested)" if divided else ""
             )
-            what = f"the same content as {first[0]}"
+            what = f"the same pixels as {first[0]}"
             found.append(finding("error" if divided else "warning", path, "path", what, expected))
     return found
 
