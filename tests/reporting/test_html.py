@@ -272,5 +272,21 @@ def test_the_report_names_the_unit_that_intervals_count(group_by):
     parameters = {**synthetic.PARAMETERS, "curation": {"group_by": group_by}}
     text = Page(render_report(synthetic.report_content(parameters=parameters))).text
     unit = {"specimen_id": "specimens", "session": "sessions"}[group_by]
-    assert f"over folds and {unit}" in text
-    assert ("over folds and specimens" in text) == (group_by == "specimen_id")
+    assert f"networks (folds) and {unit} are both taken as random" in text
+    assert ("(folds) and specimens" in text) == (group_by == "specimen_id")
+
+
+def test_warnings_of_the_integrity_check_stand_in_the_report():
+    from dataclasses import replace
+
+    from temshift.study.tables import finding, findings_table
+
+    content = synthetic.report_content()
+    assert "Data quality" not in render_report(content)
+    none = replace(content, integrity=findings_table([]))
+    assert "gave no warning" in render_report(none)
+    unused = "3 of 9 micrographs in no split"
+    found = finding("warning", "a.dm3 and 2 more", "splits", unused, "all")
+    page = render_report(replace(content, integrity=findings_table([found])))
+    assert "gave 1 warning" in page
+    assert "3 of 9 micrographs in no split" in page

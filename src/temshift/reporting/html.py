@@ -23,7 +23,9 @@ from temshift.reporting.sentences import (
     headlines,
     number,
     paper_checks,
+    separation_notes,
     study_phrase,
+    unseen,
     with_interval,
 )
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
@@ -53,6 +55,8 @@ def render_report(content: ReportContent) -> str:
         "reporting": content.reporting,
         "findings": headlines(content),
         "checks": paper_checks(content),
+        "separation_notes": separation_notes(content),
+        "unseen": unseen(content),
         "studies": [_study(content, name, pictures) for name in content.plan.studies],
         "splits": _splits(content),
         "fingerprints": _fingerprints(content),
@@ -63,6 +67,7 @@ def render_report(content: ReportContent) -> str:
             if split.preprocessing and name in content.splits.index
         },
         "calibration": _calibration(content),
+        "quality": [] if content.integrity is None else records(content.integrity),
         "explanation": explanation_sentence(content),
         "scatters": _scatters(content),
         "histories": _histories(content),
@@ -156,7 +161,9 @@ def _forest(content: ReportContent, study: str) -> str:
             css=f"v-{_slug(g['verdict'])}",
             value=with_interval(g["gap"], g["low"], g["high"]),
             note=f"{g['network']} on {g['test_split']}: {g['verdict']}, "
-            f"p = {number(g['p_value'], 3)}, n = {g['n_groups']}",
+            f"p = {number(g['p_value'], 3)} ({number(g['p_holm'], 3)} corrected), "
+            f"n = {g['n_groups']} in {g['n_folds']} folds"
+            + (f"; {g['reason']}" if g["reason"] else ""),
         )
         for g in records(gaps)
     ]
@@ -301,7 +308,10 @@ def _scatters(content: ReportContent) -> list[str]:
         ]
         charts.append(
             svg.scatter(
-                points, row["title"], f"ρ = {number(row['rho'])}, n = {row['n_pairs']}", y_range
+                points,
+                row["title"],
+                f"ρ = {number(row['rho'])}, p = {number(row['p_value'])}, n = {row['n_pairs']}",
+                y_range,
             )
         )
     return charts
@@ -334,11 +344,11 @@ def _training(content: ReportContent) -> dict[str, Any]:
     architecture = m.architecture
     encoder = f" with encoder {architecture.encoder}" if architecture.encoder else ""
     length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
-    crop = f", cropped to {training.crop_px} px at random" if training.crop_px else ""
+    crops = f"crops of {training.crop_px} px" if training.crop_px else "patches"
     return {
         "architecture": f"{architecture.name}{encoder}",
         "length": length,
-        "batch": f"{training.batch_size} patches{crop}",
+        "batch": f"{training.batch_size} {crops}",
         "rate": f"{training.learning_rate:g}, {training.schedule.replace('_', ' ')}",
         "kept": "of the lowest validation loss" if training.keep == "best" else "of the last step",
         "seeds": _seeds(m),
