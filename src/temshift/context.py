@@ -9,13 +9,17 @@ hook could not do this.
 from __future__ import annotations
 
 import os
+<<<<<<< HEAD
+from functools import lru_cache
+=======
 from collections.abc import Iterator
+>>>>>>> main
 from pathlib import Path
 from typing import Any
 
 from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
-from kedro.framework.project import settings
+from kedro.framework.project import pipelines, settings
 
 from temshift.config.check import check_parameters
 from temshift.config.errors import UserError
@@ -23,20 +27,60 @@ from temshift.config.plan import StudyPlan
 from temshift.mistakes import as_user_error, environment_exists
 
 _loader: AbstractConfigLoader | None = None
+<<<<<<< HEAD
+_parameters: dict[str, Any] | None = None
+=======
 _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
+>>>>>>> main
 
 
 class ProjectContext(KedroContext):
     """Kedro's context, which remembers its configuration loader for the registry.
 
+<<<<<<< HEAD
+    All pipelines are registered and all parameters validated, whichever are asked for. Kedro would
+    leave the parameters of the others as they stand in the files: ``--pipelines
+    generalization_reporting`` would get other values than a run of the whole study, and repeat
+    what is up to date.
+=======
     Raises
     ------
     UserError
         The environment does not exist, or its parameters are not valid.
+>>>>>>> main
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+<<<<<<< HEAD
+        global _loader, _parameters
+        _loader, _parameters = self.config_loader, None
+        pipelines.set_requested(None)
+
+    def _get_validated_params(self) -> dict[str, Any]:
+        self._pipelines_to_validate = None
+        params: dict[str, Any] = super()._get_validated_params()
+        return params
+
+
+def project_parameters() -> dict[str, Any]:
+    """Return the raw parameters of the running environment; reads them once a session."""
+    global _parameters
+    if _loader is None:
+        root = Path(os.environ.get("KEDRO_PROJECT_PATH", _find_root()))
+        return _without_session(root, os.environ.get("KEDRO_ENV"))
+    if _parameters is None:
+        _parameters = dict(_loader["parameters"])
+    return _parameters
+
+
+@lru_cache(maxsize=1)
+def _without_session(root: Path, env: str | None) -> dict[str, Any]:
+    loader = settings.CONFIG_LOADER_CLASS(
+        conf_source=str(root / settings.CONF_SOURCE), env=env, **settings.CONFIG_LOADER_ARGS
+    )
+    return dict(loader["parameters"])
+=======
         global _loader
         _loader = self.config_loader
         project_parameters()
@@ -68,6 +112,7 @@ def project_parameters() -> dict[str, Any]:
         check_parameters(parameters, _own_pipelines(), lambda key: _where(loader, key))
         _checked = loader, parameters
     return dict(_checked[1])
+>>>>>>> main
 
 
 def study_plan() -> StudyPlan:
