@@ -9,11 +9,8 @@ hook could not do this.
 from __future__ import annotations
 
 import os
-<<<<<<< HEAD
-from functools import lru_cache
-=======
 from collections.abc import Iterator
->>>>>>> main
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +24,29 @@ from temshift.config.plan import StudyPlan
 from temshift.mistakes import as_user_error, environment_exists
 
 _loader: AbstractConfigLoader | None = None
-<<<<<<< HEAD
-_parameters: dict[str, Any] | None = None
-=======
 _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
->>>>>>> main
 
 
 class ProjectContext(KedroContext):
     """Kedro's context, which remembers its configuration loader for the registry.
 
-<<<<<<< HEAD
     All pipelines are registered and all parameters validated, whichever are asked for. Kedro would
     leave the parameters of the others as they stand in the files: ``--pipelines
     generalization_reporting`` would get other values than a run of the whole study, and repeat
     what is up to date.
-=======
+
     Raises
     ------
     UserError
         The environment does not exist, or its parameters are not valid.
->>>>>>> main
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-<<<<<<< HEAD
-        global _loader, _parameters
-        _loader, _parameters = self.config_loader, None
+        global _loader
+        _loader = self.config_loader
         pipelines.set_requested(None)
+        project_parameters()
 
     def _get_validated_params(self) -> dict[str, Any]:
         self._pipelines_to_validate = None
@@ -64,30 +55,9 @@ class ProjectContext(KedroContext):
 
 
 def project_parameters() -> dict[str, Any]:
-    """Return the raw parameters of the running environment; reads them once a session."""
-    global _parameters
-    if _loader is None:
-        root = Path(os.environ.get("KEDRO_PROJECT_PATH", _find_root()))
-        return _without_session(root, os.environ.get("KEDRO_ENV"))
-    if _parameters is None:
-        _parameters = dict(_loader["parameters"])
-    return _parameters
-
-
-@lru_cache(maxsize=1)
-def _without_session(root: Path, env: str | None) -> dict[str, Any]:
-    loader = settings.CONFIG_LOADER_CLASS(
-        conf_source=str(root / settings.CONF_SOURCE), env=env, **settings.CONFIG_LOADER_ARGS
-    )
-    return dict(loader["parameters"])
-=======
-        global _loader
-        _loader = self.config_loader
-        project_parameters()
-
-
-def project_parameters() -> dict[str, Any]:
     """Return the raw parameters of the running environment, after all have been checked.
+
+    They are read once a session.
 
     Raises
     ------
@@ -98,11 +68,7 @@ def project_parameters() -> dict[str, Any]:
     loader = _loader
     if loader is None:
         root = Path(os.environ.get("KEDRO_PROJECT_PATH", _find_root()))
-        loader = settings.CONFIG_LOADER_CLASS(
-            conf_source=str(root / settings.CONF_SOURCE),
-            env=os.environ.get("KEDRO_ENV"),
-            **settings.CONFIG_LOADER_ARGS,
-        )
+        loader = _without_session(root, os.environ.get("KEDRO_ENV"))
     if _checked is None or _checked[0] is not loader:
         environment_exists(Path(loader.conf_source), loader.env)
         try:
@@ -112,7 +78,14 @@ def project_parameters() -> dict[str, Any]:
         check_parameters(parameters, _own_pipelines(), lambda key: _where(loader, key))
         _checked = loader, parameters
     return dict(_checked[1])
->>>>>>> main
+
+
+@lru_cache(maxsize=1)
+def _without_session(root: Path, env: str | None) -> AbstractConfigLoader:
+    loader: AbstractConfigLoader = settings.CONFIG_LOADER_CLASS(
+        conf_source=str(root / settings.CONF_SOURCE), env=env, **settings.CONFIG_LOADER_ARGS
+    )
+    return loader
 
 
 def study_plan() -> StudyPlan:
