@@ -21,7 +21,7 @@ ORDER = [
     {"study"},
     {"learning"},
     {"catalog", "reporting"},
-    {"runner"},
+    {"runner", "mistakes"},
     {"context", "types"},
     {"pipelines"},
     {"pipeline_registry", "hooks", "cli", "where"},
@@ -171,8 +171,10 @@ NOT_IMPORTED = {
     "kedro-viz",  # kedro viz run
     "ipykernel",  # notebooks
     "ipython",  # kedro ipython
+    "sparse",  # RosettaSciIO's, for spectrum images of Velox beside an image
     "torchvision",  # segmentation-models-pytorch needs the release that fits torch
     "omegaconf",  # Kedro's; held below 2.4
+    "openpyxl",  # Excel, for pandas
     "pyarrow",  # Parquet
     "matplotlib",  # notebooks
     "scikit-image",  # the plain procedure in benchmarks and tests; a package the user fixed

@@ -13,6 +13,7 @@ from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.pipelines import evaluation, generalization_reporting
+from temshift.study.tables import findings_table
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
@@ -22,6 +23,8 @@ def pipeline(monkeypatch):
     """Evaluation and report."""
     for part in (evaluation, generalization_reporting):
         monkeypatch.setattr(part.pipeline, "study_plan", synthetic.plan)
+    module = generalization_reporting.pipeline
+    monkeypatch.setattr(module, "project_parameters", lambda: synthetic.PARAMETERS)
     return evaluation.create_pipeline() + generalization_reporting.create_pipeline()
 
 
@@ -46,9 +49,10 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for split in plan.used_splits:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
-    catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
-    for block in ("splits", "studies", "networks"):
-        catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
+    for block, value in synthetic.PARAMETERS.items():
+        catalog[f"params:{block}"] = MemoryDataset(value)
+    catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
     catalog["params:curation"] = MemoryDataset(CurationParameters())
     catalog["params:modelling"] = MemoryDataset(
         ModellingParameters(**synthetic.PARAMETERS["modelling"])

@@ -137,6 +137,11 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         paths = [self._filepath, *([self._labels_filepath] if self._labels_filepath else [])]
         return all(Path(path).is_file() for path in paths)
 
+    def content_paths(self) -> list[Path]:
+        """Return the one or two files."""
+        paths = (self._filepath, self._labels_filepath)
+        return [Path(path) for path in paths if path]
+
     def _describe(self) -> dict[str, Any]:
         described = {"filepath": str(self._filepath)}
         if self._labels_filepath:

@@ -24,8 +24,13 @@ class FlatField(Strict):
 
 
 class XrayRemoval(Strict):
-    """X-ray outliers: counts above the median by which a pixel is an outlier, and passes."""
+    """X-ray outliers: counts above the median by which a pixel is an outlier, and passes.
 
+    ``method`` says by what they are replaced: ``clusters`` by the mean of neighbours that are no
+    outliers, ``published`` as in the published study, which leaves the core of a cluster.
+    """
+
+    method: Literal["clusters", "published"] = "clusters"
     threshold_counts: Annotated[float, Field(gt=0)] = 1500.0
     passes: Annotated[int, Field(ge=0)] = 2
 
@@ -62,7 +67,7 @@ class PreprocessingParameters(Strict):
 #: (as ``conf/published/parameters_preprocessing.yml``).
 PUBLISHED = PreprocessingParameters(
     flat_field=FlatField(mode="published", downsample=4),
-    xray=XrayRemoval(threshold_counts=1500.0, passes=2),
+    xray=XrayRemoval(method="published", threshold_counts=1500.0, passes=2),
     standardise=True,
     pixel_size_nm=None,
     patch_px=512,

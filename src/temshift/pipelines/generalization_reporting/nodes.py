@@ -46,6 +46,7 @@ def explain(
     gaps: DataFrame,
     splits: dict[str, Any],
     studies: dict[str, Any],
+    reporting: ReportingParameters,
     **fingerprints: dict[str, Any],
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
@@ -53,7 +54,8 @@ def explain(
 
     by_split = by_owner(fingerprints)
     distances = fingerprint_distances(gaps, StudyPlan(splits=splits, studies=studies), by_split)
-    return fingerprint_table(by_split), distances, explain_gaps(distances)
+    explanation = explain_gaps(distances, by_split, reporting)
+    return fingerprint_table(by_split), distances, explanation
 
 
 def draw_matrix(study: str, matrix: DataFrame) -> Any:
@@ -82,7 +84,6 @@ def draw_histories(histories: DataFrame) -> Any:
 
 
 def write_report(
-    parameters: dict[str, Any],
     results: DataFrame,
     matrix: DataFrame,
     gaps: DataFrame,
@@ -93,15 +94,22 @@ def write_report(
     distances: DataFrame,
     explanation: DataFrame,
     histories: DataFrame,
-    **examples: list[Any],
+    integrity: DataFrame | None = None,
+    **others: Any,
 ) -> tuple[str, dict[str, Any]]:
-    """Write the report and its summary."""
+    """Write the report and its summary.
+
+    Further arguments are the blocks of the parameters that the report shows, named like their
+    datasets (``params:splits``), and the examples of each network.
+    """
     from temshift.reporting.content import ReportContent
     from temshift.reporting.html import render_report
     from temshift.reporting.summary import summarise
 
+    blocks = {k.removeprefix("params:"): v for k, v in others.items() if k.startswith("params:")}
+    examples = {k: v for k, v in others.items() if not k.startswith("params:")}
     content = ReportContent.from_tables(
-        parameters,
+        blocks,
         results=results,
         matrix=matrix,
         gaps=gaps,
@@ -113,5 +121,6 @@ def write_report(
         explanation=explanation,
         histories=histories,
         examples=by_owner(examples),
+        integrity=integrity,
     )
     return render_report(content), summarise(content)

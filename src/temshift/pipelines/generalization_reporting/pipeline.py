@@ -6,12 +6,19 @@ from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import bind, each
 from temshift.config.plan import StudyPlan
-from temshift.context import study_plan
+from temshift.context import project_parameters, study_plan
 from temshift.pipelines.generalization_reporting import nodes
 
 _RESULTS = "evaluation.model_output.results"
 _HISTORIES = "evaluation.model_output.histories"
 _TABLES = "generalization_reporting.reporting"
+
+#: Blocks of the parameters that make the study, and stand in its report: any other block may
+#: change without the report being written again.
+STUDY_BLOCKS = (
+    *("simulation", "calibration", "curation", "preprocessing", "splits", "studies"),
+    *("networks", "modelling", "evaluation", "reporting", "download"),
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -44,6 +51,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "gaps": f"{_TABLES}.gaps",
                 "splits": "params:splits",
                 "studies": "params:studies",
+                "reporting": "params:reporting",
                 **each(plan.used_splits, "fingerprint"),
             },
             outputs=[f"{_TABLES}.{name}" for name in ("fingerprints", "distances", "explanation")],
@@ -82,15 +90,26 @@ def _figures(plan: StudyPlan) -> list[Node]:
 def _report(plan: StudyPlan) -> Node:
     compared = ("matrix", "gaps", "gains", "confounds", "splits")
     explained = ("fingerprints", "distances", "explanation")
+    checked = set(plan.used_splits) - set(plan.curated_splits)
+    integrity = {"integrity": "data_curation.reporting.integrity"} if checked else {}
     return Node(
         nodes.write_report,
         inputs={
-            "parameters": "parameters",
+            **_blocks(),
             "results": _RESULTS,
             "histories": _HISTORIES,
             **{name: f"{_TABLES}.{name}" for name in (*compared, *explained)},
+            **integrity,
             **each(plan.rows, "examples"),
         },
         outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],
         name="write_report",
     )
+
+
+def _blocks() -> dict[str, str]:
+    given = project_parameters()
+    return {
+        name: name
+        for name in (f"params:{block}" for block in STUDY_BLOCKS if given.get(block) is not None)
+    }
