@@ -65,7 +65,7 @@ PARTICLE_COLUMNS = {
 def separate_particles(
     mask: NDArray[np.uint8], neck: float = 0.8, smallest_px: float = 2.0
 ) -> NDArray[np.int32]:
-    """Number the particles of a mask, touching ones apart.
+    """Give every particle of a mask a number, touching ones apart.
 
     A region is divided by a watershed of its distance transform between two maxima if the neck
     between them is narrower than ``neck`` times the radius of the smaller one.
@@ -164,7 +164,13 @@ def measure_particles(
     new[kept] = np.arange(1, len(kept) + 1)
     numbered = new[numbered]
 
-    properties = ("label", "centroid", "area", "equivalent_diameter_area", "feret_diameter_max")
+    properties: tuple[str, ...] = (
+        "label",
+        "centroid",
+        "area",
+        "equivalent_diameter_area",
+        "feret_diameter_max",
+    )
     properties += ("axis_minor_length", "axis_major_length", "eccentricity", "solidity", "bbox")
     found = regionprops_table(numbered, properties=properties)
     if not len(kept):

@@ -56,9 +56,9 @@ def counting_error(
     if len(values) == 0:
         return float("nan"), 0
     mean = np.average(values, weights=weights)
-    parts = weights * (values - mean)
+    parts: NDArray[Any] = weights * (values - mean)
     if groups is not None and len(np.unique(groups)) >= 3:
-        parts = pd.Series(parts).groupby(np.asarray(groups)).sum().to_numpy()
+        parts = pd.Series(parts).groupby(np.asarray(groups)).sum().to_numpy(np.float64)
     n = len(parts)
     if n < 2:
         return float("nan"), 0
