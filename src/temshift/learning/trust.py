@@ -189,7 +189,8 @@ class TrustModel:
         )
         distance = _distance(features, self.images, self.centre, self.scale)
         rows = []
-        for i, row in enumerate(features.to_dict("records")):
+        records: list[dict[str, Any]] = features.to_dict("records")  # type: ignore[assignment]
+        for i, row in enumerate(records):
             low, high = interval[i]
             novelty = float(distance[i] / self.reach)
             verdict = self._verdict(float(predicted[i]), float(low), novelty, row)
