@@ -66,7 +66,9 @@ def work(folder: Path) -> None:
     store = MicrographsDataset(filepath=str(folder)).load()
 
     start = time.perf_counter()
-    table, findings = tables.standardise(pd.read_csv(folder / "table.csv", dtype=str), curation)
+    table, findings = tables.standardise_table(
+        pd.read_csv(folder / "table.csv", dtype=str), curation
+    )
     report, measured = integrity.inspect_micrographs(table, findings, store, curation, wanted)
     accepted = integrity.accept(table, report, measured, curation, wanted, folds=5)
     micrographs = splits.select_split(accepted, "au", wanted["au"])

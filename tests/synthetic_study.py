@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Candidate, Example, pick_examples
 from temshift.learning.metrics import scores
 from temshift.microscopy.fingerprints import fingerprint
@@ -79,10 +79,7 @@ def result_row(**values: Any) -> dict[str, Any]:
         "fp": wrong,
         "fn": wrong,
         "tn": 4 * 512**2 - tp - 2 * wrong,
-        "soft_tp": float(tp),
-        "soft_fp": float(wrong),
-        "soft_fn": float(wrong),
-        "confidence": 0.95,
+        "mean_certainty": 0.95,
         "patch_dice": values["dice"],
         **{k: float(v) for k, v in scores(tp, wrong, wrong).items()},
     }
@@ -201,18 +198,18 @@ def report_content(
     """All that the report is made of, worked out as the pipeline's nodes do."""
     results = results_table() if results is None else results
     study = plan(parameters)
-    evaluation = EvaluationParameters(**parameters["reporting"])
+    reporting = ReportingParameters(**parameters["reporting"])
     micrographs = {s: micrographs_table(s, metadata=metadata) for s in study.used_splits}
     fingerprints = {s: split_fingerprint(s) for s in study.used_splits}
-    matrix = statistics.dice_matrices(results, study, evaluation)
-    gaps = statistics.compare_with_in_domain(results, study, evaluation)
+    matrix = statistics.dice_matrices(results, study, reporting)
+    gaps = statistics.compare_with_in_domain(results, study, reporting)
     distances = fingerprint_distances(gaps, study, fingerprints)
     return ReportContent.from_tables(
         parameters,
         results=results,
         matrix=matrix,
         gaps=gaps,
-        gains=statistics.compare_robust_training(results, study, evaluation),
+        gains=statistics.compare_robust_training(results, study, reporting),
         confounds=statistics.find_confounds(study, micrographs),
         splits=statistics.splits_table(results, matrix, study, micrographs),
         fingerprints=fingerprint_table(fingerprints),

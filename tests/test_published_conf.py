@@ -14,7 +14,7 @@ from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.published import DownloadParameters, ImportParameters
 from temshift.study.splits import select_split
-from temshift.study.tables import standardise
+from temshift.study.tables import standardise_table
 
 ROOT = Path(__file__).parents[1]
 TABLE = SHARED / "published" / "Dataset_metadata.csv"
@@ -198,7 +198,9 @@ def own_table() -> pd.DataFrame:
 
 
 def standard_table(raw, parameters):
-    table, findings = standardise(raw, CurationParameters.model_validate(parameters["curation"]))
+    table, findings = standardise_table(
+        raw, CurationParameters.model_validate(parameters["curation"])
+    )
     assert findings.empty, findings
     return table
 

@@ -1,13 +1,13 @@
-"""One node function for many namespaces."""
+"""One node function for many namespaces, and one dataset of each for one function."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
-__all__ = ["bind"]
+__all__ = ["bind", "by_owner", "each"]
 
 
 def bind(function: Callable[..., Any], *values: Any) -> Callable[..., Any]:
@@ -34,3 +34,13 @@ def bind(function: Callable[..., Any], *values: Any) -> Callable[..., Any]:
     kept = {p.name for p in remaining} | {"return"}
     bound.__annotations__ = {name: hint for name, hint in hints.items() if name in kept}
     return bound
+
+
+def each(owners: Iterable[str], dataset: str) -> dict[str, str]:
+    """Return one dataset of every split or network as keyword inputs named like themselves."""
+    return {f"{owner}.{dataset}": f"{owner}.{dataset}" for owner in owners}
+
+
+def by_owner(datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """Name what came by keyword (see :func:`each`) like the split or network it belongs to."""
+    return {name.partition(".")[0]: data for name, data in datasets.items()}

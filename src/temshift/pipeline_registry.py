@@ -11,6 +11,7 @@ DEFAULT = (
     "data_curation",
     "preprocessing",
     "modelling",
+    "evaluation",
     "generalization_reporting",
 )
 

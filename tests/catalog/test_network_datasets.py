@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from kedro.io import DatasetError
+from tests.network_cards import network_card
 
 from temshift.catalog.networks import CheckpointsDataset, NetworksDataset
 from temshift.learning.network_set import TrainedNetwork
@@ -13,8 +14,7 @@ from temshift.learning.networks import PublishedUNet
 def network_set():
     torch.manual_seed(0)
     state = {k: v.contiguous() for k, v in PublishedUNet().state_dict().items()}
-    card = {"architecture": {"name": "published_unet"}, "protocol": "grouped", "fold": 0}
-    return {"grouped_fold0": TrainedNetwork(state, card)}
+    return {"grouped_fold0": TrainedNetwork(state, network_card(history=[{"step": 1, "x": 0.1}]))}
 
 
 def test_a_set_comes_back_as_it_was(tmp_path, network_set):
@@ -41,7 +41,8 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network_set):
 def test_a_failed_save_leaves_the_old_set(tmp_path, network_set):
     dataset = NetworksDataset(str(tmp_path / "net"))
     dataset.save(network_set)
-    broken = {"grouped_fold1": TrainedNetwork(network_set["grouped_fold0"].state, {"x": object()})}
+    card = network_card(history=[{"x": object()}])
+    broken = {"grouped_fold1": TrainedNetwork(network_set["grouped_fold0"].state, card)}
     with pytest.raises(DatasetError):
         dataset.save(broken)
     assert list(dataset.load()) == ["grouped_fold0"]
@@ -53,6 +54,45 @@ def test_a_card_that_is_no_json_names_the_folder(tmp_path, network_set):
     dataset.save(network_set)
     (tmp_path / "net" / "grouped_fold0" / "card.json").write_text("{")
     with pytest.raises(DatasetError, match="grouped_fold0: the network cannot be read"):
+        dataset.load()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda card: card.pop("seed"), "key 'seed': found nothing, expected"),
+        (lambda card: card.update(fold="x"), "key 'fold': found 'x', expected a valid integer"),
+        (lambda card: card.update(fold=2), "fold 2 of 2: folds are counted from 0"),
+        (lambda card: card.update(dose=4), "key 'dose': found 4, expected no such key; did you"),
+        (lambda card: card["architecture"].update(nme=1), "key 'architecture.nme': found 1"),
+        (
+            lambda card: card.update(preprocessing={"xray": {"passes": -1}}),
+            "key 'preprocessing.xray.passes': found -1, expected greater than or equal to 0",
+        ),
+        (lambda card: card.update(pixel_size_nm=0), "key 'pixel_size_nm': found 0, expected"),
+    ],
+)
+def test_a_card_of_the_wrong_shape_says_file_key_found_and_expected(
+    tmp_path, network_set, change, said
+):
+    dataset = NetworksDataset(str(tmp_path / "net"))
+    dataset.save(network_set)
+    path = tmp_path / "net" / "grouped_fold0" / "card.json"
+    card = json.loads(path.read_text())
+    change(card)
+    path.write_text(json.dumps(card))
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert "Train or import" in str(caught.value)
+
+
+def test_a_card_that_is_no_object_is_told_as_such(tmp_path, network_set):
+    dataset = NetworksDataset(str(tmp_path / "net"))
+    dataset.save(network_set)
+    (tmp_path / "net" / "grouped_fold0" / "card.json").write_text("[1]")
+    with pytest.raises(DatasetError, match=r"card\.json: .*the card: found \[1\], expected"):
         dataset.load()
 
 

@@ -2,9 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.network_cards import network_card
 
-from temshift.config.reporting import EvaluationParameters
-from temshift.learning.evaluation import RESULT_COLUMNS, evaluate_network, patches_to_test
+from temshift.config.evaluation import EvaluationParameters
+from temshift.learning.evaluation import (
+    RESULT_COLUMNS,
+    evaluate_network,
+    patches_to_test,
+    pool_micrographs,
+    predict_and_count,
+    telling_patches,
+)
 from temshift.learning.metrics import dice
 from temshift.learning.modelling import make_folds
 from temshift.learning.network_set import TrainedNetwork, network_key
@@ -40,14 +48,7 @@ def network_set(protocol="grouped", folds=2, train_on=("a",)):
     result = {}
     for fold in range(folds):
         torch.manual_seed(fold)
-        card = {
-            "architecture": {"name": "published_unet"},
-            "protocol": protocol,
-            "fold": fold,
-            "folds": folds,
-            "train_on": list(train_on),
-            "background_threshold": 10,
-        }
+        card = network_card(protocol=protocol, fold=fold, folds=folds, train_on=list(train_on))
         result[network_key(protocol, fold)] = TrainedNetwork(PublishedUNet().state_dict(), card)
     return result
 
@@ -109,6 +110,51 @@ def test_the_published_protocol_leaves_empty_patches_out_and_averages_the_copies
     tested = results[(results["test_split"] == "a") & (results["fold"] == 0)]
     mean = np.average(tested["patch_dice"], weights=tested["n_patches"])
     assert mean == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_predictions_are_counted_patch_by_patch_and_kept_where_asked_for():
+    s, network = stack(micrographs=1), network_set()["grouped_fold0"].build()
+    counts, kept = predict_and_count(network, s.images, s.labels, "cpu", 2, keep=[1])
+    assert list(kept) == [1]
+    assert len(counts) == 3
+    assert (counts[["tp", "fp", "fn", "tn"]].sum(axis=1) == SIDE**2).all()
+    with torch.inference_mode():
+        p = torch.softmax(network(torch.from_numpy(s.images)[:, None]), dim=1)[:, 1].numpy()
+    assert np.array_equal(kept[1], p[1] > 0.5)
+    assert counts["mean_certainty"].to_numpy() == pytest.approx(
+        np.maximum(p, 1 - p).mean(axis=(1, 2)), abs=1e-6
+    )
+    assert counts["tp"].tolist() == ((p > 0.5) & (s.labels == 1)).sum(axis=(1, 2)).tolist()
+
+
+def test_pooling_a_case_worked_by_hand():
+    patches = pd.DataFrame(
+        {
+            "micrograph_id": ["b", "a", "b"],
+            "specimen_id": ["s", "t", "s"],
+            "tp": [6, 0, 0],
+            "fp": [2, 0, 0],
+            "fn": [0, 0, 4],
+            "tn": [2, 10, 6],
+            "mean_certainty": [0.8, 1.0, 0.6],
+            "patch_dice": [0.9, 1.0, 0.1],
+        }
+    )
+    b, a = pool_micrographs(patches)
+    assert (b["micrograph_id"], b["specimen_id"], b["n_patches"]) == ("b", "s", 2)
+    assert (b["tp"], b["fp"], b["fn"], b["tn"]) == (6, 2, 4, 8)
+    assert b["dice"] == pytest.approx(13 / 19), "of the sums, not the mean over patches"
+    assert b["patch_dice"] == pytest.approx(0.5)
+    assert b["mean_certainty"] == pytest.approx(0.7)
+    assert (a["dice"], a["n_patches"]) == (1.0, 1)
+
+
+def test_the_patch_with_the_most_labelled_pixels_tells_most():
+    table = pd.DataFrame(
+        {"micrograph_id": ["b", "a", "b", "b", "a"], "labelled_px": [3, 0, 9, 9, 0]},
+        index=[7, 7, 1, 0, 2],
+    )
+    assert telling_patches(table) == {"b": 2, "a": 1}
 
 
 def test_patches_of_a_grouped_test_are_those_of_the_fold():

@@ -2,7 +2,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
@@ -10,28 +9,26 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from tests import synthetic_study as synthetic
 
-from temshift.config.modelling import ModellingParameters
-from temshift.config.reporting import EvaluationParameters
-from temshift.learning.network_set import TrainedNetwork, network_key
-from temshift.microscopy.patches import PatchStack
-from temshift.pipelines import generalization_reporting
-from temshift.pipelines.generalization_reporting import nodes
+from temshift.config.reporting import ReportingParameters
+from temshift.pipelines import evaluation, generalization_reporting
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
 
 @pytest.fixture
 def pipeline(monkeypatch):
-    module = generalization_reporting.pipeline
-    monkeypatch.setattr(module, "study_plan", synthetic.plan)
-    return generalization_reporting.create_pipeline()
+    """Evaluation and report."""
+    for part in (evaluation, generalization_reporting):
+        monkeypatch.setattr(part.pipeline, "study_plan", synthetic.plan)
+    return evaluation.create_pipeline() + generalization_reporting.create_pipeline()
 
 
 def project_catalog(folder: Path) -> DataCatalog:
     """The project's own catalog, its files below ``folder``."""
     conf = folder / "conf" / "base"
     conf.mkdir(parents=True)
-    shutil.copy(CONF / "catalog_generalization_reporting.yml", conf)
+    for part in ("evaluation", "generalization_reporting"):
+        shutil.copy(CONF / f"catalog_{part}.yml", conf)
     (conf / "globals.yml").write_text(f"data: {folder / 'data'}\n")
     loader = OmegaConfigLoader(str(folder / "conf"), base_env="base", default_run_env="base")
     return DataCatalog.from_config(loader["catalog"])
@@ -51,17 +48,8 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for block in ("splits", "studies", "networks"):
         catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
     catalog["params:reporting"] = MemoryDataset(
-        EvaluationParameters(**synthetic.PARAMETERS["reporting"])
+        ReportingParameters(**synthetic.PARAMETERS["reporting"])
     )
-
-
-def test_each_network_is_tested_in_its_namespace_on_the_splits_of_its_studies(pipeline):
-    tests = {n.namespace: n for n in pipeline.nodes if n.short_name.endswith("evaluate")}
-    assert set(tests) == set(synthetic.plan().rows)
-    assert {i for i in tests["high_noise"].inputs if i.endswith(".patches")} == {
-        f"{split}.patches" for split in ("low", "mid", "high")
-    }
-    assert tests["mid"].outputs == ["mid.results", "mid.examples"]
 
 
 def test_what_belongs_to_no_network_is_in_no_namespace(pipeline):
@@ -77,19 +65,6 @@ def test_what_belongs_to_no_network_is_in_no_namespace(pipeline):
         "draw_histories",
         "write_report",
     }
-
-
-def test_imported_networks_need_no_history(monkeypatch):
-    parameters = {
-        **synthetic.PARAMETERS,
-        "networks": {"high_noise": {"train_on": ["high"], "imported": True}},
-    }
-    module = generalization_reporting.pipeline
-    monkeypatch.setattr(module, "study_plan", lambda: synthetic.plan(parameters))
-    pipeline = generalization_reporting.create_pipeline()
-    assert "high_noise.results" in pipeline.datasets()
-    assert "high_noise.history" not in pipeline.datasets()
-    assert nodes.collect_histories().columns[0] == "network"
 
 
 def test_from_results_to_the_report(pipeline, tmp_path):
@@ -117,7 +92,7 @@ def test_from_results_to_the_report(pipeline, tmp_path):
     }
     assert "loses 0.3" in (reporting / "report.html").read_text()
     assert json.loads((reporting / "results.json").read_text())["findings"]
-    collected = catalog["generalization_reporting.model_output.results"].load()
+    collected = catalog["evaluation.model_output.results"].load()
     pd.testing.assert_frame_equal(
         collected.sort_values(["network", "test_split", "micrograph_id"], ignore_index=True),
         results.sort_values(["network", "test_split", "micrograph_id"], ignore_index=True),
@@ -137,47 +112,3 @@ def test_the_same_results_give_the_same_files(pipeline, tmp_path):
         written.append({str(f.relative_to(folder)): f.read_bytes() for f in files})
     assert written[0].keys() == written[1].keys()
     assert [name for name in written[0] if written[0][name] != written[1][name]] == []
-
-
-def test_evaluation_of_untrained_networks():
-    from temshift.learning.networks import build_network
-
-    def stack(split):
-        pictures = [synthetic.picture(seed, 32) for seed in range(4)]
-        images, labels = (np.stack(part) for part in zip(*pictures, strict=True))
-        table = pd.DataFrame(
-            {
-                "micrograph_id": [f"{split}/{i // 2}" for i in range(4)],
-                "specimen_id": ["s0", "s0", "s1", "s1"],
-                "row": 0,
-                "column": 0,
-                "labelled_px": labels.sum(axis=(1, 2)),
-                "fold": [0, 0, 1, 1],
-            }
-        )
-        return PatchStack(images, labels, table)
-
-    networks = {
-        network_key("grouped", fold): TrainedNetwork(
-            build_network("published_unet").state_dict(),
-            {
-                "architecture": {"name": "published_unet"},
-                "protocol": "grouped",
-                "fold": fold,
-                "folds": 2,
-                "train_on": ["a"],
-            },
-        )
-        for fold in range(2)
-    }
-    results, examples = nodes.evaluate(
-        "a",
-        networks,
-        ModellingParameters(device="cpu", folds=2),
-        EvaluationParameters(batch_size=2),
-        **{"a.patches": stack("a"), "b.patches": stack("b")},
-    )
-    assert len(results) == 2 * 2
-    assert set(results["test_split"]) == {"a", "b"}
-    assert results.set_index("test_split").loc["a", "in_domain"].all()
-    assert {e.rank for e in examples} == {"best", "worst"}

@@ -1,10 +1,12 @@
 """The import pipeline: from a model list and weight files to network sets, wherever they are."""
 
 import io
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import CSVDataset
@@ -13,6 +15,7 @@ from tests.real_data import SHARED
 
 from temshift.catalog.networks import NetworksDataset
 from temshift.catalog.published import DownloadedTableDataset, WeightsDataset
+from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.published import ImportParameters
 from temshift.learning.networks import PublishedUNet
 from temshift.learning.published_networks import MODEL_LIST_COLUMNS, import_networks
@@ -96,15 +99,19 @@ def test_weights_are_fetched_converted_and_reported(catalog, pipeline):
     SequentialRunner().run(pipeline, catalog)
     networks = catalog.load("published_au_5nm_330kx_423e.networks")
     assert list(networks) == [f"published_fold{i}" for i in range(5)]
+    conf = Path(__file__).parents[2] / "conf" / "published" / "parameters_preprocessing.yml"
+    published = PreprocessingParameters(**yaml.safe_load(conf.read_text())["preprocessing"])
     for i, seed in enumerate(SEEDS):
         trained = networks[f"published_fold{i}"]
         expected = weights(seed)[1]
         assert all(torch.equal(trained.state[k], v) for k, v in expected.items())
         card = trained.card
-        assert (card["fold"], card["folds"], card["seed"]) == (i, 5, seed)
-        assert card["protocol"] == "published"
-        assert card["train_on"] == ["au_5nm_330kx_423e"]
-        assert (card["pixel_size_nm"], card["dose_e_per_A2"]) == (0.02, 423.0)
+        assert (card.fold, card.folds, card.seed) == (i, 5, seed)
+        assert card.protocol == "published"
+        assert card.train_on == ["au_5nm_330kx_423e"]
+        assert (card.pixel_size_nm, card.dose_e_per_A2) == (0.02, 423.0)
+        assert (card.material, card.diameter_nm) == ("Au", 5.0)
+        assert card.preprocessing == published
         x = torch.ones(1, 1, 32, 32)
         reference = PublishedUNet()
         reference.load_state_dict(expected)

@@ -9,7 +9,7 @@ from temshift.reporting.palette import dice_colours, verdict_colour
 def figures(content):
     return {
         "matrix": matrix_figure(content.matrix[content.matrix["study"] == "dose"]),
-        "gaps": gaps_figure(content.gaps, content.evaluation),
+        "gaps": gaps_figure(content.gaps, content.reporting),
         "histories": histories_figure(content.histories),
     }
 
@@ -50,7 +50,7 @@ def test_kedro_viz_previews_the_figure(content, tmp_path, name):
 
 def test_nothing_to_draw_is_no_error(content):
     assert len(matrix_figure(content.matrix.iloc[:0]).data) == 0
-    assert len(gaps_figure(content.gaps.iloc[:0], content.evaluation).data) == 0
+    assert len(gaps_figure(content.gaps.iloc[:0], content.reporting).data) == 0
     assert len(histories_figure(content.histories.iloc[:0]).data) == 0
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from temshift.config.contract import MICROGRAPH_COLUMNS
 from temshift.config.plan import StudyPlan
+from temshift.config.preprocessing import PUBLISHED
 from temshift.config.splits import SplitParameters
 from temshift.microscopy.patches import PatchStack
 from temshift.study import curated
@@ -67,6 +68,9 @@ def test_patches_are_taken_as_they_are():
         "curated": "Au_80e",
         "pixel_size_nm": 0.02,
         "dose_e_per_A2": 80,
+        "material": "Au",
+        "diameter_nm": None,
+        "preprocessing": PUBLISHED.model_dump(),
     }
     np.testing.assert_array_equal(np.concatenate([p.images for p in parts]), given.images)
     np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), given.labels)

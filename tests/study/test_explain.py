@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from tests import synthetic_study as synthetic
 
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.microscopy.fingerprints import fingerprint_distance
 from temshift.study.explain import (
     ALL_STUDIES,
@@ -22,7 +22,7 @@ def fingerprints():
 
 @pytest.fixture(scope="module")
 def distances(fingerprints):
-    parameters = EvaluationParameters(bootstrap=100)
+    parameters = ReportingParameters(bootstrap=100)
     gaps = compare_with_in_domain(synthetic.results_table(), synthetic.plan(), parameters)
     return fingerprint_distances(gaps, synthetic.plan(), fingerprints)
 

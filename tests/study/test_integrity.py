@@ -12,7 +12,7 @@ from temshift.microscopy.micrograph import Micrograph
 from temshift.study.folds import FoldError
 from temshift.study.integrity import IntegrityError, accept, inspect_micrographs
 from temshift.study.splits import SplitError
-from temshift.study.tables import standardise
+from temshift.study.tables import standardise_table
 
 ALL = {"all": SplitParameters(where={"source": "test"})}
 
@@ -80,7 +80,7 @@ def data(rng):
 
 def inspect(raw, store, splits=ALL, **parameters):
     curation = CurationParameters(**parameters)
-    table, findings = standardise(raw, curation)
+    table, findings = standardise_table(raw, curation)
     return table, *inspect_micrographs(table, findings, store, curation, splits)
 
 

@@ -8,7 +8,7 @@ from tests.real_data import SHARED
 from temshift.config.curation import CurationParameters
 from temshift.config.splits import SplitParameters
 from temshift.study.splits import SplitError, select_split, select_splits
-from temshift.study.tables import standardise
+from temshift.study.tables import standardise_table
 
 PUBLISHED = SHARED / "published" / "Dataset_metadata.csv"
 
@@ -110,7 +110,7 @@ def test_published_table(where, n):
     }
     raw = pd.read_csv(PUBLISHED, dtype=str, keep_default_na=False)
     parameters = CurationParameters(columns=columns, date_format="%m/%d/%y")
-    table, findings = standardise(raw, parameters)
+    table, findings = standardise_table(raw, parameters)
     assert findings.empty
     split = SplitParameters(where={"material": "Au", "support": "UT Carbon", **where})
     assert len(select_split(table, "s", split)) == n

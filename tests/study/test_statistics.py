@@ -4,7 +4,7 @@ import pytest
 from tests import synthetic_study as synthetic
 
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.study.statistics import (
     FoldSums,
     Interval,
@@ -20,7 +20,7 @@ from temshift.study.statistics import (
     splits_table,
 )
 
-PARAMETERS = EvaluationParameters(bootstrap=400)
+PARAMETERS = ReportingParameters(bootstrap=400)
 
 
 def table(*rows):
@@ -87,7 +87,7 @@ def test_one_group_has_no_interval():
 
 def test_interval_repeats_with_the_seed_and_only_with_it(rng):
     cell = nested(rng.normal(0.8, 0.05, 9), 3)
-    other = EvaluationParameters(bootstrap=400, bootstrap_seed=8)
+    other = ReportingParameters(bootstrap=400, bootstrap_seed=8)
     assert bootstrap_dice(cell, PARAMETERS) == bootstrap_dice(cell, PARAMETERS)
     assert bootstrap_dice(cell, PARAMETERS) != bootstrap_dice(cell, other)
 
@@ -109,8 +109,8 @@ def test_intervals_cover_the_truth(rng, crossed):
 
 def test_a_wider_confidence_gives_a_wider_interval(rng):
     cell = nested(rng.normal(0.8, 0.05, 12), 3)
-    narrow = bootstrap_dice(cell, EvaluationParameters(bootstrap=2000, confidence=0.6))
-    wide = bootstrap_dice(cell, EvaluationParameters(bootstrap=2000, confidence=0.95))
+    narrow = bootstrap_dice(cell, ReportingParameters(bootstrap=2000, confidence=0.6))
+    wide = bootstrap_dice(cell, ReportingParameters(bootstrap=2000, confidence=0.95))
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
@@ -178,7 +178,7 @@ def test_many_differences_are_sampled_reproducibly(rng):
     ],
 )
 def test_verdict_needs_the_whole_interval(low, high, verdict):
-    parameters = EvaluationParameters(degrades_above=0.03, breaks_above=0.15)
+    parameters = ReportingParameters(degrades_above=0.03, breaks_above=0.15)
     assert classify(Interval(0.2, low, high), parameters) == verdict
 
 

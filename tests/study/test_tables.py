@@ -6,7 +6,7 @@ import pytest
 
 from temshift.config.contract import MICROGRAPH_COLUMNS
 from temshift.config.curation import CurationParameters
-from temshift.study.tables import FINDING_COLUMNS, TableError, standardise
+from temshift.study.tables import FINDING_COLUMNS, TableError, standardise_table
 
 
 def table(**columns):
@@ -16,7 +16,7 @@ def table(**columns):
 
 
 def test_only_paths_must_be_given():
-    found, findings = standardise(table(), CurationParameters())
+    found, findings = standardise_table(table(), CurationParameters())
     assert tuple(found.columns) == MICROGRAPH_COLUMNS
     assert found["micrograph_id"].tolist() == ["x/a", "x/b"]
     assert found["specimen_id"].tolist() == ["", ""]
@@ -50,7 +50,7 @@ def test_published_form():
         constants={"material": "Au", "source": "published"},
         date_format="%m/%d/%y",
     )
-    found, findings = standardise(raw, parameters)
+    found, findings = standardise_table(raw, parameters)
     assert findings.empty
     assert found.iloc[0].to_dict() == {
         "micrograph_id": "2021 Au/Ultrathin Carbon/Au_01",
@@ -74,7 +74,10 @@ def test_published_form():
 
 def test_ids_of_equal_stems_keep_their_extension():
     raw = pd.DataFrame({"path": ["a.dm3", "a.tif"], "label_path": ["1.png", "2.png"]})
-    assert standardise(raw, CurationParameters())[0]["micrograph_id"].tolist() == ["a.dm3", "a.tif"]
+    assert standardise_table(raw, CurationParameters())[0]["micrograph_id"].tolist() == [
+        "a.dm3",
+        "a.tif",
+    ]
 
 
 def test_cells_that_pandas_has_read_as_numbers_and_dates():
@@ -84,7 +87,7 @@ def test_cells_that_pandas_has_read_as_numbers_and_dates():
         session=pd.to_datetime(["2021-08-26", None]),
         dose_e_per_A2=[80, 423],
     )
-    found, findings = standardise(raw, CurationParameters())
+    found, findings = standardise_table(raw, CurationParameters())
     assert findings.empty
     assert found["micrograph_id"].tolist() == ["1", "2"]
     assert found["specimen_id"].tolist() == ["7", ""]
@@ -104,7 +107,7 @@ def test_every_problem_is_reported_at_once():
             "sha256": ["abc", "", "", ""],
         }
     )
-    found, findings = standardise(raw, CurationParameters())
+    found, findings = standardise_table(raw, CurationParameters())
     rows = {
         (f["file"], f["column"], f["found"]): f["expected"] for f in findings.to_dict("records")
     }
@@ -129,7 +132,7 @@ def test_every_problem_is_reported_at_once():
 
 
 def test_date_format_that_does_not_fit_is_named():
-    _, findings = standardise(
+    _, findings = standardise_table(
         table(session=["26.8.21", "27.8.21"]), CurationParameters(date_format="%m/%d/%y")
     )
     assert findings["expected"][0] == "a date in the form '%m/%d/%y' (curation.date_format)"
@@ -141,7 +144,7 @@ def test_missing_columns_are_named_with_their_neighbours():
         columns={"path": "Files", "dose_e_per_A2": "{Fodler}"}, constants={"material": "Ag"}
     )
     with pytest.raises(TableError) as caught:
-        standardise(raw, parameters)
+        standardise_table(raw, parameters)
     text = str(caught.value)
     assert "maps 'path' to 'Files', which the table lacks; did you mean 'File'" in text
     assert "there is no column 'label_path'" in text
@@ -151,4 +154,4 @@ def test_missing_columns_are_named_with_their_neighbours():
 
 def test_empty_table():
     with pytest.raises(TableError, match="no rows"):
-        standardise(table().iloc[:0], CurationParameters())
+        standardise_table(table().iloc[:0], CurationParameters())

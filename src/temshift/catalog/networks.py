@@ -12,6 +12,7 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 
 from temshift.catalog.files import atomic_folder, atomic_path
+from temshift.learning.cards import CardError, NetworkCard, read_card
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
 
 __all__ = ["CheckpointStore", "CheckpointsDataset", "NetworksDataset"]
@@ -38,17 +39,17 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
         Raises
         ------
         DatasetError
-            A network without its card, or weights that do not belong to it.
+            A network without its card, or a file of it that is damaged; a card of another shape,
+            with its file, the keys, what was found there and what was expected.
         """
         from safetensors.torch import load_file
 
         networks = {}
         for folder in sorted(p.parent for p in Path(self._filepath).glob("*/model.safetensors")):
-            card = folder / "card.json"
             try:
                 networks[folder.name] = TrainedNetwork(
                     state=load_file(folder / "model.safetensors"),
-                    card=json.loads(card.read_text()),
+                    card=_read_card(folder / "card.json"),
                 )
             except (OSError, ValueError) as error:
                 raise DatasetError(
@@ -70,7 +71,7 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
             for key, network in data.items():
                 (folder / key).mkdir()
                 save_file(network.state, folder / key / "model.safetensors")
-                text = json.dumps(network.card, indent=1, sort_keys=True)
+                text = json.dumps(network.card.to_json(), indent=1, sort_keys=True)
                 (folder / key / "card.json").write_text(text + "\n")
 
     def _exists(self) -> bool:
@@ -78,6 +79,16 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def _read_card(path: Path) -> NetworkCard:
+    try:
+        return read_card(json.loads(path.read_text(encoding="utf-8")))
+    except CardError as error:
+        raise DatasetError(
+            f"{path}: not the card of a network of this version of temshift: {error}. Train or "
+            "import the network again"
+        ) from error
 
 
 class CheckpointStore:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from temshift.config.base import Strict, overlay
 
-__all__ = ["FlatField", "PreprocessingParameters", "XrayRemoval"]
+__all__ = ["PUBLISHED", "FlatField", "PreprocessingParameters", "XrayRemoval"]
 
 
 class FlatField(Strict):
@@ -56,3 +56,15 @@ class PreprocessingParameters(Strict):
     def with_overrides(self, overrides: Mapping[str, Any]) -> PreprocessingParameters:
         """Return these parameters with a split's own ``preprocessing`` laid over them."""
         return overlay(self, overrides)
+
+
+#: That of the published study, whose networks and curated sets know no other images
+#: (as ``conf/published/parameters_preprocessing.yml``).
+PUBLISHED = PreprocessingParameters(
+    flat_field=FlatField(mode="fit", downsample=4),
+    xray=XrayRemoval(threshold_counts=1500.0, passes=2),
+    standardise=True,
+    pixel_size_nm=None,
+    patch_px=512,
+    shuffle_seed=34522,
+)

@@ -1,4 +1,4 @@
-"""How networks are judged."""
+"""How the results of networks are judged."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from pydantic import Field, model_validator
 
 from temshift.config.base import Strict
 
-__all__ = ["EvaluationParameters"]
+__all__ = ["ReportingParameters"]
 
 
-class EvaluationParameters(Strict):
-    """How networks are judged (``reporting``).
+class ReportingParameters(Strict):
+    """How the results of networks are judged (``reporting``).
 
     Attributes
     ----------
-    batch_size : int
-        Patches predicted at a time.
     bootstrap : int
         Resamples behind each interval.
     bootstrap_seed : int
@@ -26,20 +24,16 @@ class EvaluationParameters(Strict):
     degrades_above, breaks_above : float
         A shift *degrades* a network if the gap to the in-domain network of the test set is
         larger than the first, and *breaks* it if larger than the second (Dice).
-    examples : bool
-        Keep best, median and worst micrograph of each cell as pictures.
     """
 
-    batch_size: Annotated[int, Field(gt=0)] = 8
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     bootstrap_seed: Annotated[int, Field(ge=0)] = 7
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     degrades_above: Annotated[float, Field(ge=0, lt=1)] = 0.03
     breaks_above: Annotated[float, Field(gt=0, le=1)] = 0.15
-    examples: bool = True
 
     @model_validator(mode="after")
-    def _ordered(self) -> EvaluationParameters:
+    def _ordered(self) -> ReportingParameters:
         if self.breaks_above <= self.degrades_above:
             raise ValueError("'breaks_above' must be larger than 'degrades_above'")
         return self

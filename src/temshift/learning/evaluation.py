@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.evaluation import EvaluationParameters
 from temshift.learning.devices import choose_device, keeping_freed_memory
 from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
 from temshift.learning.inference import optimise_for_inference, predict_patches
@@ -20,9 +20,21 @@ from temshift.learning.network_set import NetworkSet, TrainedNetwork
 from temshift.microscopy.patches import PatchStack
 from temshift.study.folds import published_folds
 
-__all__ = ["RESULT_COLUMNS", "evaluate_network", "patch_counts", "patches_to_test"]
+__all__ = [
+    "RESULT_COLUMNS",
+    "Predicted",
+    "evaluate_network",
+    "patch_counts",
+    "patches_to_test",
+    "pool_micrographs",
+    "predict_and_count",
+    "telling_patches",
+]
 
 _log = logging.getLogger(__name__)
+
+#: What a result takes over from the patch table: alike in all patches of a micrograph.
+CARRIED = ("specimen_id",)
 
 #: Columns of a results table.
 RESULT_COLUMNS = (
@@ -31,7 +43,7 @@ RESULT_COLUMNS = (
     "fold",
     "test_split",
     "micrograph_id",
-    "specimen_id",
+    *CARRIED,
     "in_domain",
     "n_patches",
     *COUNTS,
@@ -39,12 +51,12 @@ RESULT_COLUMNS = (
     "iou",
     "precision",
     "recall",
-    "confidence",
+    "mean_certainty",
     "patch_dice",
 )
 
 
-def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> dict[str, float]:
+def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> dict[str, int]:
     """Return the counts of :data:`temshift.learning.metrics.COUNTS` of one patch.
 
     Parameters
@@ -59,18 +71,11 @@ def patch_counts(probability: NDArray[np.float32], label: NDArray[np.uint8]) -> 
     n = label.size
     n_label, n_predicted = int(labelled.sum()), int(predicted.sum())
     tp = int((predicted & labelled).sum())
-    soft, soft_tp = (
-        float(probability.sum(dtype=np.float64)),
-        float(probability.sum(dtype=np.float64, where=labelled)),
-    )
     return {
         "tp": tp,
         "fp": n_predicted - tp,
         "fn": n_label - tp,
         "tn": n - n_label - n_predicted + tp,
-        "soft_tp": soft_tp,
-        "soft_fp": soft - soft_tp,
-        "soft_fn": n_label - soft_tp,
     }
 
 
@@ -160,64 +165,135 @@ def _test(
 ) -> tuple[list[dict[str, Any]], list[Candidate]]:
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
-    in_domain = split in card["train_on"]
+    in_domain = split in card.train_on
     chosen = patches_to_test(
-        stack,
-        card["protocol"],
-        card["fold"],
-        card["folds"],
-        in_domain,
-        card.get("background_threshold", 0),
+        stack, card.protocol, card.fold, card.folds, in_domain, card.training.background_threshold
     )
     images, labels = stack.images[chosen], stack.labels[chosen]
     table = stack.table.iloc[chosen].reset_index(drop=True)
-    counts, confidence = [], []
-    predictions = []
-    for probability, label in zip(
-        predict_patches(network, images, device, parameters.batch_size),
-        labels,
-        strict=True,
-    ):
-        counts.append(patch_counts(probability, label))
-        confidence.append(float(np.maximum(probability, 1 - probability).mean()))
-        predictions.append(probability > 0.5)
-    frame = pd.concat([table, pd.DataFrame(counts, columns=list(COUNTS))], axis=1)
-    frame["confidence"] = confidence
-    frame["patch_dice"] = dice(frame["tp"], frame["fp"], frame["fn"])
-    if card["protocol"] == "published":
-        frame["patch_dice"] = _dihedral_dice(
-            network, images, labels, frame["patch_dice"].to_numpy(), device, parameters
+    shown = telling_patches(table) if parameters.examples else {}
+    counts, predictions = predict_and_count(
+        network, images, labels, device, parameters.batch_size, keep=shown.values()
+    )
+    if card.protocol == "published":
+        counts["patch_dice"] = _dihedral_dice(
+            network, images, labels, counts["patch_dice"].to_numpy(), device, parameters.batch_size
         )
+    test = {
+        "network": name,
+        "protocol": card.protocol,
+        "fold": card.fold,
+        "test_split": split,
+        "in_domain": in_domain,
+    }
+    rows = [{**test, **row} for row in pool_micrographs(pd.concat([table, counts], axis=1))]
+    score = {row["micrograph_id"]: row["dice"] for row in rows}
+    candidates = [
+        (split, one, score[one], *make_thumbnails(images[at], labels[at], predictions[at]))
+        for one, at in shown.items()
+    ]
+    return rows, candidates
 
-    rows: list[dict[str, Any]] = []
-    candidates: list[Candidate] = []
-    for micrograph, group in frame.groupby("micrograph_id", sort=False):
-        pooled = group[list(COUNTS)].sum()
-        score = {k: float(v) for k, v in scores(pooled["tp"], pooled["fp"], pooled["fn"]).items()}
+
+class Predicted(NamedTuple):
+    """What :func:`predict_and_count` returns.
+
+    Attributes
+    ----------
+    counts : DataFrame, N rows
+        :data:`temshift.learning.metrics.COUNTS`; ``mean_certainty``, the mean of the larger of the
+        two softmax outputs; ``patch_dice``.
+    kept : dict of int to ndarray, shape (P, P), bool
+        The predictions that were asked for, by position.
+    """
+
+    counts: pd.DataFrame
+    kept: dict[int, NDArray[np.bool_]]
+
+
+def predict_and_count(
+    network: Any,
+    images: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    device: str,
+    batch_size: int,
+    keep: Collection[int] = (),
+) -> Predicted:
+    """Predict patches and count their pixels.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On ``device``, in evaluation mode.
+    images : ndarray, shape (N, P, P), float32
+    labels : ndarray, shape (N, P, P), uint8
+        1 where a particle is.
+    device : str
+    batch_size : int
+        Patches predicted at a time.
+    keep : collection of int
+        Positions of the patches whose predictions are returned too.
+    """
+    wanted = set(keep)
+    rows, kept = [], {}
+    probabilities = predict_patches(network, images, device, batch_size)
+    for i, (probability, label) in enumerate(zip(probabilities, labels, strict=True)):
+        certainty = float(np.maximum(probability, 1 - probability).mean())
+        rows.append({**patch_counts(probability, label), "mean_certainty": certainty})
+        if i in wanted:
+            kept[i] = probability > 0.5
+    counts = pd.DataFrame(rows, columns=[*COUNTS, "mean_certainty"])
+    counts["patch_dice"] = dice(counts["tp"], counts["fp"], counts["fn"])
+    return Predicted(counts, kept)
+
+
+def pool_micrographs(patches: pd.DataFrame) -> list[dict[str, Any]]:
+    """Pool the counts of each micrograph's patches, and score them.
+
+    Parameters
+    ----------
+    patches : DataFrame
+        ``micrograph_id``, :data:`CARRIED` and the columns of :class:`Predicted`.
+
+    Returns
+    -------
+    list of dict
+        One a micrograph, in the order in which they come first: ``micrograph_id``,
+        :data:`CARRIED`, ``n_patches``, the sums of the counts, the scores that follow from them,
+        and the means over the patches of ``mean_certainty`` and ``patch_dice``.
+    """
+    rows = []
+    for micrograph, group in patches.groupby("micrograph_id", sort=False):
+        pooled = {count: int(group[count].sum()) for count in COUNTS}
+        score = scores(pooled["tp"], pooled["fp"], pooled["fn"])
         rows.append(
             {
-                "network": name,
-                "protocol": card["protocol"],
-                "fold": card["fold"],
-                "test_split": split,
                 "micrograph_id": micrograph,
-                "specimen_id": group["specimen_id"].iloc[0],
-                "in_domain": in_domain,
+                **{column: group[column].iloc[0] for column in CARRIED},
                 "n_patches": len(group),
-                **{k: int(pooled[k]) for k in COUNTS[:4]},
-                **{k: float(pooled[k]) for k in COUNTS[4:]},
-                **score,
-                "confidence": float(group["confidence"].mean()),
+                **pooled,
+                **{name: float(value) for name, value in score.items()},
+                "mean_certainty": float(group["mean_certainty"].mean()),
                 "patch_dice": float(group["patch_dice"].mean()),
             }
         )
-        # the patch with the most labelled pixels tells most
-        best = int(group["labelled_px"].to_numpy().argmax())
-        at = int(group.index[best])
-        if parameters.examples:
-            pictures = make_thumbnails(images[at], labels[at], predictions[at])
-            candidates.append((split, str(micrograph), score["dice"], *pictures))
-    return rows, candidates
+    return rows
+
+
+def telling_patches(table: pd.DataFrame) -> dict[str, int]:
+    """Return the position of each micrograph's patch with the most labelled pixels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``micrograph_id`` and ``labelled_px`` of every patch; of equals the first counts.
+    """
+    most: dict[str, int] = {}
+    labelled = table["labelled_px"].to_numpy()
+    for i, micrograph in enumerate(table["micrograph_id"]):
+        if labelled[i] > labelled[most.setdefault(micrograph, i)]:
+            most[micrograph] = i
+    return most
 
 
 def _dihedral_dice(
@@ -226,7 +302,7 @@ def _dihedral_dice(
     labels: NDArray[np.uint8],
     upright: NDArray[np.float64],
     device: str,
-    parameters: EvaluationParameters,
+    batch_size: int,
 ) -> NDArray[np.float64]:
     """Return each patch's Dice averaged over its 8 dihedral copies (the published protocol)."""
     total = upright.copy()
@@ -236,7 +312,7 @@ def _dihedral_dice(
             turned = np.rot90(stack, copy % 4, axes=(1, 2))
             return turned[:, :, ::-1] if copy >= 4 else turned
 
-        probabilities = predict_patches(network, turn(images), device, parameters.batch_size)
+        probabilities = predict_patches(network, turn(images), device, batch_size)
         for i, (probability, label) in enumerate(zip(probabilities, turn(labels), strict=True)):
             c = patch_counts(probability, label)
             total[i] += dice(c["tp"], c["fp"], c["fn"])

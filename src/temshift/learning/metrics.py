@@ -14,7 +14,7 @@ import numpy as np
 __all__ = ["COUNTS", "dice", "scores"]
 
 #: Names of the counts, in the order in which they are computed.
-COUNTS = ("tp", "fp", "fn", "tn", "soft_tp", "soft_fp", "soft_fn")
+COUNTS = ("tp", "fp", "fn", "tn")
 
 
 def dice(tp: Any, fp: Any, fn: Any, smoothing: float = 1.0) -> Any:

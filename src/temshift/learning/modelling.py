@@ -13,6 +13,7 @@ import pandas as pd
 
 import temshift
 from temshift.config.modelling import ModellingParameters
+from temshift.learning.cards import agreed, read_card
 from temshift.learning.devices import choose_device, choose_precision
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.training import Checkpoints, TrainingData, train_folds
@@ -27,6 +28,9 @@ from temshift.study.folds import (
 __all__ = ["make_folds", "train_network_set"]
 
 _log = logging.getLogger(__name__)
+
+#: What a card says of the training images, if the training splits agree in it.
+_IMAGES = ("preprocessing", "pixel_size_nm", "dose_e_per_A2", "material", "diameter_nm")
 
 
 def make_folds(
@@ -74,6 +78,7 @@ def train_network_set(
     stacks: Mapping[str, PatchStack],
     parameters: ModellingParameters,
     checkpoints: Checkpoints | None = None,
+    fingerprints: Mapping[str, dict[str, Any]] | None = None,
 ) -> tuple[NetworkSet, pd.DataFrame]:
     """Train every fold of every protocol of one network.
 
@@ -86,6 +91,8 @@ def train_network_set(
     parameters : ModellingParameters
         Merged with the network's own settings.
     checkpoints : Checkpoints, optional
+    fingerprints : mapping of str to dict, optional
+        Of each split, for the cards; no weight depends on them.
 
     Returns
     -------
@@ -121,15 +128,13 @@ def train_network_set(
     description = {
         "network": name,
         "train_on": list(stacks),
-        "architecture": parameters.architecture.model_dump(),
+        "architecture": parameters.architecture.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "augmentation": parameters.augmentation.model_dump(mode="json"),
         "precision": choose_precision(parameters.precision, device),
         "folds": parameters.folds,
-        "background_threshold": training.background_threshold,
         "splits": {split: _plain(s.attributes) for split, s in stacks.items()},
-        "pixel_size_nm": _common(stacks, "pixel_size_nm"),
-        "dose_e_per_A2": _common(stacks, "dose_e_per_A2"),
+        **{key: agreed((_plain(s.attributes) for s in stacks.values()), key) for key in _IMAGES},
         "version": temshift.__version__,
     }
     results = train_folds(
@@ -151,26 +156,23 @@ def train_network_set(
         histories += rows
         networks[key] = TrainedNetwork(
             state=result.state,
-            card={
-                **description,
-                "protocol": protocol,
-                "fold": fold,
-                "seed": seeds[key],
-                "kept_step": result.kept_step,
-                "history": result.history,
-                "fold_hash": _hash([part.tolist() for part in folds[key]]),
-                "train_groups": sorted({str(g) for g in groups[folds[key].train]}),
-                "test_groups": sorted({str(g) for g in groups[folds[key].test]}),
-            },
+            card=read_card(
+                {
+                    **description,
+                    "protocol": protocol,
+                    "fold": fold,
+                    "seed": seeds[key],
+                    "kept_step": result.kept_step,
+                    "history": result.history,
+                    "fold_hash": _hash([part.tolist() for part in folds[key]]),
+                    "train_groups": sorted({str(g) for g in groups[folds[key].train]}),
+                    "test_groups": sorted({str(g) for g in groups[folds[key].test]}),
+                    "fingerprints": dict(fingerprints or {}),
+                }
+            ),
         )
     _log.info("trained %s: %d folds on %d patches", name, len(networks), len(table))
     return networks, pd.DataFrame(histories)
-
-
-def _common(stacks: Mapping[str, PatchStack], key: str) -> Any:
-    """Return an attribute if all training splits agree on it."""
-    values = {s.attributes.get(key) for s in stacks.values()}
-    return _plain(values.pop()) if len(values) == 1 else None
 
 
 def _plain(value: Any) -> Any:

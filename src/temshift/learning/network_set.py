@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from temshift.learning.cards import NetworkCard
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,21 +26,18 @@ class TrainedNetwork:
     ----------
     state : dict of str to Tensor
         The state dict, on the CPU.
-    card : dict
-        JSON-serialisable description: ``architecture`` (arguments of
-        :func:`temshift.learning.networks.build_network`), ``network``, ``protocol``, ``fold``,
-        ``seed``, ``train_on``, ``pixel_size_nm``, ``dose_e_per_A2``, ``training``,
-        ``augmentation``, ``history``, ``version`` ...
+    card : NetworkCard
+        Where they come from and what images they are for.
     """
 
     state: dict[str, Tensor]
-    card: dict[str, Any]
+    card: NetworkCard
 
     def build(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode on the CPU."""
         from temshift.learning.networks import build_network
 
-        network = build_network(**self.card["architecture"])
+        network = build_network(**self.card.architecture.model_dump())
         network.load_state_dict(self.state)
         return network.eval()
 

@@ -14,6 +14,8 @@ import pandas as pd
 import temshift
 from temshift.config.base import nearest
 from temshift.config.modelling import Architecture, Augmentation, NetworkParameters, Training
+from temshift.config.preprocessing import PUBLISHED
+from temshift.learning.cards import NetworkCard
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.published_weights import PublishedWeightsError, read_published_weights
 
@@ -112,16 +114,17 @@ def import_networks(
                     state = read_published_weights(data)
                 except PublishedWeightsError as error:
                     raise PublishedWeightsError(f"{found}: {error}") from error
-                card |= {"file": found, "sha256": hashlib.sha256(data).hexdigest()}
-                sets[name][network_key("published", card["fold"])] = TrainedNetwork(state, card)
+                origin = {"file": found, "sha256": hashlib.sha256(data).hexdigest()}
+                card = card.model_copy(update=origin)
+                sets[name][network_key("published", card.fold)] = TrainedNetwork(state, card)
             report.append(
                 {
                     "network": name,
-                    "fold": card["fold"],
-                    "seed": card["seed"],
+                    "fold": card.fold,
+                    "seed": card.seed,
                     "file": found or weight_file_name(row["Model Name"]),
                     "status": "missing" if found is None else "imported",
-                    "sha256": card.get("sha256", ""),
+                    "sha256": card.sha256 or "",
                 }
             )
     table = pd.DataFrame(report)
@@ -142,28 +145,30 @@ def import_networks(
     return sets, table
 
 
-def _card(name: str, row: Mapping[Any, Any], folds: int, train_on: list[str]) -> dict[str, Any]:
+def _card(name: str, row: Mapping[Any, Any], folds: int, train_on: list[str]) -> NetworkCard:
     """Describe a weight file as training would: the study's protocol, and what the list says."""
     file = PurePosixPath(str(row["Model Name"])).name
     seed = _SEED.search(file)
-    training = Training(epochs=250)
-    return {
-        "network": name,
-        "train_on": list(train_on),
-        "imported": True,
-        "trained_set": row["Dataset Trained On"],
-        "architecture": Architecture().model_dump(),
-        "protocol": "published",
-        "fold": int(row["Fold"]),
-        "folds": folds,
-        "seed": int(seed[1]) if seed else None,
-        "training": training.model_dump(mode="json"),
-        "augmentation": Augmentation(dihedral="all").model_dump(mode="json"),
-        "background_threshold": training.background_threshold,
-        "material": row["Np Material"],
-        "diameter_nm": float(row["Np Diameter (nm)"]),
-        "pixel_size_nm": float(row["Pixel Scale (nm)"]),
-        "dose_e_per_A2": float(row["Dosage (e/A2)"]),
-        "history": [],
-        "version": temshift.__version__,
-    }
+    return NetworkCard(
+        network=name,
+        protocol="published",
+        fold=int(row["Fold"]),
+        folds=folds,
+        seed=int(seed[1]) if seed else None,
+        train_on=list(train_on),
+        imported=True,
+        architecture=Architecture(),
+        training=Training(epochs=250),
+        augmentation=Augmentation(dihedral="all"),
+        preprocessing=PUBLISHED,
+        pixel_size_nm=float(row["Pixel Scale (nm)"]),
+        dose_e_per_A2=float(row["Dosage (e/A2)"]),
+        material=str(row["Np Material"]),
+        diameter_nm=float(row["Np Diameter (nm)"]),
+        fingerprints={},
+        train_groups=[],
+        test_groups=[],
+        history=[],
+        trained_set=row["Dataset Trained On"],
+        version=temshift.__version__,
+    )

@@ -93,6 +93,8 @@ def patch_split(
         "split": split,
         "pixel_size_nm": _common(sizes, pixel_size_tolerance, f"{split}: pixel_size_nm"),
         "dose_e_per_A2": _common(doses, np.inf, f"{split}: dose_e_per_A2"),
+        "material": _alike([_text(row.get("material")) for row in rows]),
+        "diameter_nm": _alike([_number(row.get("diameter_nm")) for row in rows]),
         "preprocessing": parameters.model_dump(),
         "sha256": {str(row["micrograph_id"]): _text(row.get("sha256")) for row in rows},
     }
@@ -147,6 +149,11 @@ def _number(value: Any) -> float | None:
 
 def _text(value: Any) -> str:
     return "" if value is None or pd.isna(value) else str(value)
+
+
+def _alike(values: list[Any]) -> Any:
+    """Return the value that all micrographs have, else ``None``."""
+    return (values[0] or None) if len(set(values)) == 1 else None
 
 
 def _common(values: list[float | None], tolerance: float, what: str) -> float | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
 
 __all__ = ["ReportContent", "plain", "records"]
@@ -25,7 +25,7 @@ class ReportContent:
     Attributes
     ----------
     plan : StudyPlan
-    evaluation, modelling, preprocessing
+    reporting, modelling, preprocessing
         The typed parameters.
     parameters : dict
         All parameters of the run as plain values.
@@ -40,7 +40,7 @@ class ReportContent:
     """
 
     plan: StudyPlan
-    evaluation: EvaluationParameters
+    reporting: ReportingParameters
     modelling: ModellingParameters
     preprocessing: PreprocessingParameters
     parameters: dict[str, Any]
@@ -71,7 +71,7 @@ class ReportContent:
             splits[column] = [_in_words(column, value) for value in splits[column]]
         return cls(
             plan=StudyPlan.from_parameters(parameters),
-            evaluation=EvaluationParameters.model_validate(plain(parameters["reporting"])),
+            reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
             modelling=ModellingParameters.model_validate(plain(parameters["modelling"])),
             preprocessing=PreprocessingParameters.model_validate(
                 plain(parameters["preprocessing"])

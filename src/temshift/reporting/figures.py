@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 from temshift.reporting.palette import VERDICT_COLOURS, verdict_colour
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def matrix_figure(matrix: pd.DataFrame) -> Figure:
     return figure
 
 
-def gaps_figure(gaps: pd.DataFrame, parameters: EvaluationParameters) -> Figure:
+def gaps_figure(gaps: pd.DataFrame, parameters: ReportingParameters) -> Figure:
     """Draw every gap to the in-domain network with its interval, a panel a study."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots

@@ -57,7 +57,7 @@ def render_report(content: ReportContent) -> str:
     pictures = Pictures()
     context = {
         "content": content,
-        "evaluation": content.evaluation,
+        "reporting": content.reporting,
         "findings": headlines(content),
         "checks": paper_checks(content),
         "studies": [_study(content, name, pictures) for name in content.plan.studies],
@@ -167,7 +167,7 @@ def _forest(content: ReportContent, study: str) -> str:
         )
         for g in records(gaps)
     ]
-    limits = (content.evaluation.degrades_above, content.evaluation.breaks_above)
+    limits = (content.reporting.degrades_above, content.reporting.breaks_above)
     return svg.forest(rows, limits, "loss of Dice against the in-domain network of the test set")
 
 

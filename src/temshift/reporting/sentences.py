@@ -316,13 +316,13 @@ def _magnification_check(content: ReportContent) -> Check:
         worst = _largest(gaps, "gap")
         share = drops / len(gaps)
         status = "visible" if share >= 0.5 else "partly visible" if drops else "not visible"
-        if not drops and (gaps["high"] > content.evaluation.degrades_above).any():
+        if not drops and (gaps["high"] > content.reporting.degrades_above).any():
             status = "unclear"
         return Check(
             claim,
             status,
             f"{drops} of {len(gaps)} cells off the diagonal lose more than "
-            f"{content.evaluation.degrades_above:g} Dice with an interval above 0. The largest "
+            f"{content.reporting.degrades_above:g} Dice with an interval above 0. The largest "
             f"loss: {_lower(_shift(content, study, worst))}.",
         )
     return Check(claim, "not tested", "No study of this run varies the pixel size.")
@@ -335,7 +335,7 @@ def _material_check(content: ReportContent) -> Check:
         if gaps.empty:
             continue
         worst = _largest(gaps, "gap")
-        limit = content.evaluation.breaks_above
+        limit = content.reporting.breaks_above
         if (gaps["high"] < limit).all():
             status = "visible"
         elif (gaps["gap"] < limit).all():
@@ -411,7 +411,7 @@ def _number_of(content: ReportContent, split: str, column: str) -> float:
 
 def _drop(content: ReportContent, gap: pd.Series) -> str:
     """Return whether one gap is a loss: visible, unclear or not visible."""
-    limit = content.evaluation.degrades_above
+    limit = content.reporting.degrades_above
     if gap["gap"] > limit and gap["low"] > 0:
         return "visible"
     return "not visible" if gap["high"] < limit else "unclear"

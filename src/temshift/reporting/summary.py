@@ -29,10 +29,10 @@ def summarise(content: ReportContent) -> dict[str, Any]:
         "version": temshift.__version__,
         "simulated_splits": content.simulated,
         "protocols": content.protocols,
-        "confidence": content.evaluation.confidence,
+        "confidence": content.reporting.confidence,
         "thresholds": {
-            "degrades_above": content.evaluation.degrades_above,
-            "breaks_above": content.evaluation.breaks_above,
+            "degrades_above": content.reporting.degrades_above,
+            "breaks_above": content.reporting.breaks_above,
         },
         "findings": [asdict(finding) for finding in headlines(content)],
         "published_findings": [asdict(check) for check in paper_checks(content)],

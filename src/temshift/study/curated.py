@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.preprocessing import PUBLISHED
 from temshift.config.splits import SplitParameters
 from temshift.microscopy.patches import PatchStack, PatchStream
 from temshift.study.tables import NUMERIC_COLUMNS
@@ -81,7 +82,11 @@ def adopt(name: str, split: SplitParameters, stack: PatchStack) -> PatchStream:
     attributes = {
         "split": name,
         "curated": split.curated,
-        **{key: _single(split.where.get(key)) for key in ("pixel_size_nm", "dose_e_per_A2")},
+        "preprocessing": PUBLISHED.model_dump(),
+        **{
+            key: _single(split.where.get(key))
+            for key in ("pixel_size_nm", "dose_e_per_A2", "material", "diameter_nm")
+        },
     }
     return PatchStream(parts(), len(stack), stack.images.shape[1], attributes)
 

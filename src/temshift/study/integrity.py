@@ -115,7 +115,7 @@ def inspect_micrographs(
     Parameters
     ----------
     table, findings : DataFrame
-        From :func:`temshift.study.tables.standardise`.
+        From :func:`temshift.study.tables.standardise_table`.
     store : Store
     parameters : CurationParameters
     splits : mapping of str to SplitParameters
@@ -165,7 +165,7 @@ def accept(
     Parameters
     ----------
     table : DataFrame
-        From :func:`temshift.study.tables.standardise`.
+        From :func:`temshift.study.tables.standardise_table`.
     report, measurements : DataFrame
         From :func:`inspect_micrographs`.
     parameters : CurationParameters

@@ -31,7 +31,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
+from temshift.config.reporting import ReportingParameters
 
 __all__ = [
     "FoldSums",
@@ -147,7 +147,7 @@ def fold_sums(results: pd.DataFrame) -> FoldSums:
     return FoldSums(sums, weights, groups.tolist())
 
 
-def bootstrap_dice(cell: FoldSums, parameters: EvaluationParameters) -> Interval:
+def bootstrap_dice(cell: FoldSums, parameters: ReportingParameters) -> Interval:
     """Return the mean over folds of a cell with its bootstrap interval."""
     rng = np.random.default_rng(parameters.bootstrap_seed)
     n = parameters.bootstrap
@@ -159,7 +159,7 @@ def bootstrap_dice(cell: FoldSums, parameters: EvaluationParameters) -> Interval
 
 
 def bootstrap_difference(
-    first: FoldSums, second: FoldSums, parameters: EvaluationParameters
+    first: FoldSums, second: FoldSums, parameters: ReportingParameters
 ) -> Interval:
     """Return ``first − second`` of two networks on the same groups, drawn together.
 
@@ -217,7 +217,7 @@ def sign_flip_p_value(differences: NDArray[np.float64], seed: int) -> float:
     return float(test.pvalue)
 
 
-def classify(gap: Interval, parameters: EvaluationParameters) -> str:
+def classify(gap: Interval, parameters: ReportingParameters) -> str:
     """Return the verdict on a shift, as far as the interval allows one.
 
     A gap up to ``degrades_above`` is *robust*, up to ``breaks_above`` *degrades*, above *breaks*.
@@ -236,7 +236,7 @@ def classify(gap: Interval, parameters: EvaluationParameters) -> str:
 
 # --------------------------------------------------------------------------- tables
 def dice_matrices(
-    results: pd.DataFrame, plan: StudyPlan, parameters: EvaluationParameters
+    results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Return the matrices of all studies, one row a cell.
 
@@ -244,7 +244,8 @@ def dice_matrices(
     -------
     DataFrame
         ``study, protocol, network, train_on, test_split, in_domain, n_folds, n_groups,
-        n_micrographs, n_patches, dice, low, high, fold_std, precision, recall, confidence``;
+        n_micrographs, n_patches, dice, low, high, fold_std, precision, recall,
+        mean_certainty``;
         ``fold_std`` is the standard deviation over folds (n − 1), precision and recall come from
         the counts of all micrographs.
     """
@@ -277,14 +278,14 @@ def dice_matrices(
                 "fold_std": _std(sums.fold_means),
                 "precision": tp / (tp + fp) if tp + fp else float("nan"),
                 "recall": tp / (tp + fn) if tp + fn else float("nan"),
-                "confidence": float(subset["confidence"].mean()),
+                "mean_certainty": float(subset["mean_certainty"].mean()),
             }
         )
     return pd.DataFrame(rows, columns=list(_MATRIX_COLUMNS))
 
 
 def compare_with_in_domain(
-    results: pd.DataFrame, plan: StudyPlan, parameters: EvaluationParameters
+    results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Return every network's gap to the in-domain network of the test split, with a verdict.
 
@@ -340,7 +341,7 @@ def compare_with_in_domain(
 
 
 def compare_robust_training(
-    results: pd.DataFrame, plan: StudyPlan, parameters: EvaluationParameters
+    results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
     """Return what each further network gains over the default network of the same split.
 
@@ -470,7 +471,7 @@ def splits_table(
 _MATRIX_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "in_domain"),
     *("n_folds", "n_groups", "n_micrographs", "n_patches"),
-    *("dice", "low", "high", "fold_std", "precision", "recall", "confidence"),
+    *("dice", "low", "high", "fold_std", "precision", "recall", "mean_certainty"),
 )
 _GAP_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "reference", "reference_protocol"),
@@ -488,7 +489,7 @@ _Place = tuple[str, str, str]  # network, test split, protocol
 class _Cells:
     """The cells of a results table; each is worked out once, whatever the number of studies."""
 
-    def __init__(self, results: pd.DataFrame, parameters: EvaluationParameters) -> None:
+    def __init__(self, results: pd.DataFrame, parameters: ReportingParameters) -> None:
         self._parameters = parameters
         self._empty = results.iloc[:0]
         self._rows: dict[Any, pd.DataFrame] = dict(

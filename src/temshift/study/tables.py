@@ -22,7 +22,7 @@ __all__ = [
     "TableError",
     "finding",
     "findings_table",
-    "standardise",
+    "standardise_table",
 ]
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def findings_table(findings: Iterable[Mapping[str, str]]) -> pd.DataFrame:
     return table.sort_values("severity", kind="stable", ignore_index=True)
 
 
-def standardise(
+def standardise_table(
     raw: pd.DataFrame, parameters: CurationParameters
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bring a foreign metadata table into the form of the data contract.

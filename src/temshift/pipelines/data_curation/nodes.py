@@ -23,7 +23,7 @@ def name_needed_files(
 
     from temshift.study import splits, tables
 
-    table, _ = tables.standardise(metadata, curation)
+    table, _ = tables.standardise_table(metadata, curation)
     rows = [splits.select_split(table, name, split) for name, split in _typed(chosen).items()]
     files = pd.concat(rows)[["path", "label_path"]].to_numpy().ravel()
     return list(dict.fromkeys(files))
@@ -35,7 +35,7 @@ def standardise_table(
     """Bring the metadata table into the form of the data contract; list the cells that break it."""
     from temshift.study import tables
 
-    return tables.standardise(metadata, curation)
+    return tables.standardise_table(metadata, curation)
 
 
 def check_integrity(

@@ -1,4 +1,4 @@
-"""Tests every network on the splits of its studies and says what the results mean."""
+"""Says what the results of the networks mean."""
 
 from temshift.pipelines.generalization_reporting.pipeline import create_pipeline
 

@@ -8,47 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from temshift.config.modelling import ModellingParameters
+from temshift.binding import by_owner
 from temshift.config.plan import StudyPlan
-from temshift.config.reporting import EvaluationParameters
-from temshift.types import DataFrame, PatchStack
-
-
-def evaluate(
-    name: str,
-    networks: dict[str, Any],
-    modelling: ModellingParameters,
-    reporting: EvaluationParameters,
-    **patches: PatchStack,
-) -> tuple[DataFrame, list[Any]]:
-    """Test all folds of one network on the splits of its studies.
-
-    Returns
-    -------
-    results : DataFrame
-        One row a fold × protocol × micrograph.
-    examples : list of Example
-        Best, median and worst micrograph of each split.
-    """
-    from temshift.learning.evaluation import evaluate_network
-
-    return evaluate_network(name, networks, _by_owner(patches), reporting, modelling.device)
-
-
-def collect(*tables: DataFrame) -> DataFrame:
-    """Put the tables of all networks below each other."""
-    import pandas as pd
-
-    return pd.concat(tables, ignore_index=True)
-
-
-def collect_histories(*histories: DataFrame) -> DataFrame:
-    """Put the training histories below each other; imported networks have none."""
-    import pandas as pd
-
-    columns = ["network", "protocol", "fold", "step", "epoch"]
-    columns += ["train_loss", "validation_loss", "validation_dice"]
-    return collect(*histories) if histories else pd.DataFrame(columns=columns)
+from temshift.config.reporting import ReportingParameters
+from temshift.types import DataFrame
 
 
 def compare(
@@ -56,14 +19,14 @@ def compare(
     splits: dict[str, Any],
     studies: dict[str, Any],
     networks: dict[str, Any],
-    reporting: EvaluationParameters,
+    reporting: ReportingParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
     """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
     from temshift.study import statistics
 
     plan = StudyPlan.from_parameters({"splits": splits, "studies": studies, "networks": networks})
-    rows = _by_owner(micrographs)
+    rows = by_owner(micrographs)
     matrix = statistics.dice_matrices(results, plan, reporting)
     return (
         matrix,
@@ -83,7 +46,7 @@ def explain(
     """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
     from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
 
-    by_split = _by_owner(fingerprints)
+    by_split = by_owner(fingerprints)
     distances = fingerprint_distances(gaps, StudyPlan(splits=splits, studies=studies), by_split)
     return fingerprint_table(by_split), distances, explain_gaps(distances)
 
@@ -95,7 +58,7 @@ def draw_matrix(study: str, matrix: DataFrame) -> Any:
     return matrix_figure(matrix[matrix["study"] == study])
 
 
-def draw_gaps(gaps: DataFrame, reporting: EvaluationParameters) -> Any:
+def draw_gaps(gaps: DataFrame, reporting: ReportingParameters) -> Any:
     """Draw the gaps of all studies with their intervals (plotly)."""
     from temshift.reporting.figures import gaps_figure
 
@@ -140,11 +103,6 @@ def write_report(
         distances=distances,
         explanation=explanation,
         histories=histories,
-        examples=_by_owner(examples),
+        examples=by_owner(examples),
     )
     return render_report(content), summarise(content)
-
-
-def _by_owner(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Name datasets like the split or the network they belong to."""
-    return {name.partition(".")[0]: data for name, data in datasets.items()}

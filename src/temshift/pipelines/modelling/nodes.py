@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from temshift.binding import by_owner
 from temshift.config.modelling import ModellingParameters, NetworkParameters
-from temshift.types import CheckpointStore, DataFrame, NetworkSet, PatchStack
+from temshift.types import CheckpointStore, DataFrame, NetworkSet
 
 
 def train_network(
@@ -11,7 +14,7 @@ def train_network(
     modelling: ModellingParameters,
     checkpoints: CheckpointStore,
     network: NetworkParameters | None = None,
-    **stacks: PatchStack,
+    **datasets: Any,
 ) -> tuple[NetworkSet, DataFrame]:
     """Train all folds of one network on its splits.
 
@@ -25,8 +28,8 @@ def train_network(
         Where a killed training is continued from.
     network : NetworkParameters, optional
         What this network has of its own.
-    **stacks : PatchStack
-        Its splits, by name.
+    **datasets : PatchStack or dict
+        ``patches`` and ``fingerprint`` of each of its splits, named like the dataset.
 
     Returns
     -------
@@ -36,4 +39,10 @@ def train_network(
     """
     from temshift.learning.modelling import train_network_set
 
-    return train_network_set(name, stacks, modelling.with_overrides(network), checkpoints)
+    stacks, fingerprints = (
+        by_owner({key: value for key, value in datasets.items() if key.endswith(kind)})
+        for kind in (".patches", ".fingerprint")
+    )
+    return train_network_set(
+        name, stacks, modelling.with_overrides(network), checkpoints, fingerprints
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from temshift.binding import bind
+from temshift.binding import bind, each
 from temshift.context import study_plan
 from temshift.pipelines.modelling.nodes import train_network
 
@@ -21,7 +21,7 @@ def create_pipeline() -> Pipeline:
         if name in plan.networks:
             inputs["network"] = f"params:networks.{name}"
         # in the order of the function's arguments, by which Kedro finds the types of parameters
-        inputs |= {split: f"{split}.patches" for split in plan.train_on(name)}
+        inputs |= each(plan.train_on(name), "patches") | each(plan.train_on(name), "fingerprint")
         nodes.append(
             Node(
                 bind(train_network, name),

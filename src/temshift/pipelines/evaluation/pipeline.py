@@ -1,0 +1,47 @@
+"""Wiring of the evaluation."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from temshift.binding import bind, each
+from temshift.context import study_plan
+from temshift.pipelines.evaluation import nodes
+
+
+def create_pipeline() -> Pipeline:
+    """Test every network in its namespace, then collect."""
+    plan = study_plan()
+    tests = [
+        Node(
+            bind(nodes.evaluate, name),
+            inputs={
+                "networks": f"{name}.networks",
+                "modelling": "params:modelling",
+                "evaluation": "params:evaluation",
+                **each(plan.tested_on(name), "patches"),
+            },
+            outputs=[f"{name}.results", f"{name}.examples"],
+            name="evaluate",
+            namespace=name,
+            tags=["gpu"],
+        )
+        for name in plan.rows
+    ]
+    return Pipeline(
+        [
+            *tests,
+            Node(
+                nodes.collect,
+                inputs=[f"{name}.results" for name in plan.rows],
+                outputs="evaluation.model_output.results",
+                name="collect_results",
+            ),
+            Node(
+                nodes.collect_histories,
+                inputs=[f"{name}.history" for name in plan.trained],
+                outputs="evaluation.model_output.histories",
+                name="collect_histories",
+            ),
+        ]
+    )
