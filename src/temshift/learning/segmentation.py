@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.deployment import DeploymentParameters
-from temshift.config.preprocessing import PreprocessingParameters
+from temshift.learning.cards import NetworkCard
 from temshift.learning.devices import choose_device
 from temshift.learning.evidence import (
     agreement_table,
@@ -26,7 +26,7 @@ from temshift.learning.evidence import (
     pairwise_dice,
 )
 from temshift.learning.inference import optimise_for_inference, predict_micrograph
-from temshift.learning.network_set import NetworkCard, NetworkSet
+from temshift.learning.network_set import NetworkSet
 from temshift.learning.trust import TrustModel, features_of
 from temshift.microscopy.particles import measure_particles
 from temshift.microscopy.preprocess import preprocess_micrograph
@@ -249,7 +249,13 @@ class _Prepared:
         self._made: dict[str, NDArray[np.float32]] = {}
 
     def of(self, card: NetworkCard) -> NDArray[np.float32]:
-        recipe = PreprocessingParameters.model_validate(card.preprocessing)
+        recipe = card.preprocessing
+        if recipe is None:
+            raise ValueError(
+                f"the card of network {card.network!r} does not say how its images were "
+                "preprocessed (its training splits differ in it): name other networks under "
+                "deployment.networks"
+            )
         if self._resampled and card.pixel_size_nm:
             recipe = recipe.model_copy(update={"pixel_size_nm": card.pixel_size_nm})
         key = recipe.model_dump_json()
