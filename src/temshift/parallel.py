@@ -23,7 +23,7 @@ def available_cores() -> int:
 
 
 def map_ordered(
-    function: Callable[[_T], _R], items: Sequence[_T], workers: int, description: str
+    function: Callable[[_T], _R], items: Sequence[_T], workers: int, description: str | None = None
 ) -> Iterator[_R]:
     """Yield ``function(item)`` for every item, in order, computed by threads ahead of time.
 
@@ -37,8 +37,8 @@ def map_ordered(
     items : sequence
     workers : int
         Threads.
-    description : str
-        Text of the progress bar.
+    description : str, optional
+        Text of the progress bar; without it there is none.
     """
     from tqdm.auto import tqdm
 
@@ -46,7 +46,7 @@ def map_ordered(
     pending: deque[Future[_R]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(items), desc=description, delay=2) as bar,
+        tqdm(total=len(items), desc=description, delay=2, disable=description is None) as bar,
     ):
         try:
             for item in remaining:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack, PatchStream
+from temshift.microscopy.pictures import LABEL
 
 
 def stack(rng, n=5, side=32, name="m0") -> PatchStack:
@@ -247,8 +248,8 @@ def test_the_preview_is_a_png_with_the_outline(dataset, rng):
     table = stack(rng, 2).table
     dataset.save(PatchStack(rng.normal(size=label.shape).astype(np.float32), label, table))
     image = np.array(Image.open(io.BytesIO(base64.b64decode(dataset.preview()))))
-    orange = (image == (255, 140, 0)).all(axis=-1)
-    assert image.shape[:2] == (64, 2 * 68)
+    orange = (image == LABEL).all(axis=-1)
+    assert image.shape[:2] == (68, 2 * 68)
     assert orange.sum() == 2 * (20 * 4 - 4)
     assert orange[20, 20:40].all()
 

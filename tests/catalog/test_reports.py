@@ -69,7 +69,7 @@ def test_kedro_viz_shows_a_picture_of_the_examples(tmp_path):
     dataset = ExamplesDataset(filepath=str(tmp_path / "a.npz"))
     dataset.save(examples(3))
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(dataset.preview(columns=2)))))
-    assert sheet.shape == (2 * 12, 2 * 12, 3)
+    assert sheet.shape == (2 * 8, 2 * 12, 3)
     assert sheet[0, 0].tolist() == [230, 159, 0]  # the label's outline
     # by this name Kedro-Viz knows what it is given
     assert inspect.signature(dataset.preview).return_annotation in ("ImagePreview",) or (

@@ -7,10 +7,8 @@ name and the reason, never with a bare exception of a reader.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import importlib
-import io
 import logging
 import re
 from collections.abc import Iterable, Sequence, Sized
@@ -398,7 +396,8 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
 
     def preview(self) -> ImagePreview:
         """Return the first micrograph as a small PNG, for Kedro-Viz."""
-        from PIL import Image
+        from temshift.catalog.previews import image_preview
+        from temshift.microscopy.pictures import stretch
 
         store = self.load()
         for path in store.paths():
@@ -407,12 +406,7 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
             except MicrographReadError:
                 continue
             step = -(-max(image.shape) // 512)
-            image = image[::step, ::step].astype(np.float32)
-            low, high = np.nanpercentile(image, (0.5, 99.5))
-            grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255
-            buffer = io.BytesIO()
-            Image.fromarray(np.nan_to_num(grey).astype(np.uint8)).save(buffer, "png")
-            return ImagePreview(base64.b64encode(buffer.getvalue()).decode())
+            return image_preview(stretch(image[::step, ::step]))
         raise DatasetError(f"{self._filepath}: no micrograph in this folder")
 
     def _exists(self) -> bool:

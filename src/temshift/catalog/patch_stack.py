@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from temshift.catalog.files import atomic_path
 from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack, PatchStream
+from temshift.microscopy.pictures import contact_sheet, paint, stretch
 
 if TYPE_CHECKING:
     import h5py
@@ -130,9 +129,9 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
 
     def preview(self) -> ImagePreview:
         """Return a PNG of a few patches with the outlines of their labels, for Kedro-Viz."""
-        from kedro_datasets._typing import ImagePreview
+        from temshift.catalog.previews import image_preview
 
-        return ImagePreview(base64.b64encode(_contact_sheet(self.load())).decode("ascii"))
+        return image_preview(_contact_sheet(self.load()))
 
     def _exists(self) -> bool:
         paths = [self._filepath, *([self._labels_filepath] if self._labels_filepath else [])]
@@ -241,20 +240,12 @@ def _table_of_unnamed_patches(stem: str, labels: NDArray[np.uint8]) -> pd.DataFr
     )
 
 
-def _contact_sheet(stack: PatchStack, n: int = 4, side: int = 256) -> bytes:
-    """Return a PNG of n patches spread over the stack, labels outlined in orange."""
-    from PIL import Image
-    from scipy.ndimage import binary_erosion
-
-    tiles = []
-    for i in np.unique(np.linspace(0, len(stack) - 1, n).astype(int)):
-        step = max(1, stack.images.shape[1] // side)
-        image, label = stack.images[i, ::step, ::step], stack.labels[i, ::step, ::step] != 0
-        low, high = np.percentile(image, [0.5, 99.5])
-        grey = np.clip((image - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-        tile = np.repeat(grey[..., None], 3, axis=2)
-        tile[label & ~binary_erosion(label)] = (255, 140, 0)
-        tiles.append(np.pad(tile, ((0, 0), (0, 4), (0, 0)), constant_values=255))
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(tiles, axis=1)).save(buffer, "PNG")
-    return buffer.getvalue()
+def _contact_sheet(stack: PatchStack, n: int = 4, side: int = 256) -> NDArray[np.uint8]:
+    """Return a picture of n patches spread over the stack, labels outlined."""
+    step = max(1, stack.images.shape[1] // side)
+    chosen = np.unique(np.linspace(0, len(stack) - 1, n).astype(int))
+    tiles = [
+        paint(stretch(stack.images[i, ::step, ::step]), label=stack.labels[i, ::step, ::step] != 0)
+        for i in chosen
+    ]
+    return contact_sheet(tiles, columns=n, gap_px=4)

@@ -1,9 +1,9 @@
 """What the published study has made public, as datasets that fetch it.
 
-Saving to one of these datasets means fetching: it takes relative paths, gets those that are not
-here yet (:mod:`temshift.catalog.downloads`) and checks the others. Loading contacts nothing.
-The argument ``download`` is that of :class:`~temshift.catalog.downloads.Downloader`:
-``sources``, ``offline``, ``workers``, ``attempts``, ``backoff_s``, ``timeout_s``.
+Saving to one of these datasets means fetching: a node knows which files are needed, but only
+datasets open files (docs/decisions/0002-saving-fetches.md). It takes relative paths, gets those
+that are not here yet (:mod:`temshift.catalog.downloads`) and checks the others. Loading contacts
+nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,59 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-class DownloadedTableDataset(AbstractDataset[str, pd.DataFrame]):
+class _Fetching:
+    """What the datasets have in common whose saving fetches: a folder and where to fetch from.
+
+    Parameters
+    ----------
+    filepath : str
+        The folder (of a table: its file).
+    download : dict
+        Arguments of :class:`~temshift.catalog.downloads.Downloader`: ``sources``, ``offline``,
+        ``workers``, ``attempts``, ``backoff_s``, ``timeout_s``.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    #: Pattern of the files of which one at least must be there.
+    _files = "*"
+
+    def __init__(
+        self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self._download = dict(download)
+        self.metadata = metadata
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._filepath)
+
+    def save(self, data: Iterable[str]) -> None:
+        """Fetch the files of these relative paths.
+
+        Raises
+        ------
+        DownloadError
+            Files that cannot be had, or are not what was first fetched.
+        """
+        self._fetch(data)
+
+    def _fetch(self, files: Iterable[str]) -> None:
+        Downloader(self._folder, **self._download).fetch(files)
+
+    def content_paths(self) -> list[Path]:
+        """Return what the content is kept in."""
+        return [Path(self._filepath)]
+
+    def _exists(self) -> bool:
+        return any(self._folder.glob(self._files))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
+
+
+class DownloadedTableDataset(_Fetching, AbstractDataset[str, pd.DataFrame]):
     """A CSV table that is fetched once.
 
     Parameters
@@ -55,16 +107,18 @@ class DownloadedTableDataset(AbstractDataset[str, pd.DataFrame]):
         load_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self._download = dict(download)
+        super().__init__(filepath, download, metadata)
         self._load_args = load_args or {}
-        self.metadata = metadata
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._filepath.parent)
 
     def load(self) -> pd.DataFrame:
         """Read the table."""
         return pd.read_csv(self._filepath, **self._load_args)
 
-    def save(self, data: str) -> None:
+    def save(self, data: str) -> None:  # type: ignore[override]
         """Fetch the table of this name.
 
         Raises
@@ -76,40 +130,14 @@ class DownloadedTableDataset(AbstractDataset[str, pd.DataFrame]):
         """
         if data != self._filepath.name:
             raise DatasetError(f"{self._filepath}: keeps a table of this name, not {data!r}")
-        Downloader(Path(self._filepath.parent), **self._download).fetch([data])
+        self._fetch([data])
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
 
-
-class DownloadedMicrographsDataset(MicrographsDataset):
-    """A folder of micrographs and masks that are fetched from a repository of the same layout.
-
-    Parameters
-    ----------
-    filepath : str
-        The folder.
-    download : dict
-        ``sources`` and the like.
-    metadata : dict, optional
-        For Kedro plugins; not used here.
-    """
-
-    def __init__(
-        self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(filepath, metadata)
-        self._download = dict(download)
-
-    def save(self, data: Iterable[str]) -> None:  # type: ignore[override]
-        """Fetch the files of these relative paths; raise :class:`DownloadError` as that does."""
-        Downloader(Path(self._filepath), **self._download).fetch(data)
-
-    def _describe(self) -> dict[str, Any]:
-        return {**super()._describe(), "sources": self._download.get("sources")}
+class DownloadedMicrographsDataset(_Fetching, MicrographsDataset):  # type: ignore[misc]
+    """A folder of micrographs and masks, fetched from a repository of the same layout."""
 
 
 class WeightsFolder:
@@ -133,34 +161,25 @@ class WeightsFolder:
         return (self._folder / name).read_bytes()
 
 
-class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
+class WeightsDataset(_Fetching, AbstractDataset[Iterable[str], WeightsFolder]):
     """The study's folder of weight files.
 
     Files that cannot be fetched are told, not an error: what is here can be used, and the next run
     tries again.
-
-    Parameters
-    ----------
-    filepath : str
-        The folder.
-    download : dict
-        ``sources`` and the like.
-    metadata : dict, optional
-        For Kedro plugins; not used here.
     """
+
+    _files = "*.h5"
 
     def __init__(
         self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
-        # the runner fetches again until this file is there
+        super().__init__(filepath, download, metadata)
+        # there when all was fetched: until then the next run tries again
         self._path = self._filepath / ".complete"
-        self._download = dict(download)
-        self.metadata = metadata
 
     def load(self) -> WeightsFolder:
         """Return the files; reads none yet."""
-        return WeightsFolder(Path(self._filepath))
+        return WeightsFolder(self._folder)
 
     def save(self, data: Iterable[str]) -> None:
         """Fetch the files that the model list names.
@@ -173,7 +192,7 @@ class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
         complete = Path(self._path)
         complete.unlink(missing_ok=True)
         try:
-            Downloader(Path(self._filepath), **self._download).fetch(map(weight_file_name, data))
+            self._fetch(map(weight_file_name, data))
         except ChangedFileError:
             raise
         except DownloadError as error:
@@ -181,11 +200,9 @@ class WeightsDataset(AbstractDataset[Iterable[str], WeightsFolder]):
         else:
             complete.touch()
 
-    def _exists(self) -> bool:
-        return any(Path(self._filepath).glob("*.h5"))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
+    def content_paths(self) -> list[Path]:
+        """Return the folder and the file without which files are fetched again."""
+        return [self._folder, Path(self._path)]
 
 
 class CuratedSets:
@@ -216,37 +233,15 @@ class CuratedSets:
         return PatchStackDataset(filepath=images, labels_filepath=labels).load()
 
 
-class CuratedSetsDataset(AbstractDataset[Iterable[str], CuratedSets]):
-    """The folder of the study's curated sets.
+class CuratedSetsDataset(_Fetching, AbstractDataset[Iterable[str], CuratedSets]):
+    """The folder of the study's curated sets; saving takes their names."""
 
-    Parameters
-    ----------
-    filepath : str
-        The folder.
-    download : dict
-        ``sources`` and the like.
-    metadata : dict, optional
-        For Kedro plugins; not used here.
-    """
-
-    def __init__(
-        self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self._download = dict(download)
-        self.metadata = metadata
+    _files = "*_Images.h5"
 
     def load(self) -> CuratedSets:
         """Return the sets; reads none yet."""
-        return CuratedSets(Path(self._filepath))
+        return CuratedSets(self._folder)
 
     def save(self, data: Iterable[str]) -> None:
         """Fetch the files of the sets of these names; raise :class:`DownloadError` as that does."""
-        files = [file for name in data for file in CuratedSets.files(name)]
-        Downloader(Path(self._filepath), **self._download).fetch(files)
-
-    def _exists(self) -> bool:
-        return any(Path(self._filepath).glob("*_Images.h5"))
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
+        self._fetch(file for name in data for file in CuratedSets.files(name))

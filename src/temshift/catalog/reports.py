@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -12,10 +10,11 @@ from typing import Any
 import numpy as np
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import HTMLPreview, ImagePreview
-from numpy.typing import NDArray
 
 from temshift.catalog.files import atomic_path
+from temshift.catalog.previews import image_preview
 from temshift.learning.examples import Example
+from temshift.microscopy.pictures import contact_sheet, paint
 
 __all__ = ["ExamplesDataset", "HTMLReportDataset"]
 
@@ -79,8 +78,12 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
             np.savez_compressed(stream, index=np.array(json.dumps(index)), **arrays)
 
     def preview(self, columns: int = 6) -> ImagePreview:
-        """Show the images with their predictions outlined, side by side (Kedro-Viz)."""
-        return ImagePreview(_contact_sheet(self.load(), columns))
+        """Show the images side by side, predictions tinted, labels outlined (Kedro-Viz)."""
+        examples = self.load()
+        if not examples:
+            raise DatasetError(f"{self._filepath}: there are no examples to be shown")
+        tiles = [paint(e.image, e.label == 1, e.prediction == 1) for e in examples]
+        return image_preview(contact_sheet(tiles, columns))
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
@@ -121,33 +124,3 @@ class HTMLReportDataset(AbstractDataset[str, str]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
-
-
-def _contact_sheet(examples: list[Example], columns: int) -> str:
-    """Return a PNG of all examples, base64: grey image, prediction tinted, label outlined."""
-    from PIL import Image
-
-    if not examples:
-        raise DatasetError("there are no examples to be shown")
-    side = max(max(e.image.shape) for e in examples)
-    rows = -(-len(examples) // columns)
-    sheet = np.full((rows * side, min(columns, len(examples)) * side, 3), 255, np.uint8)
-    for i, example in enumerate(examples):
-        row, column = divmod(i, columns)
-        height, width = example.image.shape
-        colour = np.repeat(example.image[..., None], 3, axis=2).astype(float)
-        predicted = example.prediction == 1
-        colour[predicted] = 0.6 * colour[predicted] + 0.4 * np.array([0, 158, 115])
-        colour[_outline(example.label == 1)] = [230, 159, 0]
-        sheet[row * side :, column * side :][:height, :width] = colour.astype(np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pixels of a mask that have a neighbour outside it."""
-    padded = np.pad(mask, 1, mode="edge")
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    outline: NDArray[np.bool_] = mask & ~inner
-    return outline

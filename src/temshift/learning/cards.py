@@ -87,7 +87,7 @@ class NetworkCard(Strict):
     material: str | None
     diameter_nm: Annotated[float, Field(gt=0)] | None
     fingerprints: dict[str, dict[str, Any]]
-    splits: dict[str, dict[str, Any]] = Field({})
+    splits: dict[str, dict[str, Any]] = Field(default_factory=dict)
     train_groups: list[str]
     test_groups: list[str]
     history: list[dict[str, Any]]
@@ -105,7 +105,7 @@ class NetworkCard(Strict):
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Return the card as JSON takes it; :func:`read_card` gives it back."""
+        """Return the card as JSON takes it (NaN as null); :func:`read_card` gives it back."""
         return self.model_dump(mode="json")
 
 

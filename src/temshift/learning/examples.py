@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from temshift.microscopy.pictures import stretch
+
 __all__ = ["RANKS", "Candidate", "Example", "make_thumbnails", "pick_examples"]
 
 #: Ranks of the examples of a cell, in the order in which they are shown.
@@ -60,17 +62,15 @@ def make_thumbnails(
     Returns
     -------
     image : ndarray, shape (H', W'), uint8
-        Block means, the percentiles 0.5 and 99.5 stretched to 0 and 255.
+        Block means (:func:`temshift.microscopy.pictures.stretch`).
     label, prediction : ndarray, shape (H', W'), uint8 of {0, 1}
         1 where at least half of the block is.
     """
     factor = -(-max(image.shape) // max_px)
-    grey = _block_means(np.asarray(image, np.float64), factor)
-    low, high = np.percentile(grey, [0.5, 99.5])
-    grey = np.clip((grey - low) / max(high - low, 1e-12), 0, 1) * 255
+    grey = stretch(_block_means(np.asarray(image, np.float64), factor))
     masks = (_block_means(np.asarray(m) != 0, factor) >= 0.5 for m in (label, prediction))
     small_label, small_prediction = (mask.astype(np.uint8) for mask in masks)
-    return grey.round().astype(np.uint8), small_label, small_prediction
+    return grey, small_label, small_prediction
 
 
 def pick_examples(candidates: Iterable[Candidate], max_px: int = 256) -> list[Example]:

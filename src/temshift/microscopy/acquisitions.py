@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -288,12 +287,9 @@ class Exposures:
 
     def __iter__(self) -> Iterator[tuple[str, Micrograph, NDArray[np.uint8]]]:
         rows: list[dict[str, Any]] = self.table.to_dict("records")  # type: ignore[assignment]
-        cores = available_cores()
-        with ThreadPoolExecutor(cores) as pool:
-            for start in range(0, len(rows), cores):  # a batch at a time: few images are held
-                batch = rows[start : start + cores]
-                for row, taken in zip(batch, pool.map(self._expose, batch), strict=True):
-                    yield row["path"], *taken
+        taken = map_ordered(self._expose, rows, available_cores())
+        for row, (micrograph, label) in zip(rows, taken, strict=True):
+            yield row["path"], micrograph, label
 
     def _expose(self, row: dict[str, Any]) -> tuple[Micrograph, NDArray[np.uint8]]:
         exit_wave = self.exit_waves[row["specimen_type"]][row["specimen_id"]]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
+
+__all__ = ["Header", "Micrograph", "Store"]
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,35 @@ class Micrograph:
             )
         if self.pixel_size_nm is not None and not self.pixel_size_nm > 0:
             raise ValueError(f"pixel_size_nm must be positive, found {self.pixel_size_nm}")
+
+
+class Header(Protocol):
+    """What a file says of a micrograph without its pixels."""
+
+    @property
+    def pixel_size_nm(self) -> float | None:
+        """Side of a pixel, nm."""
+
+
+class Store(Protocol):
+    """What reads micrographs (:class:`temshift.catalog.micrographs.MicrographStore` is one).
+
+    A file that cannot be used raises a ``ValueError`` with the attribute ``reason``.
+    """
+
+    def read(self, path: str) -> Micrograph:
+        """Return a micrograph."""
+
+    def read_header(self, path: str) -> Header:
+        """Return its header."""
+
+    def read_label(
+        self, path: str, kind: Literal["binary", "instance"] = "binary"
+    ) -> NDArray[np.uint8]:
+        """Return a mask, shape (H, W), of {0, 1}."""
+
+    def sha256(self, path: str) -> str:
+        """Return the hash of a file."""
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such a file."""

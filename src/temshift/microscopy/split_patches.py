@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.microscopy.micrograph import Micrograph
+from temshift.microscopy.micrograph import Store
 from temshift.microscopy.patches import PatchStack, PatchStream, cut_patches, patch_grid, shuffled
 from temshift.microscopy.preprocess import preprocess_micrograph, resample, resampled_shape
 from temshift.parallel import available_cores, map_ordered
 
-__all__ = ["Store", "patch_micrograph", "patch_split"]
+__all__ = ["patch_micrograph", "patch_split"]
 
 _log = logging.getLogger(__name__)
 
 #: Threads; each holds about 250 MB while it works on a micrograph of 4096 x 4096 px.
 _MAX_WORKERS = 4
-
-
-class Store(Protocol):
-    """What reads micrographs (see :class:`temshift.catalog.micrographs.MicrographStore`)."""
-
-    def read(self, path: str) -> Micrograph:
-        """Return the micrograph."""
-
-    def read_label(
-        self, path: str, kind: Literal["binary", "instance"] = "binary"
-    ) -> NDArray[np.uint8]:
-        """Return its label, (H, W) of {0, 1}."""
 
 
 def patch_split(

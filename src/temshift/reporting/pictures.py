@@ -8,10 +8,12 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
+from temshift.microscopy.pictures import outcomes
+
 __all__ = ["Pictures"]
 
 _BACKGROUND, _PARTICLE = (17, 21, 26), (240, 242, 245)
-#: Nothing, found, missed, false (of Okabe and Ito, 2008).
+#: As :func:`temshift.microscopy.pictures.outcomes` numbers them (of Okabe and Ito, 2008).
 _OUTCOMES = (_BACKGROUND, (86, 180, 233), (240, 228, 66), (213, 94, 0))
 
 
@@ -43,9 +45,7 @@ class Pictures:
 
     def outcome(self, label: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> str:
         """Return the class of a picture of what was found, missed and falsely predicted."""
-        found, missed = (label == 1) & (prediction == 1), label == 1
-        outcome = np.select([found, missed, prediction == 1], [1, 2, 3], 0)
-        return self._class("outcome", outcome.astype(np.uint8))
+        return self._class("outcome", outcomes(label, prediction))
 
     def _class(self, kind: str, values: NDArray[np.uint8]) -> str:
         key = (kind, values.shape, values.tobytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from temshift.config.curation import CurationParameters
 from temshift.config.splits import SplitParameters
-from temshift.microscopy.micrograph import Micrograph
+from temshift.microscopy.micrograph import Micrograph, Store
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.folds import assign_groups_to_folds, group_names
 from temshift.study.splits import select_splits
@@ -26,7 +26,6 @@ __all__ = [
     "ACCEPTED_COLUMNS",
     "MEASUREMENT_COLUMNS",
     "IntegrityError",
-    "Store",
     "accept",
     "inspect_micrographs",
 ]
@@ -64,38 +63,6 @@ DOSE_TOLERANCE = 0.1
 
 class IntegrityError(ValueError):
     """Data that must be mended before a study."""
-
-
-class Header(Protocol):
-    """What a file says of a micrograph without its pixels."""
-
-    @property
-    def pixel_size_nm(self) -> float | None:
-        """Side of a pixel, nm."""
-
-
-class Store(Protocol):
-    """What reads files (see :class:`temshift.catalog.micrographs.MicrographStore`).
-
-    A file that cannot be used raises a ``ValueError`` with the attribute ``reason``.
-    """
-
-    def read(self, path: str) -> Micrograph:
-        """Return a micrograph."""
-
-    def read_header(self, path: str) -> Header:
-        """Return its header."""
-
-    def read_label(
-        self, path: str, kind: Literal["binary", "instance"] = "binary"
-    ) -> NDArray[np.uint8]:
-        """Return a mask of {0, 1}."""
-
-    def sha256(self, path: str) -> str:
-        """Return the hash of a file."""
-
-    def exists(self, path: str) -> bool:
-        """Return whether there is such a file."""
 
 
 def inspect_micrographs(
