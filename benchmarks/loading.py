@@ -37,7 +37,14 @@ def write_stack(path: Path, n_patches: int) -> None:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(1, PATCH_PX, PATCH_PX)).astype(np.float32)
     labels = (images > 1).astype(np.uint8)
-    row = {"specimen_id": "", "row": 0, "column": 0, "labelled_px": int(labels.sum()), "fold": 0}
+    row = {
+        "specimen_id": "",
+        "group": "",
+        "row": 0,
+        "column": 0,
+        "labelled_px": int(labels.sum()),
+        "fold": 0,
+    }
 
     def parts() -> Iterator[PatchStack]:
         for i in range(n_patches):

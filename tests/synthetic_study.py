@@ -83,7 +83,8 @@ def result_row(**values: Any) -> dict[str, Any]:
         "patch_dice": values["dice"],
         **{k: float(v) for k, v in scores(tp, wrong, wrong).items()},
     }
-    return {**row, **{k: v for k, v in values.items() if k != "dice"}}
+    row |= {k: v for k, v in values.items() if k != "dice"}
+    return {"group": row["specimen_id"] or row["micrograph_id"], **row}
 
 
 def results_table(
@@ -131,6 +132,7 @@ def micrographs_table(
         {
             "micrograph_id": [f"{split}/{i}" for i in range(groups)],
             "specimen_id": [f"specimen_{i}" for i in range(groups)],
+            "group": [f"specimen_{i}" for i in range(groups)],
             "diameter_nm": 5.0,
             "shape": "sphere",
             "support": "carbon",

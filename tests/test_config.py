@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from temshift.config.base import nearest
+from temshift.config.base import nearest, plain
+from temshift.config.contract import CONTRACT, DERIVED
+from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters, NetworkParameters, Training
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
@@ -59,9 +61,11 @@ def test_all_problems_are_told_at_once():
 
 def test_an_unknown_column_in_where_lists_the_nearest():
     with pytest.raises(
-        ValidationError, match="unknown column 'dose_e_A2'; did you mean 'dose_e_per_A2'"
+        ValueError,
+        match=r"splits.low.where names the unknown column 'dose_e_A2'; did you mean "
+        "'dose_e_per_A2'",
     ):
-        SplitParameters(where={"dose_e_A2": 80})
+        plan(splits={**SPLITS, "low": {"where": {"dose_e_A2": 80}}})
 
 
 def test_a_misspelt_key_is_refused():
@@ -137,3 +141,123 @@ def test_keeping_the_best_needs_a_validation_set():
     with pytest.raises(ValidationError, match="needs 'hold_out: true'"):
         Training(steps=3, hold_out=False)
     assert not Training(steps=3, hold_out=False, keep="last").hold_out
+
+
+# ------------------------------------------------------------------ columns of the user's own
+OWN = {
+    "temperature_K": {"from": "Temp (K)", "type": "number", "unit": "K"},
+    "grid_type": {"type": "text", "title": "grid", "confounds": False},
+    "loaded_on": {"from": "{Year}-{Month}-01", "type": "date"},
+}
+
+
+def curation(**columns):
+    return CurationParameters(columns=columns)
+
+
+def test_own_columns_stand_behind_those_of_the_contract():
+    parameters = curation(**OWN, dose_e_per_A2="Dose")
+    assert list(parameters.contract) == [*CONTRACT, *OWN]
+    temperature, grid, loaded = (parameters.contract[name] for name in OWN)
+    assert (temperature.title, temperature.unit, temperature.numeric) == ("temperature", "K", True)
+    assert temperature.phrase.format("295 K") == "at temperature 295 K"
+    assert (grid.title, grid.confounds, grid.phrase.format("lacey")) == (
+        "grid",
+        False,
+        "on grid lacey",
+    )
+    assert loaded.phrase.format("2024-01-01") == "on loaded on 2024-01-01"
+    assert [parameters.source(c) for c in (*OWN, "dose_e_per_A2", "path")] == [
+        *("Temp (K)", None, "{Year}-{Month}-01", "Dose", None)
+    ]
+
+
+def test_own_columns_survive_being_written_as_plain_values():
+    parameters = curation(**OWN)
+    assert CurationParameters.model_validate(plain(parameters)) == parameters
+    assert plain(parameters)["columns"]["temperature_K"]["from"] == "Temp (K)"
+
+
+def test_a_title_with_braces_is_a_title():
+    column = curation(x={"type": "number", "title": "{tilt}"}).contract["x"]
+    assert column.phrase.format("3 deg") == "at {tilt} 3 deg"
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("dose_A2", "Dose", "unknown column 'dose_A2'; did you mean 'dose_e_per_A2'"),
+        ("dose_A2", "Dose", 'dose_A2: {from: "Dose", type: number}'),
+        ("dose_e_per_A2", {"type": "number"}, "a column of the data contract, whose type"),
+        ("Material", {"type": "text"}, "since 'material' has a meaning already"),
+        ("fold", {"type": "number"}, "since 'fold' has a meaning already"),
+        ("group", {"type": "text"}, "since 'group' has a meaning already"),
+        ("preprocessing", {"type": "text"}, "since 'preprocessing' has a meaning already"),
+        ("dice", {"type": "number"}, "since 'dice' has a meaning already"),
+        ("temp (K)", {"type": "number"}, "letters, digits and _ are allowed"),
+        ("2nd", {"type": "number"}, "letters, digits and _ are allowed"),
+        ("tilt_min", {"type": "number"}, "choose another, e.g. min_tilt"),
+        ("tilt", {"type": "numbr"}, r"columns.tilt.own.type\n.*'number', 'text' or 'date'"),
+        ("tilt", {"from": "Tilt"}, r"columns.tilt.own.type\n.*Field required"),
+        ("tilt", {"form": "Tilt", "type": "number"}, r"columns.tilt.own.form\n.*not permitted"),
+    ],
+)
+def test_a_column_that_cannot_be_is_refused(name, entry, message):
+    with pytest.raises(ValidationError, match=message.replace("{", r"\{").replace("(", r"\(")):
+        curation(**{name: entry})
+
+
+@pytest.mark.parametrize("taken", [*DERIVED])
+def test_no_column_that_curation_adds_can_be_declared(taken):
+    with pytest.raises(ValidationError, match="has a meaning already"):
+        curation(**{taken: {"type": "text"}})
+
+
+def test_constants_may_fill_own_columns_but_no_unknown_ones():
+    CurationParameters(columns=OWN, constants={"temperature_K": 295})
+    with pytest.raises(ValidationError, match="'temprature_K'; did you mean 'temperature_K'"):
+        CurationParameters(columns=OWN, constants={"temprature_K": 295})
+
+
+def test_null_removes_a_column_that_an_environment_inherits():
+    left = curation(**{**OWN, "grid_type": None, "material": None})
+    assert list(left.columns) == ["temperature_K", "loaded_on"]
+
+
+def test_splits_and_studies_may_use_declared_columns_only():
+    splits = {
+        "cold": {"where": {"temperature_K": {"max": 100}}},
+        "warm": {"where": {"temperature_K": 295, "grid_type": ["lacey"]}},
+    }
+    studies = {"temperature": {"varies": "temperature_K", "splits": ["cold", "warm"]}}
+    declared = plan(splits=splits, studies=studies, curation={"columns": OWN})
+    assert [c.name for c in declared.confounding][-2:] == ["temperature_K", "loaded_on"]
+    with pytest.raises(ValueError, match="do not fit together") as error:
+        plan(splits=splits, studies=studies)
+    for part in (
+        "splits.cold.where names the unknown column 'temperature_K'",
+        "splits.warm.where names the unknown column 'grid_type'",
+        "studies.temperature.varies names the unknown column 'temperature_K'",
+        "A column of your own must be declared in curation.columns with its type",
+    ):
+        assert part in str(error.value)
+    misspelt = {**splits, "cold": {"where": {"temprature_K": {"max": 100}}}}
+    with pytest.raises(ValueError, match="'temprature_K'; did you mean 'temperature_K'"):
+        plan(splits=misspelt, studies=studies, curation={"columns": OWN})
+
+
+def test_a_range_of_text_is_refused():
+    with pytest.raises(
+        ValueError,
+        match=r"splits.low.where asks for the range .* of 'grid_type', which holds texts",
+    ):
+        plan(
+            splits={**SPLITS, "low": {"where": {"grid_type": {"min": 3}}}},
+            curation={"columns": OWN},
+        )
+
+
+def test_a_study_is_headed_by_its_title_else_by_its_name():
+    studies = {**STUDIES, "dose_and_session": {**STUDIES["dose"], "title": "Dose (e/Å²)"}}
+    p = plan(studies={**studies, "low_dose": STUDIES["dose"]})
+    assert [p.title(study) for study in p.studies] == ["Dose", "Dose (e/Å²)", "Low dose"]

@@ -25,6 +25,7 @@ def stack(rng, n=5, side=32, name="m0") -> PatchStack:
         {
             "micrograph_id": name,
             "specimen_id": ["", "Größe 5", "s", "s", "t"][:n],
+            "group": [name, "Größe 5", "s", "s", "t"][:n],
             "row": np.arange(n) * side,
             "column": 0,
             "labelled_px": labels.sum(axis=(1, 2)),

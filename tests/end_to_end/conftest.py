@@ -1,5 +1,6 @@
 """A project folder of its own, in which the smoke environment is run once for all tests."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,11 +26,13 @@ class Project:
     def data(self) -> Path:
         return self.folder / "data" / "smoke"
 
-    def kedro(self, *arguments: str, fails: bool = False) -> str:
-        """Run a kedro command here; return what it printed."""
+    def kedro(self, *arguments: str, fails: bool = False, source: Path | None = None) -> str:
+        """Run a kedro command here, with other sources if asked; return what it printed."""
+        environment = {**os.environ, **({"PYTHONPATH": str(source)} if source else {})}
         done = subprocess.run(
             [sys.executable, "-m", "kedro", *arguments],
             cwd=self.folder,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=900,
@@ -39,8 +42,8 @@ class Project:
         assert (done.returncode != 0) == fails, output[-6000:]
         return output
 
-    def run(self, *arguments: str, fails: bool = False) -> str:
-        return self.kedro("run", "--env", "smoke", *arguments, fails=fails)
+    def run(self, *arguments: str, fails: bool = False, source: Path | None = None) -> str:
+        return self.kedro("run", "--env", "smoke", *arguments, fails=fails, source=source)
 
     def tables(self) -> dict[str, bytes]:
         """Return the bytes of every table and of every network."""

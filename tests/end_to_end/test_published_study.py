@@ -234,5 +234,5 @@ def test_curated_sets_skip_curation_and_preprocessing(project, server, tmp_path)
     # each patch is tested by the fold that has not seen it
     assert own["n_patches"].sum() == 9
     splits = pd.read_csv(data / "08_reporting" / "splits.csv", index_col="split")
-    assert splits.loc["au_5nm_330kx_80e", "dose_e_per_A2"] == 80
+    assert splits.loc["au_5nm_330kx_80e", "dose_e_per_A2_min"] == 80
     assert (data / "08_reporting" / "report.html").stat().st_size > 10_000

@@ -1,12 +1,17 @@
 """The whole study in miniature, by the commands its users type."""
 
+import ast
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from tests.notebook import run_notebook
+
+import temshift
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +73,32 @@ def test_a_second_run_does_nothing_and_a_changed_parameter_only_what_depends_on_
     assert "compare" in again
     assert "write_report" in again
     assert not {"train", "preprocess", "acquire_micrographs", "simulate_au_2nm"} & set(again)
+
+
+def test_changed_sources_repeat_what_they_can_change_and_stop_where_the_bytes_are_the_same(
+    smoke, tmp_path
+):
+    smoke.run()
+    source = tmp_path / "src"
+    shutil.copytree(
+        Path(temshift.__file__).parent,
+        source / "temshift",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for path in source.rglob("*.py"):
+        path.write_text(f"# a comment\n{path.read_text()}\n# another\n")
+    style = source / "temshift" / "reporting" / "report.css"
+    style.write_text(style.read_text() + "\np { color: black; }\n")
+    assert ran(smoke.run(source=source)) == ["write_report"]
+
+    path = source / "temshift" / "microscopy" / "flat_field.py"
+    tree = ast.parse(path.read_text())
+    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+        function.body.append(ast.parse("assert True").body[0])
+    path.write_text(ast.unparse(tree))
+    output = smoke.run(source=source)
+    assert ran(output) == ["preprocess"] * 3
+    assert "code of temshift.microscopy.flat_field changed" in output
 
 
 def test_imaging_parameters_do_not_repeat_the_multislice(smoke):

@@ -52,7 +52,7 @@ def test_the_eight_copies_are_the_dihedral_group(pair):
 
 
 def test_labels_are_not_eroded_by_rotation():
-    """The published code interpolated and truncated labels, which erodes masks (DESIGN §11)."""
+    """The published code interpolated and truncated labels, which erodes masks."""
     side = 128
     yy, xx = np.mgrid[:side, :side]
     disc = ((yy - 64) ** 2 + (xx - 64) ** 2 < 30**2).astype("uint8")

@@ -35,6 +35,7 @@ def stack(micrographs=4, patches=3, seed=0, folds=2):
         {
             "micrograph_id": [f"m{i}" for i in m],
             "specimen_id": [f"s{i}" for i in m],
+            "group": [f"s{i}" for i in m],
             "row": 0,
             "column": 0,
             "labelled_px": labels.sum((1, 2)),
@@ -61,6 +62,7 @@ def test_each_micrograph_is_tested_once_by_the_network_of_its_fold():
     assert not results.duplicated(["test_split", "micrograph_id"]).any()
     assert (results["fold"] == results["specimen_id"].str[1:].astype(int) % 2).all()
     assert results.set_index("test_split")["in_domain"].to_dict() == {"a": True, "b": False}
+    assert results["group"].tolist() == results["specimen_id"].tolist()
     assert (results["n_patches"] == 3).all(), "empty patches are tested too"
 
 
@@ -132,6 +134,7 @@ def test_pooling_a_case_worked_by_hand():
         {
             "micrograph_id": ["b", "a", "b"],
             "specimen_id": ["s", "t", "s"],
+            "group": ["s", "t", "s"],
             "tp": [6, 0, 0],
             "fp": [2, 0, 0],
             "fn": [0, 0, 4],
@@ -179,10 +182,12 @@ def test_published_folds_are_positions_in_the_whole_table():
             assert (table["labelled_px"].iloc[part] > 10).all()
 
 
-def test_without_specimens_micrographs_are_kept_together():
-    table = stack(micrographs=6, folds=3).table.assign(specimen_id="")
+def test_groups_decide_what_is_kept_together_whatever_the_specimens():
+    table = stack(micrographs=12, folds=3).table
+    days = table["group"].map({f"s{i}": f"day{i % 6}" for i in range(12)})
+    table = table.assign(specimen_id="one", group=days)
     for fold in make_folds(table, "grouped", 3, 10):
-        groups = [set(table["micrograph_id"].iloc[part]) for part in fold]
+        groups = [set(table["group"].iloc[part]) for part in fold]
         assert not groups[0] & groups[1]
         assert not groups[0] & groups[2]
 

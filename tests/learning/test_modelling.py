@@ -19,7 +19,8 @@ SIDE = 512  # as in the study
 @pytest.fixture(params=["in memory", "from a file"])
 def digest(request, tmp_path):
     def of(images, labels, micrograph="a"):
-        row = {"micrograph_id": micrograph, "specimen_id": "", "row": 0, "column": 0, "fold": 0}
+        row = {"micrograph_id": micrograph, "specimen_id": "", "group": micrograph}
+        row |= {"row": 0, "column": 0, "fold": 0}
         rows = [{**row, "labelled_px": int(label.sum())} for label in labels]
         stack = PatchStack(images, labels, pd.DataFrame(rows, columns=list(PATCH_COLUMNS)))
         if request.param == "from a file":
@@ -67,6 +68,7 @@ def split(attributes, seed=0, folds=2):
         {
             "micrograph_id": [f"{seed}/{i}" for i in range(4)],
             "specimen_id": ["s0", "s1", "s2", "s3"],
+            "group": ["s0", "s1", "s2", "s3"],
             "row": 0,
             "column": 0,
             "labelled_px": labels.sum(axis=(1, 2)),

@@ -34,7 +34,7 @@ def test_white_noise(rng):
     assert all(abs(value) < 0.02 for value in result["autocorrelation"].values())
     spectrum = np.array(result["power_spectrum"]["power"])
     assert spectrum[4:].std() / spectrum[4:].mean() < 0.1
-    assert result["contrast"] is result["coverage"] is result["diameter_px"] is None
+    assert result["contrast"] is result["labelled_share"] is result["diameter_px"] is None
 
 
 def test_a_single_wave():
@@ -49,13 +49,13 @@ def test_a_single_wave():
     assert peak == pytest.approx(1 / 8, abs=0.5 / 64)
 
 
-def test_contrast_coverage_and_size(rng):
+def test_contrast_labelled_share_and_size(rng):
     label = np.stack([discs()] * 3)
     images = white(rng, 3, sigma=0.1) - 0.6 * label
     result = fingerprint(images, label, pixel_size_nm=0.02)
     assert result["contrast"] == pytest.approx(0.6, abs=0.01)
     assert result["contrast_to_noise"] == pytest.approx(6, rel=0.05)
-    assert result["coverage"] == label.mean()
+    assert result["labelled_share"] == label.mean()
     assert result["n_particles"] == 6
     assert result["diameter_px"] == pytest.approx(40, rel=0.01)
     assert result["diameter_nm"] == pytest.approx(0.8, rel=0.01)
@@ -90,7 +90,7 @@ def test_flat_patches_are_no_obstacle(rng):
 def test_empty_labels_give_no_contrast_and_no_size(rng):
     images = white(rng, 2)
     result = fingerprint(images, np.zeros(images.shape, np.uint8), 0.02)
-    assert result["coverage"] == 0
+    assert result["labelled_share"] == 0
     assert result["contrast"] is result["diameter_px"] is result["diameter_nm"] is None
 
 

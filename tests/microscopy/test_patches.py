@@ -89,6 +89,7 @@ def split(rng):
             "path": list(images),
             "label_path": list(images),
             "specimen_id": ["s0", "s0", "s1", None, "s2"],
+            "group": ["s0", "s0", "s1", "m3", "s2"],
             "pixel_size_nm": 0.02,
             "dose_e_per_A2": [420.0, 423.0, 425.0, 423.0, 423.0],
             "sha256": [f"{i:064x}" for i in range(5)],
@@ -112,6 +113,7 @@ def test_a_split_is_shuffled_cut_and_described(split):
     assert order == [f"m{i}" for i in shuffled(5, PARAMETERS.shuffle_seed)]
     part = parts[order.index("m3")]
     assert part.table["specimen_id"].tolist() == [""] * 6
+    assert part.table["group"].tolist() == ["m3"] * 6
     assert part.table["fold"].tolist() == [2] * 6
     assert part.table["labelled_px"].tolist() == [35, 0, 0, 0, 0, 0]
     assert part.table["column"].tolist() == [0, 32, 64, 0, 32, 64]

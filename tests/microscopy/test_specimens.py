@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from temshift.config.simulation import SpecimenParameters, SupportParameters
 from temshift.microscopy.specimens import (
     CRYSTALS,
     amorphous_film,
@@ -14,23 +15,25 @@ from temshift.microscopy.specimens import (
     place_particles,
 )
 
-FIELD = {
-    "material": "Au",
-    "diameter_A": 20.0,
-    "diameter_spread_A": 1.0,
-    "aspect_ratio": 1.0,
-    "height_ratio": 1.0,
-    "particles": (2, 3),
-    "touching": 0.0,
-    "twinned": 0.5,
-    "composition": {"C": 1.0},
-    "atoms_per_A3": 0.1,
-    "thickness_A": 15.0,
-    "roughness_A": 2.0,
-    "roughness_length_A": 15.0,
-    "thermal_displacement_A": 0.08,
-    "width_A": 80.0,
-}
+PARTICLES = SpecimenParameters(
+    material="Au",
+    diameter_nm=2.0,
+    diameter_spread_nm=0.1,
+    support="carbon",
+    particles=(2, 3),
+    twinned=0.5,
+)
+SUPPORT = SupportParameters(
+    composition={"C": 1.0},
+    atoms_per_A3=0.1,
+    thickness_nm=1.5,
+    roughness_nm=0.2,
+    roughness_length_nm=1.5,
+)
+
+
+def field(seed):
+    return build_specimen(PARTICLES, SUPPORT, thermal_displacement_A=0.08, width_A=80.0, seed=seed)
 
 
 def nearest_neighbours(positions):
@@ -199,7 +202,7 @@ def test_a_mask_has_no_holes_between_the_rows_of_atoms():
 
 
 def test_the_same_seed_gives_the_same_atoms_and_another_seed_others():
-    a, b, c = (build_specimen(**FIELD, seed=s) for s in (5, 5, 6))
+    a, b, c = (field(s) for s in (5, 5, 6))
     assert np.array_equal(a.positions_A, b.positions_A)
     assert np.array_equal(a.numbers, b.numbers)
     assert a.particles == b.particles
@@ -207,7 +210,7 @@ def test_the_same_seed_gives_the_same_atoms_and_another_seed_others():
 
 
 def test_a_specimen_is_whole():
-    specimen = build_specimen(**FIELD, seed=2)
+    specimen = field(2)
     assert 2 <= len(specimen.particles) <= 3
     assert set(specimen.numbers[specimen.in_particle]) == {79}
     assert set(specimen.numbers[~specimen.in_particle]) == {6}
@@ -222,7 +225,7 @@ def test_a_specimen_is_whole():
 def test_no_film_atom_sits_inside_a_particle():
     from scipy.spatial import cKDTree
 
-    specimen = build_specimen(**FIELD, seed=4)
+    specimen = field(4)
     particle = specimen.positions_A[specimen.in_particle]
     film = specimen.positions_A[~specimen.in_particle]
     assert cKDTree(particle).query(film)[0].min() > 1.5

@@ -14,9 +14,12 @@ from tests.dm3_writer import write_dm3
 
 from temshift.config.curation import CurationParameters
 from temshift.config.plan import StudyPlan
+from temshift.learning.metrics import COUNTS
 from temshift.pipelines.data_curation import pipeline as wiring
 from temshift.study.integrity import IntegrityError
 from temshift.study.splits import SplitError
+from temshift.study.statistics import find_confounds, splits_table
+from temshift.study.tables import TableError, known_values
 
 CONF = Path(__file__).parents[2] / "conf"
 CURATION = CurationParameters(
@@ -165,6 +168,101 @@ def test_a_split_that_selects_nothing(project, monkeypatch):
     monkeypatch.setitem(globals(), "PARAMETERS", parameters)
     with pytest.raises(SplitError, match=r"(?s)'low' selects none of 8.*nearest values.*80, 423"):
         run(project)
+
+
+# --------------------------------------------------------------------------- own columns
+OWN = {
+    "temperature_K": {"from": "Temp", "type": "number", "unit": "K"},
+    "frame": {"from": "{File.stem}", "type": "text", "confounds": False},
+    "loaded_on": {"from": "Loaded", "type": "date"},
+}
+
+
+@pytest.fixture
+def with_own_columns(project, monkeypatch):
+    """A table with a temperature in digits that float would change, a number and a date."""
+    path = project / "data/01_raw/micrographs.csv"
+    table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
+    table["Temp"] = ["0.1", "0.30000000000000004", "", "0.1", "295", "295", "295.5", "295"]
+    table["Loaded"] = ["01.02.2024"] * 4 + [""] * 4
+    table.to_csv(path, index=False)
+    parameters = {
+        "splits": {
+            "low": {"where": {"temperature_K": {"max": 100}}},
+            "high": {"where": {"temperature_K": [295, 295.5], "material": "Au"}},
+        },
+        "studies": {"temperature": {"varies": "temperature_K", "splits": ["low", "high"]}},
+    }
+    columns = {**CURATION.columns, **OWN}
+    own = CurationParameters(**{**CURATION.model_dump(), "columns": columns})
+    monkeypatch.setitem(globals(), "CURATION", own)
+    monkeypatch.setitem(globals(), "PARAMETERS", {**parameters, "curation": own})
+    return project
+
+
+def test_own_columns_are_selected_on_and_kept(with_own_columns):
+    catalog = run(with_own_columns)
+    low, high = catalog.load("low.micrographs"), catalog.load("high.micrographs")
+    assert low["path"].tolist() == ["day 1/0.dm3", "day 1/1.dm3", "day 1/3.dm3"]
+    assert high["path"].tolist() == [f"day 1/{i}.dm3" for i in range(4, 8)]
+    assert low["frame"].tolist() == ["0", "1", "3"]
+    assert low["loaded_on"].tolist() == ["2024-02-01"] * 3
+    columns = StudyPlan.from_parameters(PARAMETERS).columns
+    assert known_values(low, columns["temperature_K"]).tolist() == [0.1, 0.1 + 0.2, 0.1]
+    assert high["loaded_on"].tolist() == [""] * 4
+
+
+def test_own_columns_reach_confounds_and_the_table_of_splits(with_own_columns):
+    catalog = run(with_own_columns)
+    plan = StudyPlan.from_parameters(PARAMETERS)
+    rows = {s: catalog.load(f"{s}.micrographs") for s in plan.used_splits}
+    confounds = find_confounds(plan, rows)
+    assert set(confounds["column"]) == {"dose_e_per_A2", "loaded_on"}
+    results = pd.DataFrame(columns=["test_split", "micrograph_id", "n_patches", *COUNTS])
+    matrix = pd.DataFrame(columns=["network", "test_split"])
+    splits = splits_table(results, matrix, plan, rows)
+    dataset = "generalization_reporting.reporting.splits"
+    catalog.save(dataset, splits)
+    kept = catalog.load(dataset).set_index("split")
+    assert kept.loc["low", ["temperature_K_min", "temperature_K_max"]].tolist() == [0.1, 0.1 + 0.2]
+    assert kept.loc["high", ["temperature_K_min", "temperature_K_max"]].tolist() == [295, 295.5]
+    assert kept["loaded_on"].tolist() == ["2024-02-01", ""]
+    assert "frame" not in kept
+
+
+def test_own_numbers_and_dates_are_checked(with_own_columns):
+    path = with_own_columns / "data/01_raw/micrographs.csv"
+    table = pd.read_csv(path, dtype=str)
+    table.loc[0, "Temp"], table.loc[1, "Loaded"] = "cold", "yesterday"
+    table.to_csv(path, index=False)
+    with pytest.raises(IntegrityError, match="2 errors") as error:
+        run(with_own_columns)
+    assert "temperature_K: found cold; expected a number" in str(error.value)
+    assert "loaded_on: found yesterday; expected a date in the form" in str(error.value)
+
+
+def test_an_own_column_that_the_table_lacks(with_own_columns):
+    path = with_own_columns / "data/01_raw/micrographs.csv"
+    pd.read_csv(path, dtype=str).rename(columns={"Temp": "Temperature"}).to_csv(path, index=False)
+    with pytest.raises(TableError, match=r"maps 'temperature_K' to 'Temp'.*did you mean 'Temper"):
+        run(with_own_columns)
+
+
+@pytest.mark.parametrize("group_by", ["specimen_id", "micrograph_id", "session"])
+def test_the_group_is_what_group_by_says(project, monkeypatch, group_by):
+    path = project / "data/01_raw/micrographs.csv"
+    table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
+    table["Date"] = ["26.08.2021", "27.08.2021"] * 3 + ["26.08.2021", ""]
+    table.to_csv(path, index=False)
+    own = CurationParameters(**{**CURATION.model_dump(), "group_by": group_by})
+    monkeypatch.setitem(globals(), "CURATION", own)
+    splits = {"low": {"where": {"material": "Au"}}, "high": {"where": {"dose_e_per_A2": 423}}}
+    monkeypatch.setitem(globals(), "PARAMETERS", {**PARAMETERS, "splits": splits})
+    found = run(project).load("data_curation.primary.micrographs")
+    unknown = found[group_by] == ""
+    assert (found["group"] == found[group_by].where(~unknown, found["micrograph_id"])).all()
+    assert unknown.sum() == (group_by == "session")
+    assert (found.groupby("group")["fold"].nunique() == 1).all()
 
 
 # --------------------------------------------------------------------------- conf/mine

@@ -49,6 +49,7 @@ def test_evaluation_of_untrained_networks():
             {
                 "micrograph_id": [f"{split}/{i // 2}" for i in range(4)],
                 "specimen_id": ["s0", "s0", "s1", "s1"],
+                "group": ["s0", "s0", "s1", "s1"],
                 "row": 0,
                 "column": 0,
                 "labelled_px": labels.sum(axis=(1, 2)),

@@ -9,6 +9,8 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from tests import synthetic_study as synthetic
 
+from temshift.config.curation import CurationParameters
+from temshift.config.modelling import ModellingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.pipelines import evaluation, generalization_reporting
 
@@ -20,6 +22,8 @@ def pipeline(monkeypatch):
     """Evaluation and report."""
     for part in (evaluation, generalization_reporting):
         monkeypatch.setattr(part.pipeline, "study_plan", synthetic.plan)
+    module = generalization_reporting.pipeline
+    monkeypatch.setattr(module, "project_parameters", lambda: synthetic.PARAMETERS)
     return evaluation.create_pipeline() + generalization_reporting.create_pipeline()
 
 
@@ -44,9 +48,12 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for split in plan.used_splits:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
-    catalog["parameters"] = MemoryDataset(synthetic.PARAMETERS)
-    for block in ("splits", "studies", "networks"):
-        catalog[f"params:{block}"] = MemoryDataset(synthetic.PARAMETERS[block])
+    for block, value in synthetic.PARAMETERS.items():
+        catalog[f"params:{block}"] = MemoryDataset(value)
+    catalog["params:curation"] = MemoryDataset(CurationParameters())
+    catalog["params:modelling"] = MemoryDataset(
+        ModellingParameters(**synthetic.PARAMETERS["modelling"])
+    )
     catalog["params:reporting"] = MemoryDataset(
         ReportingParameters(**synthetic.PARAMETERS["reporting"])
     )
@@ -112,3 +119,17 @@ def test_the_same_results_give_the_same_files(pipeline, tmp_path):
         written.append({str(f.relative_to(folder)): f.read_bytes() for f in files})
     assert written[0].keys() == written[1].keys()
     assert [name for name in written[0] if written[0][name] != written[1][name]] == []
+
+
+def test_the_figure_of_gaps_has_the_rows_of_the_reports_chart():
+    from temshift.pipelines.generalization_reporting.nodes import draw_gaps
+
+    results = pd.concat(
+        [synthetic.results_table(), synthetic.results_table(protocol="published")],
+        ignore_index=True,
+    )
+    content = synthetic.report_content(results)
+    figure = draw_gaps(content.gaps, content.reporting, content.modelling)
+    drawn = sum(len(trace.y) for trace in figure.data)
+    assert drawn == sum(len(content.study_gaps(study)) for study in content.plan.studies)
+    assert drawn < len(content.gaps)

@@ -59,6 +59,7 @@ def catalog(tmp_path, rng):
             "path": list(images),
             "label_path": list(images),
             "specimen_id": ["a", "b", "c"],
+            "group": ["a", "b", "c"],
             "pixel_size_nm": 0.02,
             "height_px": 128,
             "width_px": 200,

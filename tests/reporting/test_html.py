@@ -113,7 +113,13 @@ def test_mixed_sources_are_told_apart(content):
 def test_nothing_is_given_in_nm_without_a_pixel_size(content):
     unknown = dataclasses.replace(
         content,
-        splits=content.splits.assign(pixel_size_nm="", diameter_nm=""),
+        splits=content.splits.assign(
+            **{
+                f"{c}_{end}": np.nan
+                for c in ("pixel_size_nm", "diameter_nm")
+                for end in ("min", "max")
+            }
+        ),
         fingerprints=content.fingerprints.assign(diameter_nm=np.nan, pixel_size_nm=np.nan),
         parameters={},
     )
@@ -200,3 +206,51 @@ def test_an_outcome_shows_found_missed_and_false():
     assert found.tolist() == [86, 180, 233]
     assert missed.tolist() == [240, 228, 66]
     assert false.tolist() == [213, 94, 0]
+
+
+def with_temperature(**values):
+    """The study of doses as one of temperatures, a column of the user's own."""
+    parameters = copy.deepcopy(synthetic.PARAMETERS)
+    own = {"type": "number", "unit": "K", "title": "stage temperature"}
+    parameters["curation"] = {"columns": {"temp_K": own}}
+    metadata = copy.deepcopy(synthetic.METADATA)
+    for split, value in values.items():
+        metadata[split]["temp_K"] = value
+    return parameters, metadata
+
+
+def test_a_study_may_vary_a_column_of_ones_own():
+    parameters, metadata = with_temperature(low=80.0, mid=295.0, high=500.5)
+    parameters["studies"]["dose"] = {**parameters["studies"]["dose"], "varies": "temp_K"}
+    parameters["studies"]["dose"]["title"] = "Temperature of the stage"
+    content = synthetic.report_content(parameters=parameters, metadata=metadata)
+    text = Page(render_report(content)).text
+    assert "Temperature of the stage" in text
+    assert "A network trained at stage temperature 500.5 K loses" in text
+    assert "at stage temperature 80 K" in text
+    assert "trained at 80 K 295 K 500.5 K" in " ".join(text.split())
+    assert "The image sets differ in more than stage temperature" in text  # the dose does too
+
+
+@pytest.mark.parametrize("silver", [80.0, 295.0])
+def test_a_column_of_ones_own_confounds_where_it_differs(silver):
+    parameters, metadata = with_temperature(low=295.0, mid=295.0, high=295.0, silver=silver)
+    content = synthetic.report_content(parameters=parameters, metadata=metadata)
+    text = " ".join(Page(render_report(content)).text.split())
+    differs = silver != 295
+    assert ("also differ in session and stage temperature" in text) == differs
+    shared = text.partition("All sets share: ")[2].partition("The in-domain")[0]
+    assert ("stage temperature 295 K" in shared) != differs
+    rows = [r for r in summarise(content)["confounds"] if r["column"] == "temp_K"]
+    assert [(r["split"], r["min"], r["max"]) for r in rows] == (
+        [("mid", 295.0, 295.0), ("silver", 80.0, 80.0)] if differs else []
+    )
+
+
+@pytest.mark.parametrize("group_by", ["specimen_id", "session"])
+def test_the_report_names_the_unit_that_intervals_count(group_by):
+    parameters = {**synthetic.PARAMETERS, "curation": {"group_by": group_by}}
+    text = Page(render_report(synthetic.report_content(parameters=parameters))).text
+    unit = {"specimen_id": "specimens", "session": "sessions"}[group_by]
+    assert f"over folds and {unit}" in text
+    assert ("over folds and specimens" in text) == (group_by == "specimen_id")

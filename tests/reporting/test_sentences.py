@@ -42,7 +42,7 @@ def test_equal_or_missing_values_fall_back_to_names():
 
 def test_headlines_say_how_much_with_interval_and_verdict(content):
     dose, material = headlines(content)
-    assert (dose.study, dose.title, dose.verdict) == ("dose", "Electron dose", "breaks")
+    assert (dose.study, dose.title, dose.verdict) == ("dose", "Dose", "breaks")
     assert dose.text.startswith("A network trained at 884 e/Å² loses 0.3")
     assert "] Dice at 80 e/Å² (the network trained there reaches 0.8" in dose.text
     assert dose.tally.startswith("Of 6 shifts, ")

@@ -1,6 +1,10 @@
 """What is up to date is not made again; what depends on a change is."""
 
 import json
+import logging
+import subprocess
+import sys
+import threading
 from functools import partial, update_wrapper
 from pathlib import Path
 
@@ -9,9 +13,10 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
-from temshift.catalog.provenance import ProvenanceDataset
-from temshift.runner import IncrementalRunner
-from temshift.runner.code import code_fingerprint, modules_behind
+from temshift.binding import bind
+from temshift.catalog.provenance import ProvenanceDataset, ProvenanceStore
+from temshift.runner import Freshness, IncrementalRunner
+from temshift.runner.lock import StudyInUseError, hold
 
 calls: list[str] = []
 
@@ -123,15 +128,6 @@ def test_bound_arguments_count(run):
     assert run(nodes=nodes(2)) == ["add 2"]
 
 
-def test_the_code_behind_a_module_includes_what_functions_import():
-    behind = modules_behind("temshift.pipelines.modelling.nodes")
-    assert "temshift.learning.training" in behind, "imported inside a function"
-    assert "temshift.learning.networks" in behind, "imported by what is imported"
-    assert "temshift.study.statistics" not in behind
-    assert all(isinstance(p, Path) for p in behind.values())
-    assert code_fingerprint("temshift.config.base") != code_fingerprint("temshift.learning.metrics")
-
-
 class Volatile(MemoryDataset):
     """What only an unfinished run of a node needs."""
 
@@ -167,3 +163,254 @@ def test_what_an_unfinished_node_needs_is_kept_until_it_is_done(tmp_path):
     assert catalog.load("network") == {"steps": 2}
     assert store == []
     assert catalog.load("kept") == ["kept"]
+
+
+def halve(x):
+    calls.append("halve")
+    return {"value": x["value"] / 2}
+
+
+def memory_nodes():
+    return [
+        Node(double, ["source", "params:factor"], "in_memory", name="double"),
+        Node(halve, "in_memory", "also_in_memory", name="halve"),
+        Node(sign, "also_in_memory", "sign", name="sign"),
+        Node(report, "in_memory", "report", name="report"),
+    ]
+
+
+def test_what_is_kept_in_memory_only_is_made_again_when_it_is_needed(run, tmp_path):
+    everything = {"double", "halve", "sign", "report"}
+    assert set(run(nodes=memory_nodes())) == everything
+    assert run(nodes=memory_nodes()) == []
+    # a node behind it is to be run again: what it needs is made first, and no more
+    (tmp_path / "sign.json").unlink()
+    assert run(nodes=memory_nodes()) == ["double", "halve", "sign"]
+    (tmp_path / "report.json").unlink()
+    assert run(nodes=memory_nodes()) == ["double", "report"]
+    (tmp_path / "source.json").write_text(json.dumps({"value": -4}))
+    assert set(run(nodes=memory_nodes())) == everything
+    assert json.loads((tmp_path / "sign.json").read_text()) == {"value": False}
+    assert run(nodes=memory_nodes()) == []
+
+
+def test_a_result_in_memory_is_made_in_every_run(run):
+    nodes = [
+        Node(double, ["source", "params:factor"], "doubled", name="double"),
+        Node(sign, "doubled", "shown", name="sign"),
+    ]
+    assert run(nodes=nodes) == ["double", "sign"]
+    assert run(nodes=nodes) == ["sign"]
+
+
+def reasons(caplog):
+    return [r.getMessage() for r in caplog.records if " is run: " in r.getMessage()]
+
+
+def test_why_each_node_is_run_is_told_in_a_line(run, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    run(by=2)
+    assert reasons(caplog)[0] == "double is run: never run, or not to its end"
+    caplog.clear()
+    run(by=-3)
+    assert reasons(caplog) == [
+        "double is run: parameter factor.by changed (2 -> -3)",
+        "sign is run: input doubled changed",
+        "report is run: input sign changed",
+    ]
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "doubled.json").unlink()
+    caplog.clear()
+    run(by=-3)
+    assert reasons(caplog) == [
+        "double is run: output doubled is missing",
+        "report is run: output report was changed",
+    ]
+    assert "1 of 3 nodes were up to date" in caplog.text
+    caplog.clear()
+    run(by=-3, force=True)
+    assert {line.partition(": ")[2] for line in reasons(caplog)} == {"force"}
+    caplog.clear()
+    nodes = memory_nodes()
+    run(nodes=nodes)
+    (tmp_path / "sign.json").unlink()
+    caplog.clear()
+    run(nodes=nodes)
+    assert reasons(caplog) == [
+        "double is run: halve needs in_memory, kept in memory only",
+        "halve is run: sign needs also_in_memory, kept in memory only",
+        "sign is run: output sign is missing",
+    ]
+
+
+def test_a_value_without_file_or_maker_is_compared_by_its_content(tmp_path):
+    def once(value):
+        calls.clear()
+        catalog = DataCatalog(
+            {
+                "given": MemoryDataset(value),
+                "report": JSONDataset(filepath=str(tmp_path / "report.json")),
+                "provenance": ProvenanceDataset(str(tmp_path / ".provenance")),
+            }
+        )
+        IncrementalRunner().run(Pipeline([Node(report, "given", "report", name="report")]), catalog)
+        return list(calls)
+
+    assert once({"a": 1}) == ["report"]
+    assert once({"a": 1}) == []
+    assert once({"a": 2}) == ["report"]
+    # what cannot be pickled cannot be compared
+    text = "input given cannot be compared"
+    freshness = _asked(tmp_path, DataCatalog({"given": MemoryDataset(lambda: 1)}))
+    assert text in freshness
+
+
+def _asked(folder, catalog):
+    catalog["report"] = JSONDataset(filepath=str(folder / "report.json"))
+    node = Node(report, "given", "report", name="report")
+    return Freshness(Pipeline([node]), catalog, ProvenanceStore(folder / ".provenance")).why(node)
+
+
+def test_how_a_dataset_writes_counts(run, tmp_path):
+    def why(**options):
+        catalog = DataCatalog(
+            {
+                "sign": JSONDataset(filepath=str(tmp_path / "sign.json")),
+                "report": JSONDataset(filepath=str(tmp_path / "report.json"), **options),
+            }
+        )
+        node = Node(report, "sign", "report", name="report")
+        store = ProvenanceStore(tmp_path / ".provenance")
+        return Freshness(Pipeline([node]), catalog, store).why(node)
+
+    run()
+    assert why() is None
+    assert why(metadata={"layer": "reporting"}) is None
+    assert why(save_args={"indent": 2}) == "save_args of report changed"
+
+
+class Scaler:
+    """Functions of nodes that carry something with them."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def scale(self, x):
+        calls.append("scale")
+        return {"value": x["value"] * self.factor}
+
+    def __call__(self, x):
+        return self.scale(x)
+
+
+def closure(factor):
+    def scale(x):
+        return {"value": x["value"] * factor}
+
+    return scale
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda n: Scaler(n).scale,
+        closure,
+        lambda n: bind(lambda factor, x: {"value": factor * x["value"]}, n),
+        lambda n: partial(partial(lambda x, k, factor: {"value": k * factor}, k=n), factor=1),
+        lambda n: (lambda x: {"value": 1}) if n == 1 else (lambda x: {"value": 2}),
+    ],
+)
+def test_what_a_function_carries_with_it_counts(tmp_path, made):
+    def why(n, record=False):
+        node = Node(made(n), "given", "report", name="node")
+        catalog = DataCatalog({"given": MemoryDataset({"value": 1})})
+        catalog["report"] = JSONDataset(filepath=str(tmp_path / "report.json"))
+        catalog["report"].save({})
+        store = ProvenanceStore(tmp_path / ".provenance")
+        freshness = Freshness(Pipeline([node]), catalog, store)
+        reason = freshness.why(node)
+        if record:
+            freshness.record(node)
+        return reason
+
+    assert why(1, record=True) == "never run, or not to its end"
+    assert why(1) is None
+    assert why(2) is not None
+
+
+def test_records_of_other_processes_are_kept(tmp_path):
+    first, second = ProvenanceStore(tmp_path), ProvenanceStore(tmp_path)
+    for name, store in (("a", first), ("b", second)):
+        (tmp_path / f"{name}.txt").write_text(name)
+        store.content([tmp_path / f"{name}.txt"])
+    first.put("a", {"n": 1})
+    second.put("b", {"n": 2})
+    first.put("a / [c] -> d" + "x" * 300, {"n": 3})
+    again = ProvenanceStore(tmp_path)
+    assert [again.get(n) for n in ("a", "b")] == [{"n": 1}, {"n": 2}]
+    assert again.get("a / [c] -> d" + "x" * 300) == {"n": 3}
+    known = json.loads((tmp_path / "files.cache").read_text())
+    assert {Path(name).name for name in known} == {"a.txt", "b.txt"}
+
+
+def test_a_damaged_or_older_record_repeats_its_node(run, tmp_path):
+    run()
+    path = tmp_path / ".provenance" / "nodes" / "sign.json"
+    path.write_text(path.read_text()[:40])
+    assert run() == ["sign"]
+    path.write_text(json.dumps({"key": "of another version", "outputs": {}}))
+    assert run() == ["sign"]
+    (tmp_path / ".provenance" / "files.cache").write_text("{")
+    assert run() == []
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from temshift.runner.lock import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that is at work in the same folder."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / ".provenance")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_run_in_the_same_folder_stops_and_says_whose_it_is(run, other, tmp_path):
+    with pytest.raises(StudyInUseError) as error:
+        run()
+    message = str(error.value)
+    assert str(tmp_path) in message
+    assert f"process {other.pid} on " in message
+    assert "wait=true" in message
+    assert calls == []
+    # the operating system gives the lock of a killed process back
+    other.kill()
+    other.wait()
+    assert run() == ["double", "sign", "report"]
+    assert not (tmp_path / ".provenance" / "run.lock.json").exists()
+
+
+def test_a_run_that_waits_begins_when_the_other_has_ended(run, other, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    threading.Timer(0.3, other.kill).start()
+    with hold(tmp_path / ".provenance", wait=True):
+        assert other.wait() != 0
+    assert "waiting for another run to end" in caplog.text
+
+
+def test_the_folder_is_free_after_a_failed_run(run):
+    def broken(x):
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(nodes=[Node(broken, "source", "doubled", name="broken")])
+    assert run() == ["double", "sign", "report"]

@@ -30,6 +30,7 @@ def stack(n=20, side=32):
         {
             "micrograph_id": "unnamed",
             "specimen_id": "",
+            "group": "unnamed",
             "row": 0,
             "column": 0,
             "labelled_px": labels.sum((1, 2)),

@@ -12,7 +12,6 @@ from temshift.study.folds import (
     group_names,
     grouped_folds,
     published_folds,
-    undivided_groups,
 )
 
 
@@ -26,11 +25,6 @@ def test_unknown_specimens_are_groups_of_their_own():
     table = micrographs("s1", "", "s1", None)
     assert group_names(table).tolist() == ["s1", "m1", "s1", "m3"]
     assert group_names(table, "micrograph_id").tolist() == ["m0", "m1", "m2", "m3"]
-
-
-def test_a_specimen_in_two_folds_is_left_to_its_micrographs():
-    patches = micrographs("s1", "s1", "s2", "s2", "").assign(fold=[0, 1, 2, 2, 0])
-    assert undivided_groups(patches).tolist() == ["m0", "m1", "s2", "s2", "m4"]
 
 
 @given(
@@ -124,7 +118,7 @@ def test_folds_that_do_not_fit_are_refused(fold):
 
 @pytest.mark.parametrize("n_patches", [40, 41, 423, 997])
 def test_published_index_arithmetic(n_patches):
-    """DESIGN §4, each fold worked out by plain list slicing."""
+    """Each fold worked out by plain list slicing."""
     parts = [p.tolist() for p in np.array_split(np.arange(n_patches), 5)]
     for i, (train, validation, test) in enumerate(published_folds(n_patches)):
         rest = [p for j, part in enumerate(parts) if j != i for p in part]

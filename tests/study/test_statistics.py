@@ -56,16 +56,59 @@ def test_published_dice_weighs_patches_not_micrographs():
     assert fold_sums(rows).mean == pytest.approx((0.9 + 3 * 0.5) / 4)
 
 
-def test_specimens_are_the_units_where_they_are_named():
+def test_groups_are_the_units_whatever_the_specimens():
     rows = table(
-        {"micrograph_id": "a", "specimen_id": "s", "dice": 0.9},
-        {"micrograph_id": "b", "specimen_id": "s", "dice": 0.7},
-        {"micrograph_id": "c", "specimen_id": "", "dice": 0.5},
-        {"micrograph_id": "d", "specimen_id": np.nan, "dice": 0.5},
+        {"micrograph_id": "a", "specimen_id": "s", "group": "monday", "dice": 0.9},
+        {"micrograph_id": "b", "specimen_id": "t", "group": "monday", "dice": 0.7},
+        {"micrograph_id": "c", "specimen_id": "u", "group": "tuesday", "dice": 0.5},
     )
     cell = fold_sums(rows)
-    assert cell.groups == ["c", "d", "s"]
-    assert cell.group_means == pytest.approx([0.5, 0.5, 0.8], abs=1e-4)
+    assert cell.groups == ["monday", "tuesday"]
+    assert cell.group_means == pytest.approx([0.8, 0.5], abs=1e-4)
+
+
+def results_of_sessions(spread):
+    """Six sessions, two a fold, of four specimens each; sessions differ by ``spread``."""
+    rng = np.random.default_rng(3)
+    difficulty = rng.normal(0, spread, 6)
+    return table(
+        *(
+            {
+                "network": network,
+                "test_split": split,
+                "fold": session % 3,
+                "micrograph_id": f"{split}/{session}.{i}",
+                "specimen_id": f"specimen {session}.{i}",
+                "in_domain": network == split,
+                "dice": dice + difficulty[session] * (1 + (network != split)) + rng.normal(0, 0.01),
+            }
+            for (network, split), dice in {
+                ("mid", "silver"): 0.7,
+                ("silver", "silver"): 0.8,
+            }.items()
+            for session in range(6)
+            for i in range(4)
+        )
+    )
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_intervals_count_sessions_where_sessions_are_the_groups(spread):
+    by_specimen, plan = results_of_sessions(spread), synthetic.plan()
+    sessions = by_specimen["specimen_id"].str.extract(r"(\d)\.")[0]
+    by_session = by_specimen.assign(group="day " + sessions)
+    cells, gaps = {}, {}
+    for n, results in ((24, by_specimen), (6, by_session)):
+        matrix = dice_matrices(results, plan, PARAMETERS).set_index("network")
+        gap = compare_with_in_domain(results, plan, PARAMETERS)
+        cells[n], gaps[n] = matrix.loc["mid"], gap.iloc[0]
+        assert cells[n]["n_groups"] == gaps[n]["n_groups"] == n
+    assert cells[6]["dice"] == pytest.approx(cells[24]["dice"])
+    for found in (cells, gaps):
+        width = {n: row["high"] - row["low"] for n, row in found.items()}
+        assert width[6] > width[24] * (1.2 if spread else 0.5)
+    # of six units there are 64 sign patterns, whatever the number of specimens
+    assert gaps[6]["p_value"] >= 2 / 64 > gaps[24]["p_value"]
 
 
 def test_no_results_are_an_error():
@@ -299,7 +342,9 @@ def test_missing_and_overlapping_values():
     )
     assert named(confounds, "material") == {"session", "pixel_size_nm", "shape"}
     given = confounds[(confounds["study"] == "material") & (confounds["column"] == "pixel_size_nm")]
-    assert given.set_index("split")["value"].to_dict() == {"mid": "0.02", "silver": "not given"}
+    given = given.set_index("split")
+    assert given.loc["mid", ["value", "min", "max"]].tolist() == ["", 0.02, 0.02]
+    assert given.loc["silver", ["min", "max"]].isna().all()
 
 
 def test_split_table(results):
@@ -308,10 +353,11 @@ def test_split_table(results):
     tables = micrographs(silver={"pixel_size_nm": np.nan})
     rows = splits_table(results, matrix, plan, tables).set_index("split")
     assert rows.index.tolist() == ["low", "mid", "high", "silver"]
-    assert rows.loc["low", ["n_micrographs", "n_specimens", "n_patches"]].tolist() == [6, 6, 24]
-    assert rows["coverage"].to_numpy() == pytest.approx(50_000 / (4 * 512**2))
-    assert rows.loc["silver", "pixel_size_nm"] == ""
-    assert rows.loc["low", "dose_e_per_A2"] == "80"
+    assert rows.loc["low", ["n_micrographs", "n_groups", "n_patches"]].tolist() == [6, 6, 24]
+    assert rows["labelled_share"].to_numpy() == pytest.approx(50_000 / (4 * 512**2))
+    assert np.isnan(rows.loc["silver", "pixel_size_nm_min"])
+    assert rows.loc["low", ["dose_e_per_A2_min", "dose_e_per_A2_max"]].tolist() == [80, 80]
+    assert rows.loc["low", "shape"] == "sphere"
     own = matrix[(matrix["network"] == "low") & (matrix["test_split"] == "low")].iloc[0]
     assert (
         rows.loc["low", ["dice", "low", "high"]].tolist() == own[["dice", "low", "high"]].tolist()

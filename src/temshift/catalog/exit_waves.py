@@ -90,5 +90,9 @@ class ExitWavesDataset(AbstractDataset[Iterable[tuple[str, ExitWave]], ExitWaveS
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*.h5"))
 
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

@@ -412,6 +412,10 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir() and any(Path(self._filepath).iterdir())
 
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
 

@@ -77,6 +77,10 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*/model.safetensors"))
 
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
 
@@ -155,6 +159,10 @@ class CheckpointsDataset(AbstractDataset[None, CheckpointStore]):
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()
+
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PatchStackDataset"]
 
-_TEXT_COLUMNS = ("micrograph_id", "specimen_id")
+_TEXT_COLUMNS = ("micrograph_id", "specimen_id", "group")
 
 #: Patches read or written at a time where a file cannot be memory-mapped.
 _SLICE = 16
@@ -137,6 +137,11 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         paths = [self._filepath, *([self._labels_filepath] if self._labels_filepath else [])]
         return all(Path(path).is_file() for path in paths)
 
+    def content_paths(self) -> list[Path]:
+        """Return the one or two files."""
+        paths = (self._filepath, self._labels_filepath)
+        return [Path(path) for path in paths if path]
+
     def _describe(self) -> dict[str, Any]:
         described = {"filepath": str(self._filepath)}
         if self._labels_filepath:
@@ -229,8 +234,9 @@ def _table_of_unnamed_patches(stem: str, labels: NDArray[np.uint8]) -> pd.DataFr
     n = len(labels)
     return pd.DataFrame(
         {
-            "micrograph_id": [f"{stem}_{i:05d}" for i in range(n)],
+            "micrograph_id": (names := [f"{stem}_{i:05d}" for i in range(n)]),
             "specimen_id": "",
+            "group": names,
             "row": 0,
             "column": 0,
             "labelled_px": [int(np.count_nonzero(label)) for label in labels],

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -18,56 +19,97 @@ __all__ = ["ProvenanceDataset", "ProvenanceStore"]
 class ProvenanceStore:
     """A JSON file a node, and hashes of files that are computed once a change.
 
+    Every file is replaced as a whole, and the records of different nodes share none: processes
+    that write at the same time lose nothing but a known hash, which is computed again.
+
     Parameters
     ----------
     folder : Path
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._hashes: dict[str, list[Any]] = {}
-        if (cache := folder / "files.json").exists():
-            self._hashes = json.loads(cache.read_text())
+        self.folder = folder
+        self._cache = folder / "files.cache"
+        self._hashes: dict[str, list[Any]] = self._read_hashes()
+        self._new: dict[str, list[Any]] = {}
 
-    def content(self, paths: Iterable[Path]) -> str | None:
-        """Return a hash of files and folders, or ``None`` if one is missing.
+    def content(self, paths: Iterable[Path], partial: bool = False) -> str | None:
+        """Return a hash of files and folders, or ``None`` if one is missing or there is none.
 
-        A file whose size and time of change are known is not read again.
+        A file whose size, time of change and inode are known is not read again.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+        partial : bool
+            Take what is there, and only note what is missing.
         """
         digest = hashlib.sha256()
+        paths = list(paths)
         for path in paths:
             if not path.exists():
-                return None
+                if not partial:
+                    return None
+                digest.update(b"missing\0")
+                continue
             files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
             for file in files:
                 name = file.name if file == path else str(file.relative_to(path))
                 if not any(part.startswith(".") for part in PurePosixPath(name).parts):
                     digest.update(f"{name}\0{self._file_hash(file)}\0".encode())
-        return digest.hexdigest()
+        return digest.hexdigest() if paths else None
 
     def _file_hash(self, file: Path) -> str:
         stat, key = file.stat(), str(file.resolve())
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._hashes.get(key)
-        if known is None or known[:2] != [stat.st_size, stat.st_mtime_ns]:
+        if known is None or known[:3] != state:
             with file.open("rb") as stream:
                 value = hashlib.file_digest(stream, "sha256").hexdigest()
-            known = self._hashes[key] = [stat.st_size, stat.st_mtime_ns, value]
-        return str(known[2])
+            known = self._hashes[key] = self._new[key] = [*state, value]
+        return str(known[3])
 
     def get(self, node: str) -> dict[str, Any] | None:
-        """Return the record of a node."""
-        path = self._folder / f"{node}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        """Return the record of a node; ``None`` if there is none that can be read."""
+        try:
+            record = json.loads(self._path(node).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
 
     def put(self, node: str, record: dict[str, Any]) -> None:
         """Replace the record of a node, and keep the hashes of files."""
-        for name, data in ((node, record), ("files", self._hashes)):
-            with atomic_path(self._folder / f"{name}.json") as temporary:
-                temporary.write_text(json.dumps(data, indent=1, sort_keys=True))
+        _write(self._path(node), record)
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep the hashes of files that were computed, beside those that others have kept."""
+        if self._new:
+            self._hashes = {**self._read_hashes(), **self._new}
+            _write(self._cache, self._hashes)
+            self._new = {}
 
     def drop(self, node: str) -> None:
         """Forget a node: its outputs are about to be replaced."""
-        (self._folder / f"{node}.json").unlink(missing_ok=True)
+        self._path(node).unlink(missing_ok=True)
+
+    def _path(self, node: str) -> Path:
+        name = quote(node, safe=" ")
+        if len(name) > 200 or name.startswith("."):
+            name = f"{name[:100].lstrip('.')}-{hashlib.sha256(node.encode()).hexdigest()[:16]}"
+        return self.folder / "nodes" / f"{name}.json"
+
+    def _read_hashes(self) -> dict[str, list[Any]]:
+        try:
+            found = json.loads(self._cache.read_text())
+        except (FileNotFoundError, ValueError):  # a cache: what cannot be read is computed again
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, data: Any) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1, sort_keys=True))
 
 
 class ProvenanceDataset(AbstractDataset[None, ProvenanceStore]):
@@ -91,6 +133,10 @@ class ProvenanceDataset(AbstractDataset[None, ProvenanceStore]):
     def save(self, data: None) -> None:
         """Refuse: records are written by the runner."""
         raise DatasetError("provenance is recorded by temshift.runner.IncrementalRunner")
+
+    def content_paths(self) -> list[Path]:
+        """Return nothing: records are about results, none of them."""
+        return []
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

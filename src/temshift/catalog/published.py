@@ -175,7 +175,7 @@ class WeightsDataset(_Fetching, AbstractDataset[Iterable[str], WeightsFolder]):
     ) -> None:
         super().__init__(filepath, download, metadata)
         # there when all was fetched: until then the next run tries again
-        self._path = self._filepath / ".complete"
+        self._complete = Path(self._filepath / ".complete")
 
     def load(self) -> WeightsFolder:
         """Return the files; reads none yet."""
@@ -189,8 +189,7 @@ class WeightsDataset(_Fetching, AbstractDataset[Iterable[str], WeightsFolder]):
         ChangedFileError
             A file that was fetched before is not what it was.
         """
-        complete = Path(self._path)
-        complete.unlink(missing_ok=True)
+        self._complete.unlink(missing_ok=True)
         try:
             self._fetch(map(weight_file_name, data))
         except ChangedFileError:
@@ -198,11 +197,11 @@ class WeightsDataset(_Fetching, AbstractDataset[Iterable[str], WeightsFolder]):
         except DownloadError as error:
             _log.warning("%s", error)
         else:
-            complete.touch()
+            self._complete.touch()
 
     def content_paths(self) -> list[Path]:
         """Return the folder and the file without which files are fetched again."""
-        return [self._folder, Path(self._path)]
+        return [self._folder, self._complete]
 
 
 class CuratedSets:

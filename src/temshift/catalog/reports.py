@@ -88,6 +88,10 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
 
+    def content_paths(self) -> list[Path]:
+        """Return the file."""
+        return [Path(self._filepath)]
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
 
@@ -121,6 +125,10 @@ class HTMLReportDataset(AbstractDataset[str, str]):
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
+
+    def content_paths(self) -> list[Path]:
+        """Return the file."""
+        return [Path(self._filepath)]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

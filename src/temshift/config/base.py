@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["NAME", "Strict", "nearest", "overlay"]
+__all__ = ["NAME", "Strict", "nearest", "overlay", "plain"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -52,3 +52,14 @@ def overlay(model: _M, overrides: Mapping[str, Any]) -> _M:
 
     data = merge(model.model_dump(), dict(overrides))
     return type(model).model_validate(data)
+
+
+def plain(value: Any) -> Any:
+    """Return parameters as plain values, whether or not they have been validated already."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value

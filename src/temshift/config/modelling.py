@@ -66,7 +66,7 @@ class Augmentation(Strict):
 
 
 class Training(Strict):
-    """Optimisation (DESIGN §7).
+    """Optimisation.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class ModellingParameters(Strict):
     device : {"auto", "cpu", "cuda", "mps"} or "cuda:N"
     precision : {"auto", "float32", "bfloat16"}
     protocols : list of {"grouped", "published"}
-        How folds are made (DESIGN §4); networks are trained for each.
+        How folds are made (:mod:`temshift.study.folds`); networks are trained for each.
     folds : int
         Number of folds.
     """

@@ -8,25 +8,37 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, field_validator
 
 from temshift.config.base import NAME, nearest
+from temshift.config.contract import CONTRACT, Column, in_words
+from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters, NetworkParameters
-from temshift.config.splits import SplitParameters, StudyParameters
+from temshift.config.splits import Condition, SplitParameters, StudyParameters
 
 __all__ = ["StudyPlan"]
+
+_DECLARE = "A column of your own must be declared in curation.columns with its type"
 
 
 class StudyPlan(BaseModel):
     """Splits, studies and networks together: the questions the pipelines ask when they are built.
 
+    Attributes
+    ----------
+    splits, studies, networks : dict
+    columns : mapping of str to Column
+        What the micrograph table holds: the contract's columns and those of the user's own.
+
     Raises
     ------
     ValueError
         (from :meth:`from_parameters`) all inconsistencies at once: a study or network naming an
-        unknown split, a network with the name of a split it is not trained on, a bad name.
+        unknown split, a condition or a study on an unknown column, a range of what is no number, a
+        network with the name of a split it is not trained on, a bad name.
     """
 
     splits: dict[Annotated[str, Field(pattern=NAME)], SplitParameters]
     studies: dict[Annotated[str, Field(pattern=NAME)], StudyParameters]
     networks: dict[Annotated[str, Field(pattern=NAME)], NetworkParameters] = {}
+    columns: Mapping[str, Column] = CONTRACT
 
     @field_validator("splits", "studies", "networks", mode="before")
     @classmethod
@@ -39,7 +51,11 @@ class StudyPlan(BaseModel):
 
         An environment removes what it inherits from ``base`` by setting it to ``null``.
         """
-        plan = cls(**{b: parameters.get(b) or {} for b in ("splits", "studies", "networks")})
+        curation = CurationParameters.model_validate(parameters.get("curation") or {})
+        plan = cls(
+            **{b: parameters.get(b) or {} for b in ("splits", "studies", "networks")},
+            columns=curation.contract,
+        )
         plan._check()
         if modelling := parameters.get("modelling"):
             defaults = ModellingParameters.model_validate(modelling)
@@ -61,12 +77,24 @@ class StudyPlan(BaseModel):
 
     def _check(self) -> None:
         problems = []
+        for name, split in self.splits.items():
+            problems += [
+                f"splits.{name}.where {problem}"
+                for column, condition in split.where.items()
+                if (problem := self._wrong_with(column, condition))
+            ]
         for name, study in self.studies.items():
-            for split in study.splits:
-                if split not in self.splits:
+            axes = (*self.columns, "preprocessing")
+            if study.varies not in axes:
+                problems.append(
+                    f"studies.{name}.varies names the unknown column {study.varies!r}; "
+                    f"{nearest(study.varies, axes)}. {_DECLARE}"
+                )
+            for member in study.splits:
+                if member not in self.splits:
                     problems.append(
-                        f"studies.{name} names the unknown split {split!r}; "
-                        f"{nearest(split, self.splits)}"
+                        f"studies.{name} names the unknown split {member!r}; "
+                        f"{nearest(member, self.splits)}"
                     )
             for row in study.networks:
                 if row not in self.networks:
@@ -75,11 +103,11 @@ class StudyPlan(BaseModel):
                         f"{nearest(row, self.networks)}"
                     )
         for name, network in self.networks.items():
-            for split in network.train_on:
-                if split not in self.splits:
+            for member in network.train_on:
+                if member not in self.splits:
                     problems.append(
-                        f"networks.{name} is trained on the unknown split {split!r}; "
-                        f"{nearest(split, self.splits)}"
+                        f"networks.{name} is trained on the unknown split {member!r}; "
+                        f"{nearest(member, self.splits)}"
                     )
             if name in self.splits and network.train_on != [name]:
                 problems.append(
@@ -88,6 +116,29 @@ class StudyPlan(BaseModel):
                 )
         if problems:
             raise ValueError("The parameters do not fit together:\n- " + "\n- ".join(problems))
+
+    def _wrong_with(self, column: str, condition: Condition) -> str:
+        """Return what is wrong with a condition, or nothing."""
+        if column not in self.columns:
+            return (
+                f"names the unknown column {column!r}; {nearest(column, self.columns)}. {_DECLARE}"
+            )
+        if isinstance(condition, Mapping) and not self.columns[column].numeric:
+            return (
+                f"asks for the range {dict(condition)} of {column!r}, which holds "
+                f"{self.columns[column].type}s and no numbers: give a value or a list of values"
+            )
+        return ""
+
+    def title(self, study: str) -> str:
+        """Return the heading of a study: its ``title``, otherwise its name in words."""
+        words = in_words(study)
+        return self.studies[study].title or words[:1].upper() + words[1:]
+
+    @property
+    def confounding(self) -> list[Column]:
+        """Columns that tell how a micrograph came about, from which a loss may come."""
+        return [column for column in self.columns.values() if column.confounds]
 
     @property
     def used_splits(self) -> list[str]:

@@ -13,7 +13,7 @@ __all__ = ["PUBLISHED", "FlatField", "PreprocessingParameters", "XrayRemoval"]
 
 
 class FlatField(Strict):
-    """Flat-field correction (DESIGN §6).
+    """Flat-field correction (``docs/preprocessing.md``).
 
     ``mode`` says what is divided out: ``fit`` a polynomial fitted to each micrograph, ``none``
     nothing.

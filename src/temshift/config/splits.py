@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from temshift.config.base import Strict, nearest, overlay
-from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.base import Strict, overlay
 from temshift.config.preprocessing import PreprocessingParameters
 
 __all__ = ["Condition", "Scalar", "SplitParameters", "StudyParameters"]
@@ -22,7 +21,8 @@ class SplitParameters(Strict):
     Attributes
     ----------
     where : dict
-        Column to a value, a list of values, ``{value, tolerance}`` or ``{min, max}``.
+        Column to a value, a list of values, ``{value, tolerance}`` or ``{min, max}``. Which columns
+        there are, only the plan knows (:class:`temshift.config.plan.StudyPlan`).
     preprocessing : dict
         Overrides of :class:`PreprocessingParameters` for this split only.
     curated : str, optional
@@ -47,23 +47,14 @@ class SplitParameters(Strict):
             raise ValueError("a curated set is preprocessed already: it takes no 'preprocessing'")
         return self
 
-    @field_validator("where")
-    @classmethod
-    def _known_columns(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for column in value:
-            if column not in MICROGRAPH_COLUMNS:
-                raise ValueError(
-                    f"'where' names the unknown column {column!r}; "
-                    f"{nearest(column, MICROGRAPH_COLUMNS)}"
-                )
-        return value
-
 
 class StudyParameters(Strict):
     """A set of splits that differ in one thing, tested crosswise.
 
     Attributes
     ----------
+    title : str, optional
+        Its heading in the report; otherwise its name in words.
     varies : str
         What differs: a column of the micrograph table, or ``preprocessing``.
     splits : list of str
@@ -72,16 +63,7 @@ class StudyParameters(Strict):
         Further rows: names in ``networks``.
     """
 
+    title: str | None = None
     varies: str
     splits: list[str] = Field(min_length=2)
     networks: list[str] = []
-
-    @field_validator("varies")
-    @classmethod
-    def _known_axis(cls, value: str) -> str:
-        valid = (*MICROGRAPH_COLUMNS, "preprocessing")
-        if value not in valid:
-            raise ValueError(
-                f"'varies' names the unknown column {value!r}; {nearest(value, valid)}"
-            )
-        return value

@@ -34,7 +34,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 #: What a result takes over from the patch table: alike in all patches of a micrograph.
-CARRIED = ("specimen_id",)
+CARRIED = ("specimen_id", "group")
 
 #: Columns of a results table.
 RESULT_COLUMNS = (

@@ -22,7 +22,6 @@ from temshift.study.folds import (
     FoldIndices,
     grouped_folds,
     published_folds,
-    undivided_groups,
 )
 
 __all__ = ["make_folds", "train_network_set"]
@@ -40,7 +39,7 @@ def make_folds(
     background_threshold: int,
     hold_out: bool = True,
 ) -> list[FoldIndices]:
-    """Return the patches of each fold (DESIGN §4, both protocols).
+    """Return the patches of each fold.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def make_folds(
             for fold in published_folds(len(kept), folds)
         ]
     else:
-        made = grouped_folds(table["fold"].to_numpy(), undivided_groups(table), folds)
+        made = grouped_folds(table["fold"].to_numpy(), table["group"].to_numpy(), folds)
     if not hold_out:
         made = [
             FoldIndices(np.union1d(f.train, f.validation), f.validation[:0], f.test) for f in made
@@ -147,7 +146,7 @@ def train_network_set(
         checkpoints=checkpoints,
         identity=_hash([description, seeds, device, _data_hash(stacks)]),
     )
-    networks, histories, groups = {}, [], undivided_groups(table)
+    networks, histories, groups = {}, [], table["group"]
     for key, result in results.items():
         protocol, fold = places[key]
         rows = [

@@ -126,19 +126,8 @@ def simulate_specimen(
 ) -> ExitWave:
     """Build one specimen and compute its exit wave."""
     atoms = build_specimen(
-        material=specimen.material,
-        diameter_A=10 * specimen.diameter_nm,
-        diameter_spread_A=10 * specimen.diameter_spread_nm,
-        aspect_ratio=specimen.aspect_ratio,
-        height_ratio=specimen.height_ratio,
-        particles=specimen.particles,
-        touching=specimen.touching,
-        twinned=specimen.twinned,
-        composition=support.composition,
-        atoms_per_A3=support.atoms_per_A3,
-        thickness_A=10 * support.thickness_nm,
-        roughness_A=10 * support.roughness_nm,
-        roughness_length_A=10 * support.roughness_length_nm,
+        specimen,
+        support,
         thermal_displacement_A=multislice.thermal_displacement_A,
         width_A=10 * field_width_nm,
         seed=seed,

@@ -80,7 +80,7 @@ def fingerprint(
         ``power_spectrum``
             ``frequency_per_px`` (bin centres), ``frequency_per_nm`` or ``None``, ``power``: radial
             mean of |F|², its sum over all Fourier pixels below Nyquist scaled to 1.
-        ``coverage``
+        ``labelled_share``
             Share of the area that is labelled.
         ``n_particles``, ``diameter_px``, ``diameter_nm``
             Number and median equivalent diameter (2 √(area / π)) of the connected labelled regions
@@ -121,7 +121,7 @@ def fingerprint(
             "frequency_per_nm": (centres / pixel_size_nm).tolist() if pixel_size_nm else None,
             "power": (power / power.sum() / _fourier_grid(patch_px).ring_size).tolist(),
         },
-        "coverage": labelled_px / images.size if labels is not None else None,
+        "labelled_share": labelled_px / images.size if labels is not None else None,
         "n_particles": None if labels is None else len(areas),
         "diameter_px": diameter_px,
         "diameter_nm": diameter_px * pixel_size_nm if diameter_px and pixel_size_nm else None,
@@ -137,8 +137,9 @@ def fingerprint_distance(
     -------
     dict of str to float or None
         Positive quantities (``contrast``, ``contrast_to_noise``, ``roughness_per_px2``, ``noise``,
-        ``coverage``, ``diameter_px``, ``diameter_nm``, ``pixel_size_nm``): |ln(first / second)|,
-        so that 0.69 is a factor of two. ``autocorrelation``: root mean square difference.
+        ``labelled_share``, ``diameter_px``, ``diameter_nm``, ``pixel_size_nm``):
+        |ln(first / second)|, so that 0.69 is a factor of two.
+        ``autocorrelation``: root mean square difference.
         ``power_spectrum``: root mean square difference of ln(power) at equal frequencies per px.
         ``power_spectrum_nm``: the same at equal frequencies per nm, over the range both have.
         ``None`` where one of the two lacks the component. Symmetric in its arguments.
@@ -149,7 +150,7 @@ def fingerprint_distance(
         "contrast_to_noise",
         "roughness_per_px2",
         "noise",
-        "coverage",
+        "labelled_share",
         "diameter_px",
         "diameter_nm",
         "pixel_size_nm",

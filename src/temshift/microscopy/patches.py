@@ -22,7 +22,10 @@ __all__ = [
 ]
 
 #: Columns of a patch table.
-PATCH_COLUMNS = ("micrograph_id", "specimen_id", "row", "column", "labelled_px", "fold")
+PATCH_COLUMNS = (
+    *("micrograph_id", "specimen_id", "group"),
+    *("row", "column", "labelled_px", "fold"),
+)
 
 
 @dataclass
@@ -36,8 +39,9 @@ class PatchStack:
     labels : ndarray, shape (N, P, P), uint8
         1 where a particle is.
     table : DataFrame, N rows
-        ``micrograph_id, specimen_id, row, column, labelled_px, fold``; row and column of the
-        upper left pixel in the (resampled) micrograph, px.
+        ``micrograph_id, specimen_id, group, row, column, labelled_px, fold``; the group is the
+        independent unit that curation has decided; row and column of the upper left pixel in the
+        (resampled) micrograph, px.
     attributes : dict
         JSON-serialisable: split, ``pixel_size_nm``, ``dose_e_per_A2``, preprocessing.
     """

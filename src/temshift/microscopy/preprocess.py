@@ -26,7 +26,7 @@ def preprocess_micrograph(
     parameters: PreprocessingParameters,
     pixel_size_nm: float | None = None,
 ) -> tuple[NDArray[np.float32], float | None]:
-    """Prepare one micrograph (DESIGN §6).
+    """Prepare one micrograph (``docs/preprocessing.md``).
 
     In this order: negative counts to 0, x-ray outliers, flat field, resampling, standardisation.
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from temshift.config.simulation import SpecimenParameters, SupportParameters
+
 __all__ = [
     "Particle",
     "Specimen",
@@ -310,28 +312,26 @@ def _rough_surface(n: int, spread: float, length_px: float, rng: np.random.Gener
 
 
 def build_specimen(
+    kind: SpecimenParameters,
+    support: SupportParameters,
     *,
-    material: str,
-    diameter_A: float,
-    diameter_spread_A: float,
-    aspect_ratio: float,
-    height_ratio: float,
-    particles: tuple[int, int],
-    touching: float,
-    twinned: float,
-    composition: Mapping[str, float],
-    atoms_per_A3: float,
-    thickness_A: float,
-    roughness_A: float,
-    roughness_length_A: float,
     thermal_displacement_A: float,
     width_A: float,
     seed: int,
 ) -> Specimen:
     """Make one specimen: a film, and particles on it.
 
-    Parameters are those of :class:`~temshift.config.simulation.SpecimenParameters`
-    and ``SupportParameters``, in Å. The same seed gives the same atoms.
+    Parameters
+    ----------
+    kind : SpecimenParameters
+        What particles.
+    support : SupportParameters
+    thermal_displacement_A : float
+        Root mean square displacement of an atom in one direction.
+    width_A : float
+        Side of the periodic field.
+    seed : int
+        The same gives the same atoms.
 
     Raises
     ------
@@ -341,31 +341,35 @@ def build_specimen(
     place_rng, film_rng, crystal_rng, thermal_rng = (
         np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)
     )
-    count = int(place_rng.integers(particles[0], particles[1] + 1))
+    diameter_A, diameter_spread_A = 10 * kind.diameter_nm, 10 * kind.diameter_spread_nm
+    thickness_A = 10 * support.thickness_nm
+    count = int(place_rng.integers(kind.particles[0], kind.particles[1] + 1))
     diameters = place_rng.normal(diameter_A, diameter_spread_A, size=count)
     diameters = np.clip(
         diameters, diameter_A - 2 * diameter_spread_A, diameter_A + 2 * diameter_spread_A
     )
-    spots = place_particles(width_A, diameters * aspect_ratio, place_rng, touching=touching)
+    spots = place_particles(
+        width_A, diameters * kind.aspect_ratio, place_rng, touching=kind.touching
+    )
 
     film_numbers, film = amorphous_film(
         width_A,
         thickness_A,
-        composition,
-        atoms_per_A3,
+        support.composition,
+        support.atoms_per_A3,
         film_rng,
-        roughness_A=roughness_A,
-        roughness_length_A=roughness_length_A,
+        roughness_A=10 * support.roughness_nm,
+        roughness_length_A=10 * support.roughness_length_nm,
     )
     numbers, positions, owner = [film_numbers], [film], [np.zeros(len(film), bool)]
     for spot, diameter in zip(spots, diameters, strict=True):
-        twin = bool(crystal_rng.random() < twinned)
+        twin = bool(crystal_rng.random() < kind.twinned)
         z, atoms = particle_atoms(
-            material,
+            kind.material,
             float(diameter),
             crystal_rng,
-            aspect_ratio=aspect_ratio,
-            height_ratio=height_ratio,
+            aspect_ratio=kind.aspect_ratio,
+            height_ratio=kind.height_ratio,
             twinned=twin,
         )
         # the lowest atoms touch the film's mean surface

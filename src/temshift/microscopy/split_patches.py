@@ -40,7 +40,8 @@ def patch_split(
     split : str
         Name of the split.
     micrographs : DataFrame
-        Rows of the split in the micrograph table, with ``height_px``, ``width_px`` and ``fold``;
+        Rows of the split in the micrograph table, with ``height_px``, ``width_px``, ``group`` and
+        ``fold``;
         ``pixel_size_nm`` there wins over that of the file's header.
     store : Store
         Reads ``path`` and ``label_path``.
@@ -78,8 +79,8 @@ def patch_split(
     doses = [_number(row.get("dose_e_per_A2")) for row in rows]
     attributes = {
         "split": split,
-        "pixel_size_nm": _common(sizes, pixel_size_tolerance, f"{split}: pixel_size_nm"),
-        "dose_e_per_A2": _common(doses, np.inf, f"{split}: dose_e_per_A2"),
+        "pixel_size_nm": _median_if_alike(sizes, pixel_size_tolerance, f"{split}: pixel_size_nm"),
+        "dose_e_per_A2": _median_if_alike(doses, np.inf, f"{split}: dose_e_per_A2"),
         "material": _alike([_text(row.get("material")) for row in rows]),
         "diameter_nm": _alike([_number(row.get("diameter_nm")) for row in rows]),
         "preprocessing": parameters.model_dump(),
@@ -109,6 +110,7 @@ def patch_micrograph(
         {
             "micrograph_id": str(row["micrograph_id"]),
             "specimen_id": _text(row.get("specimen_id")),
+            "group": str(row["group"]),
             "row": corners[:, 0],
             "column": corners[:, 1],
             "labelled_px": np.count_nonzero(labels, axis=(1, 2)),
@@ -143,7 +145,7 @@ def _alike(values: list[Any]) -> Any:
     return (values[0] or None) if len(set(values)) == 1 else None
 
 
-def _common(values: list[float | None], tolerance: float, what: str) -> float | None:
+def _median_if_alike(values: list[float | None], tolerance: float, what: str) -> float | None:
     """Return the median if all values are known and alike, else ``None``."""
     numbers = [value for value in values if value is not None]
     if len(numbers) < len(values) or not numbers:

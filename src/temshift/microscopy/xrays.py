@@ -1,7 +1,7 @@
 """X-ray outliers: single pixels (or small clusters) hit by an x-ray, far above their surroundings.
 
-The procedure is that of the published study (DESIGN §6): pixels above median + threshold are
-replaced, brightest first, by the mean of their neighbours, in two passes.
+The procedure is that of the published study (``docs/preprocessing.md``): pixels above median +
+threshold are replaced, brightest first, by the mean of their neighbours, in two passes.
 """
 
 from __future__ import annotations

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
+from temshift.config.base import plain
+from temshift.config.contract import Column
+from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
 
-__all__ = ["ReportContent", "plain", "records"]
+__all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ReportContent:
     Attributes
     ----------
     plan : StudyPlan
-    reporting, modelling, preprocessing
+    reporting, modelling, preprocessing, curation
         The typed parameters.
     parameters : dict
         All parameters of the run as plain values.
@@ -43,6 +46,7 @@ class ReportContent:
     reporting: ReportingParameters
     modelling: ModellingParameters
     preprocessing: PreprocessingParameters
+    curation: CurationParameters
     parameters: dict[str, Any]
     results: pd.DataFrame
     matrix: pd.DataFrame
@@ -66,9 +70,6 @@ class ReportContent:
         **tables: Any,
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
-        splits = splits.set_index("split")
-        for column in _SPLIT_TEXT:
-            splits[column] = [_in_words(column, value) for value in splits[column]]
         return cls(
             plan=StudyPlan.from_parameters(parameters),
             reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
@@ -76,8 +77,9 @@ class ReportContent:
             preprocessing=PreprocessingParameters.model_validate(
                 plain(parameters["preprocessing"])
             ),
+            curation=CurationParameters.model_validate(plain(parameters.get("curation") or {})),
             parameters=plain(dict(parameters)),
-            splits=splits,
+            splits=splits.set_index("split"),
             fingerprints=fingerprints.set_index("split"),
             **tables,
         )
@@ -85,8 +87,7 @@ class ReportContent:
     @property
     def protocols(self) -> list[str]:
         """Protocols with results, in the order of the parameters, then any other."""
-        found = set(self.results["protocol"])
-        return [p for p in dict.fromkeys([*self.modelling.protocols, *sorted(found)]) if p in found]
+        return protocols_of(self.results, self.modelling)
 
     @property
     def protocol(self) -> str:
@@ -106,6 +107,26 @@ class ReportContent:
         """Splits of simulated micrographs."""
         is_simulated = self.splits["source"].astype(str).str.contains("simulat", case=False)
         return [str(split) for split in self.splits.index[is_simulated]]
+
+    @property
+    def unit(self) -> str:
+        """The independent unit, which is never divided and which intervals count: one word."""
+        return self.plan.columns[self.curation.group_by].title
+
+    def range_of(self, split: str, column: str) -> tuple[float, float]:
+        """Return the smallest and the largest number that a split holds; NaN where it has none."""
+        if f"{column}_min" not in self.splits or split not in self.splits.index:
+            return float("nan"), float("nan")
+        low, high = (self.splits[f"{column}_{end}"] for end in ("min", "max"))
+        return float(low[split]), float(high[split])
+
+    def value(self, split: str, column: str) -> str:
+        """Return what a split holds in a column, in words and with its unit; or empty."""
+        if column in self.plan.columns and self.plan.columns[column].numeric:
+            return range_in_words(self.plan.columns[column], *self.range_of(split, column))
+        if column not in self.splits or split not in self.splits.index:
+            return ""
+        return str(self.splits[column][split])
 
     def cell(self, network: str, split: str, protocol: str | None = None) -> pd.Series | None:
         """Return a cell of the matrices, or ``None`` where the network was not tested."""
@@ -129,32 +150,22 @@ class ReportContent:
         return [name for name, study in self.plan.studies.items() if study.varies == column]
 
 
-_SPLIT_TEXT = (
-    *("source", "material", "diameter_nm", "shape", "support", "session"),
-    *("dose_e_per_A2", "pixel_size_nm", "protocol"),
-)
+def protocols_of(table: pd.DataFrame, modelling: ModellingParameters) -> list[str]:
+    """Return the protocols in a table, in the order of the parameters, then any other.
+
+    Sentences and charts of gaps speak of the first; tables hold all.
+    """
+    found = set(table["protocol"])
+    return [p for p in dict.fromkeys([*modelling.protocols, *sorted(found)]) if p in found]
 
 
-def plain(value: Any) -> Any:
-    """Return parameters as plain values, whether or not they have been validated already."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True)
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value
-
-
-def _in_words(column: str, value: Any) -> str:
-    """Return a cell of the split table as it was written: CSV turns "5" into a number."""
-    if value is None or pd.isna(value):
+def range_in_words(column: Column, low: float, high: float) -> str:
+    """Return the numbers that a column holds: ``421 – 425 e/Å²``; empty where there are none."""
+    if not np.isfinite([low, high]).all():
         return ""
-    try:
-        number = float(value)
-    except ValueError:
-        return str(value)
-    return f"{number:.3f}" if column == "pixel_size_nm" else f"{number:g}"
+    first, last = f"{low:{column.format}}", f"{high:{column.format}}"
+    words = first if first == last else f"{first} – {last}"
+    return f"{words} {column.unit}".rstrip()
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

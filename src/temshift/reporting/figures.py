@@ -66,7 +66,14 @@ def matrix_figure(matrix: pd.DataFrame) -> Figure:
 
 
 def gaps_figure(gaps: pd.DataFrame, parameters: ReportingParameters) -> Figure:
-    """Draw every gap to the in-domain network with its interval, a panel a study."""
+    """Draw every gap to the in-domain network with its interval, a panel a study.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        Rows of one protocol (:func:`temshift.study.statistics.compare_with_in_domain`).
+    parameters : ReportingParameters
+    """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -82,13 +89,10 @@ def gaps_figure(gaps: pd.DataFrame, parameters: ReportingParameters) -> Figure:
     shown: set[str] = set()
     for row, study in enumerate(studies, start=1):
         for verdict, part in gaps[gaps["study"] == study].groupby("verdict", sort=False):
-            labels = part["network"] + " → " + part["test_split"]
-            if len(set(gaps["protocol"])) > 1:
-                labels = labels + " (" + part["protocol"] + ")"
             figure.add_trace(
                 go.Scatter(
                     x=part["gap"],
-                    y=labels,
+                    y=part["network"] + " → " + part["test_split"],
                     error_x={
                         "symmetric": False,
                         "array": part["high"] - part["gap"],

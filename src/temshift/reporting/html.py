@@ -13,7 +13,7 @@ import pandas as pd
 import temshift
 from temshift.learning.examples import RANKS, Example
 from temshift.reporting import svg
-from temshift.reporting.content import ReportContent, records
+from temshift.reporting.content import ReportContent, range_in_words, records
 from temshift.reporting.palette import dice_colours
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.sentences import (
@@ -23,7 +23,6 @@ from temshift.reporting.sentences import (
     number,
     paper_checks,
     study_phrase,
-    study_title,
     with_interval,
 )
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
@@ -31,13 +30,6 @@ from temshift.study.explain import ALL_STUDIES, COMPONENTS
 __all__ = ["render_report"]
 
 _PACKAGES = ("torch", "kedro", "numpy", "scipy", "pandas", "segmentation-models-pytorch", "abtem")
-#: Columns of the split table that are left out of it where all splits share one value.
-_SHARED = (
-    *("source", "material", "diameter_nm", "shape", "support", "dose_e_per_A2"),
-    *("pixel_size_nm", "session"),
-)
-_UNITS = {"dose_e_per_A2": "e/Å²", "pixel_size_nm": "nm/px", "diameter_nm": "nm"}
-_TITLES = {"dose_e_per_A2": "dose", "pixel_size_nm": "pixel size", "diameter_nm": "diameter"}
 
 
 def render_report(content: ReportContent) -> str:
@@ -88,22 +80,22 @@ def render_report(content: ReportContent) -> str:
 # --------------------------------------------------------------------------- one study
 def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, Any]:
     parameters = content.plan.studies[name]
-    namesakes = content.studies_of(parameters.varies)
     gains = content.gains
     gains = gains[(gains["study"] == name) & (gains["protocol"] == content.protocol)]
     confounds = content.confounds[content.confounds["study"] == name]
     return {
         "name": name,
-        "heading": study_title(content, name) + (f" – {name}" if len(namesakes) > 1 else ""),
-        "varies": parameters.varies,
+        "heading": content.plan.title(name),
+        "varies": _title(content, parameters.varies),
         "phrase": study_phrase(content, name),
         "matrices": [_matrix(content, name, protocol) for protocol in content.protocols],
         "forest": _forest(content, name),
         "confounds": [
             {
-                "column": column,
+                "column": _title(content, str(column)),
                 "values": [
-                    (condition(content, name, str(r["split"])), r["value"]) for r in records(rows)
+                    (condition(content, name, str(r["split"])), _confound(content, r))
+                    for r in records(rows)
                 ],
             }
             for column, rows in confounds.groupby("column", sort=False)
@@ -233,17 +225,29 @@ def _shown(example: Example, pictures: Pictures) -> dict[str, Any]:
 # --------------------------------------------------------------------------- the data
 def _splits(content: ReportContent) -> dict[str, Any]:
     """Return the rows of the split table, the columns that differ, and what all splits share."""
-    table = content.splits.reset_index()
-    for column, unit in _UNITS.items():
-        table[column] = [f"{value} {unit}" if value else "" for value in table[column]]
-    differ = [c for c in _SHARED if len(set(table[c])) > 1]
+    columns = content.plan.confounding
+    names = [str(name) for name in content.splits.index]
+    words = {c.name: [content.value(name, c.name) for name in names] for c in columns}
+    differ = [c for c in columns if len(set(words[c.name])) > 1]
+    rows = records(content.splits.reset_index())
     return {
-        "rows": records(table),
-        "columns": {c: _TITLES.get(c, c) for c in differ},
-        "shared": {
-            _TITLES.get(c, c): table[c].iloc[0] or "not given" for c in _SHARED if c not in differ
-        },
+        "rows": [
+            {**row, **{c.name: words[c.name][i] for c in differ}} for i, row in enumerate(rows)
+        ],
+        "columns": {c.name: c.title for c in differ},
+        "shared": {c.title: words[c.name][0] or "not given" for c in columns if c not in differ},
     }
+
+
+def _title(content: ReportContent, column: str) -> str:
+    return content.plan.columns[column].title if column in content.plan.columns else column
+
+
+def _confound(content: ReportContent, row: dict[str, Any]) -> str:
+    """Return a cell of the table of what else differs, in words."""
+    column = content.plan.columns[row["column"]]
+    words = range_in_words(column, row["min"], row["max"]) if column.numeric else row["value"]
+    return words or "not given"
 
 
 def _fingerprints(content: ReportContent) -> list[dict[str, Any]]:

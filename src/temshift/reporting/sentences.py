@@ -13,40 +13,16 @@ from temshift.study.explain import ALL_STUDIES, COMPONENTS
 
 __all__ = [
     "Check",
-    "Finding",
+    "Headline",
     "condition",
     "explanation_sentence",
     "headlines",
     "number",
     "paper_checks",
     "study_phrase",
-    "study_title",
     "with_interval",
 ]
 
-
-@dataclass(frozen=True)
-class Axis:
-    """How a column of the micrograph table is spoken of: ``"at {}"`` and its unit."""
-
-    title: str
-    phrase: str = "on {}"
-    unit: str = ""
-
-
-_AXES = {
-    "dose_e_per_A2": Axis("Electron dose", "at {}", " e/Å²"),
-    "pixel_size_nm": Axis("Magnification (pixel size)", "at {}", " nm/px"),
-    "diameter_nm": Axis("Particle diameter", "on particles of {}", " nm"),
-    "material": Axis("Material"),
-    "shape": Axis("Particle shape", "on {} particles"),
-    "support": Axis("Support film"),
-    "instrument": Axis("Instrument"),
-    "session": Axis("Session", "on the session of {}"),
-    "defocus_A": Axis("Defocus", "at a defocus of {}", " Å"),
-    "source": Axis("Source", "on {} micrographs"),
-    "preprocessing": Axis("Preprocessing"),
-}
 
 #: In-domain Dice below which a network has not learned its own set well enough to judge shifts.
 _IN_DOMAIN = 0.80
@@ -55,14 +31,14 @@ _IN_DOMAIN_HARD, _SMALL_NM, _LOW_DOSE = 0.70, 3.0, 100.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Headline:
     """What one study found.
 
     Attributes
     ----------
     study : str
     title : str
-        What it varies, in words.
+        Its heading.
     verdict : str
         Of its worst shift.
     text : str
@@ -119,15 +95,9 @@ def with_interval(estimate: float, low: float, high: float, digits: int = 2) -> 
     return f"{number(estimate, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
-def study_title(content: ReportContent, study: str) -> str:
-    """Return what a study varies, in words."""
-    varies = content.plan.studies[study].varies
-    return _AXES[varies].title if varies in _AXES else varies
-
-
 def study_phrase(content: ReportContent, study: str) -> str:
     """Return the word between "trained" and a condition: ``at`` or ``on``."""
-    return _axis(content, study).phrase.partition(" ")[0]
+    return _phrase(content, study).partition(" ")[0]
 
 
 def condition(content: ReportContent, study: str, split: str) -> str:
@@ -136,16 +106,15 @@ def condition(content: ReportContent, study: str, split: str) -> str:
     A value is used only if the table gives it and no other split of the study has the same.
     """
     parameters = content.plan.studies[study]
-    if parameters.varies not in content.splits.columns or split not in parameters.splits:
+    if split not in parameters.splits:
         return split
-    column = content.splits[parameters.varies]
-    values = [str(column.get(s, "")) for s in parameters.splits]
-    value = str(column.get(split, ""))
-    return f"{value}{_axis(content, study).unit}" if value and values.count(value) == 1 else split
+    values = [content.value(s, parameters.varies) for s in parameters.splits]
+    value = content.value(split, parameters.varies)
+    return value if value and values.count(value) == 1 else split
 
 
 # --------------------------------------------------------------------------- findings
-def headlines(content: ReportContent) -> list[Finding]:
+def headlines(content: ReportContent) -> list[Headline]:
     """Return one finding a study, in the order of the studies."""
     found = []
     for study in content.plan.studies:
@@ -154,9 +123,9 @@ def headlines(content: ReportContent) -> list[Finding]:
             continue
         worst = _largest(gaps, "gap")
         found.append(
-            Finding(
+            Headline(
                 study=study,
-                title=study_title(content, study),
+                title=content.plan.title(study),
                 verdict=str(worst["verdict"]),
                 text=_shift(content, study, worst),
                 tally=_tally(gaps),
@@ -169,7 +138,7 @@ def headlines(content: ReportContent) -> list[Finding]:
 
 def _shift(content: ReportContent, study: str, gap: pd.Series) -> str:
     """Return ``A network trained at 884 e/Å² loses 0.46 [0.40, 0.51] Dice at 80 e/Å² …``."""
-    phrase = _axis(content, study).phrase
+    phrase = _phrase(content, study)
     trained = phrase.format(condition(content, study, str(gap["network"])))
     tested = phrase.format(condition(content, study, str(gap["test_split"])))
     own = f"the network trained there reaches {number(gap['reference_dice'])}"
@@ -230,7 +199,8 @@ def _caveat(content: ReportContent, study: str) -> str:
         own = [f"{number(_own(content, s)['dice'])} on {s}" for s in weak]
         caveats.append(f"In-domain Dice is only {_listed(own)}: verdicts on these sets say little.")
     confounds = content.confounds
-    columns = list(dict.fromkeys(confounds.loc[confounds["study"] == study, "column"]))
+    differing = dict.fromkeys(confounds.loc[confounds["study"] == study, "column"])
+    columns = [content.plan.columns[column].title for column in differing]
     if columns:
         caveats.append(
             f"These sets also differ in {_listed(columns)}, which may be what costs the Dice."
@@ -242,9 +212,9 @@ def _signed(text: str) -> str:
     return text if text.startswith(("−", "–")) else f"+{text}"
 
 
-def _axis(content: ReportContent, study: str) -> Axis:
-    varies = content.plan.studies[study].varies
-    return _AXES.get(varies, Axis(varies))
+def _phrase(content: ReportContent, study: str) -> str:
+    column = content.plan.columns.get(content.plan.studies[study].varies)
+    return column.phrase if column else "on {}"
 
 
 # --------------------------------------------------------------------------- why
@@ -394,19 +364,10 @@ def _own(content: ReportContent, split: str) -> pd.Series:
 def _demanded(content: ReportContent, split: str) -> float:
     """Return the in-domain Dice that is asked of a split."""
     hard = (
-        _number_of(content, split, "diameter_nm") < _SMALL_NM
-        or _number_of(content, split, "dose_e_per_A2") < _LOW_DOSE
+        content.range_of(split, "diameter_nm")[0] < _SMALL_NM
+        or content.range_of(split, "dose_e_per_A2")[0] < _LOW_DOSE
     )
     return _IN_DOMAIN_HARD if hard else _IN_DOMAIN
-
-
-def _number_of(content: ReportContent, split: str, column: str) -> float:
-    """Return the smallest number that a split has in a column; NaN where it holds none."""
-    words = str(content.splits[column].get(split, "")).partition(" – ")[0]
-    try:
-        return float(words)
-    except ValueError:
-        return float("nan")
 
 
 def _drop(content: ReportContent, gap: pd.Series) -> str:
@@ -418,9 +379,9 @@ def _drop(content: ReportContent, gap: pd.Series) -> str:
 
 
 def _numbers(content: ReportContent, study: str) -> pd.Series:
-    """Return the value of the varied column of each split, where it is a number."""
+    """Return the smallest number of the varied column in each split, where there is one."""
     parameters = content.plan.studies[study]
-    values = {s: _number_of(content, s, parameters.varies) for s in parameters.splits}
+    values = {s: content.range_of(s, parameters.varies)[0] for s in parameters.splits}
     return pd.Series(values, dtype=float).dropna()
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.contract import CONTRACT, Column
 from temshift.config.preprocessing import PUBLISHED
 from temshift.config.splits import SplitParameters
 from temshift.microscopy.patches import PatchStack, PatchStream
-from temshift.study.tables import NUMERIC_COLUMNS
 
 __all__ = ["adopt", "describe"]
 
@@ -20,7 +19,9 @@ __all__ = ["adopt", "describe"]
 _SLICE = 16
 
 
-def describe(name: str, split: SplitParameters, stack: PatchStack) -> pd.DataFrame:
+def describe(
+    name: str, split: SplitParameters, stack: PatchStack, columns: Mapping[str, Column] = CONTRACT
+) -> pd.DataFrame:
     """Return a curated set's rows of the micrograph table.
 
     Parameters
@@ -30,26 +31,26 @@ def describe(name: str, split: SplitParameters, stack: PatchStack) -> pd.DataFra
     split : SplitParameters
         Single values in ``where`` hold for the whole set; other conditions say nothing certain.
     stack : PatchStack
+    columns : mapping of str to Column
+        Of the micrograph table.
 
     Returns
     -------
     DataFrame
-        A row a patch: each counts as a micrograph of its own, of an unknown specimen.
+        A row a patch: each counts as a micrograph and a group of its own, of an unknown specimen.
     """
     known = {column: _single(condition) for column, condition in split.where.items()}
     table = pd.DataFrame(
         {
-            column: np.nan
-            if column in NUMERIC_COLUMNS and known.get(column) is None
-            else known.get(column, "")
-            for column in MICROGRAPH_COLUMNS
+            column.name: np.nan
+            if column.numeric and known.get(column.name) is None
+            else known.get(column.name, "")
+            for column in columns.values()
         },
         index=range(len(stack)),
     )
-    side = stack.images.shape[1]
-    return table.assign(
-        micrograph_id=_names(name, len(stack)), height_px=side, width_px=side, fold=-1
-    )
+    side, names = stack.images.shape[1], _names(name, len(stack))
+    return table.assign(micrograph_id=names, height_px=side, width_px=side, group=names, fold=-1)
 
 
 def adopt(name: str, split: SplitParameters, stack: PatchStack) -> PatchStream:
@@ -65,7 +66,8 @@ def adopt(name: str, split: SplitParameters, stack: PatchStack) -> PatchStream:
             f"curated set {split.curated!r} of split {name!r}: its patches have {side} px, but "
             "networks need a multiple of 16; leave the split out of the studies, or cut the patches"
         )
-    table = stack.table.assign(micrograph_id=_names(name, len(stack)))
+    names = _names(name, len(stack))
+    table = stack.table.assign(micrograph_id=names, group=names)
 
     def parts() -> Iterator[PatchStack]:
         for start in range(0, len(stack), _SLICE):

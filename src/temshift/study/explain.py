@@ -39,7 +39,7 @@ COMPONENTS = {
     "power_spectrum_nm": "power spectrum, per nm",
     "diameter_px": "particle diameter in px",
     "diameter_nm": "particle diameter in nm",
-    "coverage": "labelled share of area",
+    "labelled_share": "labelled share of area",
     "pixel_size_nm": "pixel size",
 }
 

@@ -1,4 +1,4 @@
-"""Folds: which micrographs a network is trained, validated and tested on (DESIGN §4).
+"""Folds: which micrographs a network is trained, validated and tested on.
 
 ``grouped`` (the default): a specimen, micrograph or session is a *group* that is never divided,
 and belongs to the same fold in all splits, so that no network meets in a test what it was trained
@@ -24,7 +24,6 @@ __all__ = [
     "group_names",
     "grouped_folds",
     "published_folds",
-    "undivided_groups",
 ]
 
 
@@ -48,6 +47,9 @@ class FoldIndices(NamedTuple):
 def group_names(table: pd.DataFrame, group_by: str = "specimen_id") -> pd.Series:
     """Return the group of each row: its ``group_by`` or, where that is unknown, its micrograph.
 
+    This is the independent unit of a study. Curation writes it into the micrograph table (column
+    ``group``); patches and results carry it from there, and nothing else decides it again.
+
     Parameters
     ----------
     table : DataFrame
@@ -56,22 +58,6 @@ def group_names(table: pd.DataFrame, group_by: str = "specimen_id") -> pd.Series
     """
     group = table[group_by].fillna("").astype(str)
     return group.where(group != "", table["micrograph_id"].astype(str))
-
-
-def undivided_groups(patches: pd.DataFrame) -> pd.Series:
-    """Return the group of each patch for :func:`grouped_folds`.
-
-    That is its specimen, or its micrograph where the specimen is unknown or, as
-    ``curation.group_by: micrograph_id`` allows, has micrographs in several folds.
-
-    Parameters
-    ----------
-    patches : DataFrame
-        With ``micrograph_id, specimen_id, fold``.
-    """
-    groups = group_names(patches)
-    divided = patches["fold"].groupby(groups).transform("nunique") > 1
-    return groups.where(~divided, patches["micrograph_id"].astype(str))
 
 
 def assign_groups_to_folds(
@@ -152,7 +138,7 @@ def grouped_folds(fold: ArrayLike, group: ArrayLike, folds: int) -> list[FoldInd
     fold : array_like of int, shape (N,)
         Fold of each patch.
     group : array_like of str, shape (N,)
-        What must not be divided: specimen or micrograph of each patch.
+        What must not be divided (:func:`group_names`).
     folds : int
 
     Returns
@@ -198,7 +184,7 @@ def grouped_folds(fold: ArrayLike, group: ArrayLike, folds: int) -> list[FoldInd
 
 
 def published_folds(n_patches: int, folds: int = 5) -> list[FoldIndices]:
-    """Return the patches of each fold of the study's own protocol (DESIGN §4).
+    """Return the patches of each fold of the study's own protocol.
 
     ``array_split`` of the patches in their order. For test fold i the rest has n patches;
     v = ⌊n / 8⌋, f = ⌊N / folds⌋; validation is rest[i f : i f + v], and for the last fold

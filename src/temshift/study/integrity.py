@@ -43,7 +43,7 @@ MEASUREMENT_COLUMNS = (
 )
 
 #: Columns that an accepted micrograph table has beyond the contract's.
-ACCEPTED_COLUMNS = ("height_px", "width_px", "pixel_size_source", "fold")
+ACCEPTED_COLUMNS = ("height_px", "width_px", "pixel_size_source", "group", "fold")
 
 #: Threads; each holds a micrograph and its mask (about 120 MB at 4096 x 4096 px).
 MAX_WORKERS = 4
@@ -102,7 +102,9 @@ def inspect_micrographs(
     """
     found: list[dict[str, str]] = findings.to_dict("records")  # type: ignore[assignment]
     table = _with_header_pixel_sizes(table, store, splits, found)
-    used = _used(table, splits)
+    selected = select_splits(table, splits, parameters.contract)
+    ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
+    used = table[table["micrograph_id"].isin(ids)]  # each once, in the order of the table
 
     def look(row: dict[str, Any]) -> tuple[list[dict[str, str]], dict[str, Any] | None]:
         return _look_at(row, store, parameters)
@@ -143,7 +145,9 @@ def accept(
     Returns
     -------
     DataFrame
-        The micrographs of all splits: the contract's columns and :data:`ACCEPTED_COLUMNS`. The
+        The micrographs of all splits: the columns of ``table`` and :data:`ACCEPTED_COLUMNS`;
+        ``group`` is the independent unit, which is never divided between training and test and
+        which intervals count. The
         pixel size of the table wins over that of the header (``pixel_size_source``: ``table``,
         ``header`` or ``unknown``).
 
@@ -182,17 +186,11 @@ def accept(
     accepted["pixel_size_nm"] = accepted["pixel_size_nm"].fillna(header)
     for column in ("sha256", "height_px", "width_px"):
         accepted[column] = measured[column]
-    selected = select_splits(accepted, splits)
+    selected = select_splits(accepted, splits, parameters.contract)
     fold_of = assign_groups_to_folds(selected, folds, parameters.group_by, parameters.fold_seed)
-    accepted["fold"] = group_names(accepted, parameters.group_by).map(fold_of).astype(int)
+    accepted["group"] = group_names(accepted, parameters.group_by)
+    accepted["fold"] = accepted["group"].map(fold_of).astype(int)
     return accepted[[*table.columns, *ACCEPTED_COLUMNS]]
-
-
-def _used(table: pd.DataFrame, splits: Mapping[str, SplitParameters]) -> pd.DataFrame:
-    """Return the micrographs of all splits, each once, in the order of the table."""
-    selected = select_splits(table, splits)
-    ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
-    return table[table["micrograph_id"].isin(ids)]
 
 
 def _with_header_pixel_sizes(

@@ -1,4 +1,4 @@
-"""Splits: the image sets that conditions on the metadata select (DESIGN §4)."""
+"""Splits: the image sets that conditions on the metadata select."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from temshift.config.base import nearest
+from temshift.config.contract import CONTRACT, Column
 from temshift.config.splits import SplitParameters
-from temshift.study.tables import NUMERIC_COLUMNS
+from temshift.study.tables import known_values
 
 __all__ = ["SplitError", "select_split", "select_splits"]
 
@@ -22,7 +24,12 @@ class SplitError(ValueError):
     """A split whose conditions no micrograph fulfils."""
 
 
-def select_split(table: pd.DataFrame, name: str, split: SplitParameters) -> pd.DataFrame:
+def select_split(
+    table: pd.DataFrame,
+    name: str,
+    split: SplitParameters,
+    columns: Mapping[str, Column] = CONTRACT,
+) -> pd.DataFrame:
     """Return the micrographs that fulfil all conditions of a split.
 
     A condition is a value (numbers are equal within 1e-4 of it, texts exactly), a list of values,
@@ -36,6 +43,8 @@ def select_split(table: pd.DataFrame, name: str, split: SplitParameters) -> pd.D
     name : str
         Of the split, for the messages.
     split : SplitParameters
+    columns : mapping of str to Column
+        What the columns hold.
 
     Returns
     -------
@@ -46,10 +55,17 @@ def select_split(table: pd.DataFrame, name: str, split: SplitParameters) -> pd.D
     ------
     SplitError
         Nothing is selected. The message lists, for each condition, how many micrographs fulfil
-        it and the values of the column that come nearest.
+        it and the values of the column that come nearest. Or the table lacks a column.
     """
+    for column in split.where:
+        if column not in table:
+            raise SplitError(
+                f"splits.{name}.where asks for {column!r}, which the table of micrographs lacks; "
+                f"{nearest(column, table.columns)}"
+            )
     fulfilled = {
-        column: _fulfils(table[column], condition) for column, condition in split.where.items()
+        column: _fulfils(table[column], condition, columns[column].numeric)
+        for column, condition in split.where.items()
     }
     selected = np.logical_and.reduce(list(fulfilled.values()))
     if not selected.any():
@@ -60,7 +76,7 @@ def select_split(table: pd.DataFrame, name: str, split: SplitParameters) -> pd.D
             )
             lines.append(
                 f"  {column}: {split.where[column]!r} is fulfilled by {rows.sum()}; "
-                f"{_nearest(table, column, split.where[column], others)}"
+                f"{_nearest(table, columns[column], split.where[column], others)}"
             )
         raise SplitError(
             f"Split {name!r} selects none of {len(table)} micrographs. Conditions (splits.{name}"
@@ -70,7 +86,9 @@ def select_split(table: pd.DataFrame, name: str, split: SplitParameters) -> pd.D
 
 
 def select_splits(
-    table: pd.DataFrame, splits: Mapping[str, SplitParameters]
+    table: pd.DataFrame,
+    splits: Mapping[str, SplitParameters],
+    columns: Mapping[str, Column] = CONTRACT,
 ) -> dict[str, pd.DataFrame]:
     """Return the micrographs of several splits.
 
@@ -82,7 +100,7 @@ def select_splits(
     selected, problems = {}, []
     for name, split in splits.items():
         try:
-            selected[name] = select_split(table, name, split)
+            selected[name] = select_split(table, name, split, columns)
         except SplitError as error:
             problems.append(str(error))
     if problems:
@@ -90,7 +108,7 @@ def select_splits(
     return selected
 
 
-def _fulfils(column: pd.Series, condition: Any) -> np.ndarray:
+def _fulfils(column: pd.Series, condition: Any, numeric: bool) -> np.ndarray:
     """Return which cells of a column fulfil a condition."""
     if isinstance(condition, Mapping):
         numbers = _as_numbers(column)
@@ -101,11 +119,11 @@ def _fulfils(column: pd.Series, condition: Any) -> np.ndarray:
         # ends are included, whatever the last bit of a sum is
         return (numbers >= low - _slack(low, 1e-9)) & (numbers <= high + _slack(high, 1e-9))
     values = condition if isinstance(condition, list) else [condition]
-    return np.logical_or.reduce([_equals(column, value) for value in values])
+    return np.logical_or.reduce([_equals(column, value, numeric) for value in values])
 
 
-def _equals(column: pd.Series, value: Any) -> np.ndarray:
-    if column.name in NUMERIC_COLUMNS:
+def _equals(column: pd.Series, value: Any, numeric: bool) -> np.ndarray:
+    if numeric:
         try:
             wanted = float(value)
         except ValueError:
@@ -122,15 +140,15 @@ def _slack(value: float, relative: float = RELATIVE_TOLERANCE) -> float:
     return relative * abs(value) if np.isfinite(value) else 0.0
 
 
-def _nearest(table: pd.DataFrame, column: str, condition: Any, others: np.ndarray) -> str:
+def _nearest(table: pd.DataFrame, column: Column, condition: Any, others: np.ndarray) -> str:
     """Say which values of a column come nearest to a condition.
 
     Of the micrographs that fulfil all other conditions (``others``), if there are any.
     """
     among = "where the other conditions hold" if others.any() else "in the table"
-    cells = table.loc[others, column] if others.any() else table[column]
-    if column in NUMERIC_COLUMNS:
-        values = np.unique(_as_numbers(cells.dropna()))
+    cells = table.loc[others, column.name] if others.any() else table[column.name]
+    if column.numeric:
+        values = np.unique(known_values(cells.to_frame(), column))
         wanted = [w for w in _numbers(condition) if np.isfinite(w)]
         if wanted:
             distance = np.abs(values[:, None] - np.array(wanted)).min(axis=1)

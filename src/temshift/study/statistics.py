@@ -2,7 +2,8 @@
 
 Units and resampling
 --------------------
-The independent units are *groups*: specimens, or micrographs where no specimen is named. A cell
+The independent units are *groups*: specimens, sessions or micrographs, as ``curation.group_by``
+says (:func:`temshift.study.folds.group_names`); results name the group of every row. A cell
 of a matrix (one network tested on one split) holds for every fold the sums from which the fold's
 Dice follows; its value is the mean over the folds.
 
@@ -30,8 +31,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from temshift.config.contract import Column
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
+from temshift.study.tables import known_values
 
 __all__ = [
     "FoldSums",
@@ -48,19 +51,6 @@ __all__ = [
     "splits_table",
 ]
 
-#: Columns of the micrograph table that may differ together with the one that is studied.
-_CONFOUNDS = (
-    "material",
-    "diameter_nm",
-    "shape",
-    "support",
-    "instrument",
-    "session",
-    "dose_e_per_A2",
-    "pixel_size_nm",
-    "defocus_A",
-    "source",
-)
 #: Numbers that differ by less than this are the same setting (nominal 421 and 425 e/Å²).
 _SAME_SETTING = 0.05
 
@@ -124,8 +114,8 @@ def fold_sums(results: pd.DataFrame) -> FoldSums:
     Parameters
     ----------
     results : DataFrame
-        Rows of a results table: ``protocol, fold, specimen_id, micrograph_id, n_patches, dice``
-        and, for ``published``, ``patch_dice``.
+        Rows of a results table: ``protocol, fold, group, micrograph_id, n_patches, dice`` and,
+        for ``published``, ``patch_dice``.
 
     Raises
     ------
@@ -140,7 +130,7 @@ def fold_sums(results: pd.DataFrame) -> FoldSums:
     else:
         score, weight = results["dice"].to_numpy(float), np.ones(len(results))
     folds, fold = np.unique(results["fold"].to_numpy(), return_inverse=True)
-    groups, group = np.unique(_groups(results).to_numpy(str), return_inverse=True)
+    groups, group = np.unique(results["group"].to_numpy(str), return_inverse=True)
     sums, weights = np.zeros((2, len(folds), len(groups)))
     np.add.at(sums, (fold, group), score * weight)
     np.add.at(weights, (fold, group), weight)
@@ -399,28 +389,32 @@ def find_confounds(plan: StudyPlan, micrographs: Mapping[str, pd.DataFrame]) -> 
     Returns
     -------
     DataFrame
-        ``study, varies, column, split, value``: one row a split, for each such column; ``value`` in
-        words (``"2022-06-15"``, ``"421 – 425"``, ``"not given"``).
+        ``study, varies, column, split, value, min, max``: one row a split, for each such column.
+        Numbers have their range in ``min`` and ``max`` (NaN if none is known), and an empty
+        ``value``; of all else ``value`` joins what occurs (empty if nothing is known).
     """
     rows = []
     for name, study in plan.studies.items():
-        for column in _CONFOUNDS:
-            tables = {s: micrographs[s] for s in study.splits if s in micrographs}
-            if column == study.varies or not any(column in t for t in tables.values()):
+        tables = {s: micrographs[s] for s in study.splits if s in micrographs}
+        for column in plan.confounding:
+            if column.name == study.varies or not any(column.name in t for t in tables.values()):
                 continue
-            values = {s: t.get(column, pd.Series(dtype=object)).dropna() for s, t in tables.items()}
-            if _differ(list(values.values())):
+            values = {s: known_values(t, column) for s, t in tables.items()}
+            if _differ(list(values.values()), column):
                 rows += [
                     {
                         "study": name,
                         "varies": study.varies,
-                        "column": column,
+                        "column": column.name,
                         "split": split,
-                        "value": _in_words(value),
+                        "value": "" if column.numeric else _joined(known),
+                        "min": known.min() if column.numeric else float("nan"),
+                        "max": known.max() if column.numeric else float("nan"),
                     }
-                    for split, value in values.items()
+                    for split, known in values.items()
                 ]
-    return pd.DataFrame(rows, columns=["study", "varies", "column", "split", "value"])
+    columns = ["study", "varies", "column", "split", "value", "min", "max"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def splits_table(
@@ -434,13 +428,11 @@ def splits_table(
     Returns
     -------
     DataFrame
-        ``split, n_micrographs, n_specimens, n_patches, coverage`` (labelled share of the area),
-        ``source, material, diameter_nm, shape, support, session, dose_e_per_A2, pixel_size_nm``
-        (in words; empty where the table does not say), and ``protocol, dice, low, high`` of its
-        in-domain network.
+        ``split, n_micrographs, n_groups, n_patches, labelled_share`` (of the area); every column
+        that can confound (:attr:`temshift.config.plan.StudyPlan.confounding`), numbers as
+        ``<column>_min`` and ``<column>_max`` (NaN if unknown), all else as the values that occur,
+        joined (empty if unknown); and ``protocol, dice, low, high`` of its in-domain network.
     """
-    described = ["source", "material", "diameter_nm", "shape", "support", "session"]
-    described += ["dose_e_per_A2", "pixel_size_nm"]
     rows = []
     for split in plan.used_splits:
         table = micrographs[split]
@@ -450,15 +442,18 @@ def splits_table(
         row: dict[str, Any] = {
             "split": split,
             "n_micrographs": len(table),
-            "n_specimens": int(_groups(table).nunique()),
+            "n_groups": int(table["group"].nunique()),
             "n_patches": int(tested.groupby("micrograph_id")["n_patches"].max().sum()),
-            "coverage": float(tested[["tp", "fn"]].to_numpy(float).sum() / area)
+            "labelled_share": float(tested[["tp", "fn"]].to_numpy(float).sum() / area)
             if area
             else float("nan"),
         }
-        for column in described:
-            given = table[column].dropna() if column in table else pd.Series(dtype=object)
-            row[column] = _in_words(given) if len(given) else ""
+        for column in plan.confounding:
+            known = known_values(table, column)
+            if column.numeric:
+                row |= {f"{column.name}_min": known.min(), f"{column.name}_max": known.max()}
+            else:
+                row[column.name] = _joined(known)
         score = cell.iloc[0] if len(cell) else None
         row["protocol"] = "" if score is None else score["protocol"]
         for key in ("dice", "low", "high"):
@@ -541,15 +536,6 @@ def _places(results: pd.DataFrame, plan: StudyPlan) -> Iterator[tuple[str, str, 
                     yield name, protocol, network, split
 
 
-def _groups(table: pd.DataFrame) -> pd.Series:
-    """Return the independent unit of each row: the specimen, else the micrograph."""
-    micrograph = table["micrograph_id"].astype(str)
-    if "specimen_id" not in table:
-        return micrograph
-    specimen = table["specimen_id"]
-    return specimen.astype(str).where(specimen.notna() & (specimen.astype(str) != ""), micrograph)
-
-
 def _nested_draws(
     sums: NDArray[np.float64], weights: NDArray[np.float64], rng: np.random.Generator, n: int
 ) -> NDArray[np.float64]:
@@ -607,26 +593,21 @@ def _std(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
-def _differ(values: list[pd.Series]) -> bool:
+def _differ(values: list[pd.Series], column: Column) -> bool:
     given = [v for v in values if len(v)]
     if not given:
         return False
     if len(given) < len(values):
         return True
-    if all(pd.api.types.is_numeric_dtype(v) for v in given):
+    if column.numeric:
         return any(
             (a.max() < b.min() or b.max() < a.min())
             and abs(a.median() - b.median()) > _SAME_SETTING * max(abs(a.median()), abs(b.median()))
             for i, a in enumerate(given)
             for b in given[:i]
         )
-    return len({frozenset(v.astype(str)) for v in given}) > 1
+    return len({frozenset(v) for v in given}) > 1
 
 
-def _in_words(values: pd.Series) -> str:
-    if not len(values):
-        return "not given"
-    if pd.api.types.is_numeric_dtype(values):
-        low, high = f"{values.min():.4g}", f"{values.max():.4g}"
-        return low if low == high else f"{low} – {high}"
-    return ", ".join(sorted(set(values.astype(str))))
+def _joined(values: pd.Series) -> str:
+    return ", ".join(sorted(set(values)))

@@ -1,4 +1,8 @@
-"""The micrograph table: from the table that somebody has to the data contract (DESIGN §3)."""
+"""The micrograph table: from the table that somebody has to the data contract.
+
+What its columns are stands in :mod:`temshift.config.contract`; users find it in
+``docs/own_images.md``.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,17 @@ import numpy as np
 import pandas as pd
 
 from temshift.config.base import nearest
-from temshift.config.contract import MICROGRAPH_COLUMNS
+from temshift.config.contract import CONTRACT, DERIVED, Column
 from temshift.config.curation import CurationParameters
 
 __all__ = [
     "FINDING_COLUMNS",
-    "NUMERIC_COLUMNS",
     "TableError",
     "finding",
     "findings_table",
+    "known_values",
     "standardise_table",
+    "typed",
 ]
 
 _log = logging.getLogger(__name__)
@@ -30,8 +35,9 @@ _log = logging.getLogger(__name__)
 #: Columns of a table of findings: one row a problem.
 FINDING_COLUMNS = ("severity", "file", "column", "found", "expected")
 
-#: Columns of the micrograph table that hold numbers; all others hold text.
-NUMERIC_COLUMNS = ("diameter_nm", "dose_e_per_A2", "pixel_size_nm", "defocus_A")
+#: Columns beside the contract's in the tables that are made of micrograph tables.
+_NUMBERS = ("dice", "low", "high", "min", "max")
+_COUNTS = ("n_micrographs", "n_groups", "n_patches")
 
 #: What a text cell may hold that means nothing.
 _EMPTY = ("", "nan", "none", "<na>", "nat")
@@ -88,8 +94,8 @@ def standardise_table(
     Returns
     -------
     table : DataFrame
-        The columns of :data:`~temshift.config.contract.MICROGRAPH_COLUMNS`; numbers as float64
-        (NaN if unknown), all else as str ("" if unknown), the session as ISO date.
+        The columns of :data:`~temshift.config.contract.CONTRACT`, then those of the user's own;
+        numbers as float64 (NaN if unknown), all else as str ("" if unknown), dates in ISO form.
     findings : DataFrame
         Every cell that breaks the contract (:data:`FINDING_COLUMNS`); numbers and dates that
         cannot be read are empty in ``table``.
@@ -106,43 +112,84 @@ def standardise_table(
         table["micrograph_id"] = ids if ids.is_unique else table["path"]
     names = [path or f"row {i + 1} of the table" for i, path in enumerate(table["path"])]
     findings: list[dict[str, str]] = []
-    for column in NUMERIC_COLUMNS:
-        table[column] = _numbers(table[column], column, names, findings)
-    table["session"] = _dates(table["session"], parameters.date_format, names, findings)
+    for column in parameters.contract.values():
+        cells = table[column.name]
+        if column.numeric:
+            table[column.name] = _numbers(cells, column.name, names, findings)
+        elif column.type == "date":
+            table[column.name] = _dates(cells, column.name, parameters.date_format, names, findings)
     table["sha256"] = table["sha256"].str.lower()
     findings += [
         broken
         for broken in _broken_rules(table, names)
         if not (derived and broken["column"] == "micrograph_id")  # it is told of the path
     ]
-    return table[list(MICROGRAPH_COLUMNS)], findings_table(findings)
+    return table[list(parameters.contract)], findings_table(findings)
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Give a table that was read as text its types back, numbers to the last bit.
+
+    Columns of the user's own stay text: what they hold, only the parameters say, and
+    :func:`known_values` and the conditions of splits read them accordingly.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of str: micrographs, measurements, splits or confounds.
+    """
+    columns = {**CONTRACT, **DERIVED}
+
+    def restored(cells: pd.Series) -> pd.Series:
+        name = str(cells.name)
+        kind = columns[name].type if name in columns else "text"
+        if kind == "number" or name in _NUMBERS or name.endswith(("_min", "_max")):
+            return pd.Series([float(c) if c else np.nan for c in cells], cells.index, np.float64)
+        if kind == "count" or name in _COUNTS:
+            return cells.astype(np.int64)
+        return cells
+
+    return pd.DataFrame({name: restored(table[name]) for name in table}, index=table.index)
+
+
+def known_values(table: pd.DataFrame, column: Column) -> pd.Series:
+    """Return the values of a column that are known, of its type; none if it is not there."""
+    cells = table[column.name] if column.name in table else pd.Series(dtype=object)
+    known = cells[cells.notna() & (cells.astype(str) != "")]
+    return known.astype(float if column.numeric else str)
 
 
 def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
-    """Return a table with all contract columns as text."""
+    """Return a table with all columns of the contract and the user's own as text."""
     if raw.empty:
         raise TableError("the metadata table has no rows: give it one row a micrograph")
     text = raw.rename(columns=lambda name: str(name).strip()).map(_text)
     problems, columns = [], {}
-    for column in MICROGRAPH_COLUMNS:
-        source = parameters.columns.get(column, column)
+    for column in parameters.contract:
+        given = parameters.source(column)
+        source = given or column
         if column in parameters.constants:
-            if column in parameters.columns or column in text:
+            if given or column in text:
                 problems.append(
                     f"curation.constants gives {column!r}, which the table has too: "
                     "remove one of them"
                 )
             columns[column] = pd.Series(_text(parameters.constants[column]), index=text.index)
-        elif column in parameters.columns and "{" in source:
-            columns[column] = _fill(text, source, column, problems)
+        elif given and "{" in given:
+            columns[column] = _fill(text, given, column, problems)
         elif source in text:
             columns[column] = text[source]
-        elif column in parameters.columns:
+        elif given:
             problems.append(
-                f"curation.columns maps {column!r} to {source!r}, which the table lacks; "
-                f"{nearest(source, text.columns)}"
+                f"curation.columns maps {column!r} to {given!r}, which the table lacks; "
+                f"{nearest(given, text.columns)}"
             )
-        elif column in ("path", "label_path"):
+        elif column in parameters.own:
+            problems.append(
+                f"curation.columns declares {column!r}, which the table lacks: give its name there "
+                f'as from: "<its name>"; {nearest(column, text.columns)}'
+            )
+        elif CONTRACT[column].required:
             problems.append(
                 f"there is no column {column!r}: name the one that holds it in curation.columns, "
                 f"e.g. {column}: <its name>, or a template such as "
@@ -203,7 +250,11 @@ def _numbers(
 
 
 def _dates(
-    cells: pd.Series, date_format: str | None, names: list[str], findings: list[dict[str, str]]
+    cells: pd.Series,
+    column: str,
+    date_format: str | None,
+    names: list[str],
+    findings: list[dict[str, str]],
 ) -> pd.Series:
     """Return text as ISO dates; what is no date is a finding and empty."""
     dates = []
@@ -217,7 +268,7 @@ def _dates(
                 wanted = f"in the form {date_format!r} (curation.date_format)"
                 if date_format is None:
                     wanted = "such as 2021-08-26, or curation.date_format, e.g. '%m/%d/%y'"
-                findings.append(finding("error", name, "session", cell, f"a date {wanted}"))
+                findings.append(finding("error", name, column, cell, f"a date {wanted}"))
         dates.append(iso)
     return pd.Series(dates, index=cells.index, dtype=str)
 
@@ -230,8 +281,10 @@ def _broken_rules(table: pd.DataFrame, names: list[str]) -> list[dict[str, str]]
     plausible = pa.Check.in_range(1e-4, 1e3, error="a pixel between 0.0001 and 1000 nm")
     given = pa.Check.str_length(min_value=1, error="given for every micrograph")
     digest = pa.Check.str_matches(r"^([0-9a-f]{64})?$", error="64 hexadecimal digits")
-    rules = {column: pa.Column() for column in MICROGRAPH_COLUMNS}
-    rules |= {column: pa.Column(float, nullable=True) for column in NUMERIC_COLUMNS}
+    rules = {
+        name: pa.Column(float, nullable=True) if column.numeric else pa.Column()
+        for name, column in CONTRACT.items()
+    }
     rules |= {
         "micrograph_id": pa.Column(None, given, unique=True),
         "path": pa.Column(None, given, unique=True),

@@ -24,8 +24,8 @@ def name_needed_files(
     from temshift.study import splits, tables
 
     table, _ = tables.standardise_table(metadata, curation)
-    rows = [splits.select_split(table, name, split) for name, split in _typed(chosen).items()]
-    files = pd.concat(rows)[["path", "label_path"]].to_numpy().ravel()
+    selected = splits.select_splits(table, _typed(chosen), curation.contract).values()
+    files = pd.concat(list(selected))[["path", "label_path"]].to_numpy().ravel()
     return list(dict.fromkeys(files))
 
 
@@ -65,11 +65,13 @@ def accept_micrographs(
     return integrity.accept(table, report, measurements, curation, _typed(splits), folds)
 
 
-def select_split(name: str, micrographs: DataFrame, split: SplitParameters) -> DataFrame:
+def select_split(
+    name: str, micrographs: DataFrame, split: SplitParameters, curation: CurationParameters
+) -> DataFrame:
     """Return the micrographs of one split."""
     from temshift.study import splits
 
-    return splits.select_split(micrographs, name, split)
+    return splits.select_split(micrographs, name, split, curation.contract)
 
 
 def name_curated_sets(**splits: Any) -> list[str]:
@@ -77,12 +79,14 @@ def name_curated_sets(**splits: Any) -> list[str]:
     return [str(split.curated) for split in _typed(splits).values()]
 
 
-def describe_curated_set(split: str, sets: CuratedSets, own: SplitParameters) -> DataFrame:
+def describe_curated_set(
+    split: str, sets: CuratedSets, own: SplitParameters, curation: CurationParameters
+) -> DataFrame:
     """Return the rows of one split that is a curated set."""
     from temshift.study import curated
 
     assert own.curated is not None
-    return curated.describe(split, own, sets.read(own.curated))
+    return curated.describe(split, own, sets.read(own.curated), curation.contract)
 
 
 def _typed(splits: dict[str, Any]) -> dict[str, SplitParameters]:

@@ -79,7 +79,11 @@ def _selection(used: list[str]) -> list[Node]:
         *(
             Node(
                 bind(select_split, name),
-                inputs=["data_curation.primary.micrographs", f"params:splits.{name}"],
+                inputs=[
+                    "data_curation.primary.micrographs",
+                    f"params:splits.{name}",
+                    "params:curation",
+                ],
                 outputs=f"{name}.micrographs",
                 name="select_split",
                 namespace=name,
@@ -101,7 +105,11 @@ def _adoption(used: list[str]) -> list[Node]:
         *(
             Node(
                 bind(describe_curated_set, name),
-                inputs=["data_curation.raw.curated_sets", f"params:splits.{name}"],
+                inputs=[
+                    "data_curation.raw.curated_sets",
+                    f"params:splits.{name}",
+                    "params:curation",
+                ],
                 outputs=f"{name}.micrographs",
                 name="describe_curated_set",
                 namespace=name,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from temshift.binding import by_owner
+from temshift.config.curation import CurationParameters
+from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
 from temshift.types import DataFrame
@@ -19,13 +21,16 @@ def compare(
     splits: dict[str, Any],
     studies: dict[str, Any],
     networks: dict[str, Any],
+    curation: CurationParameters,
     reporting: ReportingParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
     """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
     from temshift.study import statistics
 
-    plan = StudyPlan.from_parameters({"splits": splits, "studies": studies, "networks": networks})
+    plan = StudyPlan.from_parameters(
+        {"splits": splits, "studies": studies, "networks": networks, "curation": curation}
+    )
     rows = by_owner(micrographs)
     matrix = statistics.dice_matrices(results, plan, reporting)
     return (
@@ -58,11 +63,15 @@ def draw_matrix(study: str, matrix: DataFrame) -> Any:
     return matrix_figure(matrix[matrix["study"] == study])
 
 
-def draw_gaps(gaps: DataFrame, reporting: ReportingParameters) -> Any:
-    """Draw the gaps of all studies with their intervals (plotly)."""
+def draw_gaps(
+    gaps: DataFrame, reporting: ReportingParameters, modelling: ModellingParameters
+) -> Any:
+    """Draw the gaps that the report draws, all studies with their intervals (plotly)."""
+    from temshift.reporting.content import protocols_of
     from temshift.reporting.figures import gaps_figure
 
-    return gaps_figure(gaps, reporting)
+    shown = gaps["protocol"].isin(protocols_of(gaps, modelling)[:1])
+    return gaps_figure(gaps[shown], reporting)
 
 
 def draw_histories(histories: DataFrame) -> Any:
@@ -73,7 +82,6 @@ def draw_histories(histories: DataFrame) -> Any:
 
 
 def write_report(
-    parameters: dict[str, Any],
     results: DataFrame,
     matrix: DataFrame,
     gaps: DataFrame,
@@ -84,15 +92,21 @@ def write_report(
     distances: DataFrame,
     explanation: DataFrame,
     histories: DataFrame,
-    **examples: list[Any],
+    **others: Any,
 ) -> tuple[str, dict[str, Any]]:
-    """Write the report and its summary."""
+    """Write the report and its summary.
+
+    Further arguments are the blocks of the parameters that the report shows, named like their
+    datasets (``params:splits``), and the examples of each network.
+    """
     from temshift.reporting.content import ReportContent
     from temshift.reporting.html import render_report
     from temshift.reporting.summary import summarise
 
+    blocks = {k.removeprefix("params:"): v for k, v in others.items() if k.startswith("params:")}
+    examples = {k: v for k, v in others.items() if not k.startswith("params:")}
     content = ReportContent.from_tables(
-        parameters,
+        blocks,
         results=results,
         matrix=matrix,
         gaps=gaps,

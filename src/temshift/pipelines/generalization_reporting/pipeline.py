@@ -6,12 +6,19 @@ from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import bind, each
 from temshift.config.plan import StudyPlan
-from temshift.context import study_plan
+from temshift.context import project_parameters, study_plan
 from temshift.pipelines.generalization_reporting import nodes
 
 _RESULTS = "evaluation.model_output.results"
 _HISTORIES = "evaluation.model_output.histories"
 _TABLES = "generalization_reporting.reporting"
+
+#: Blocks of the parameters that make the study, and stand in its report: any other block may
+#: change without the report being written again.
+STUDY_BLOCKS = (
+    *("simulation", "calibration", "curation", "preprocessing", "splits", "studies"),
+    *("networks", "modelling", "evaluation", "reporting", "download"),
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -29,6 +36,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "splits": "params:splits",
                 "studies": "params:studies",
                 "networks": "params:networks",
+                "curation": "params:curation",
                 "reporting": "params:reporting",
                 **each(plan.used_splits, "micrographs"),
             },
@@ -65,7 +73,7 @@ def _figures(plan: StudyPlan) -> list[Node]:
         *matrices,
         Node(
             nodes.draw_gaps,
-            inputs=[f"{_TABLES}.gaps", "params:reporting"],
+            inputs=[f"{_TABLES}.gaps", "params:reporting", "params:modelling"],
             outputs=f"{_TABLES}.gaps_figure",
             name="draw_gaps",
         ),
@@ -84,7 +92,7 @@ def _report(plan: StudyPlan) -> Node:
     return Node(
         nodes.write_report,
         inputs={
-            "parameters": "parameters",
+            **_blocks(),
             "results": _RESULTS,
             "histories": _HISTORIES,
             **{name: f"{_TABLES}.{name}" for name in (*compared, *explained)},
@@ -93,3 +101,11 @@ def _report(plan: StudyPlan) -> Node:
         outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],
         name="write_report",
     )
+
+
+def _blocks() -> dict[str, str]:
+    given = project_parameters()
+    return {
+        name: name
+        for name in (f"params:{block}" for block in STUDY_BLOCKS if given.get(block) is not None)
+    }
