@@ -2,16 +2,18 @@
 
 A folder a micrograph, named like its file: ``mask.tif`` (8 bit, 255 where a particle is),
 ``particles.tif`` (16 bit, the particles by their numbers), ``probability.tif`` (float16), all with
-the pixel size where it is known; ``overlay.png``; ``particles.csv``; and ``result.json``, written
-last, without which a micrograph counts as not done.
+the pixel size where it is known; ``overlay.png``; ``preview.webp`` for the page; ``particles.csv``;
+and ``result.json``, without which a micrograph counts as not done. A micrograph takes its place as
+a whole, so that one that is killed half way leaves what was there.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,17 +23,19 @@ from kedro.io import AbstractDataset, DatasetError
 from numpy.typing import NDArray
 
 from temshift.catalog.files import atomic_folder, atomic_path
-from temshift.learning.segmentation import Segmentation
+from temshift.learning.segmentation import Segmentation, Work
 from temshift.microscopy.pictures import stretch
 from temshift.microscopy.scale_bars import scale_bar
 
-__all__ = ["SegmentationStore", "SegmentationsDataset"]
+__all__ = ["SegmentationStore", "SegmentationsDataset", "overlay"]
 
-#: What a node hands over for each file: its path, what the result depends on, the image, and the
-#: result, the reason why there is none, or ``None`` where the result at hand is up to date.
-Handed = tuple[str, str, NDArray[Any] | None, Segmentation | str | None]
+_log = logging.getLogger(__name__)
 
 _INDEX = "index.json"
+_RESULTS = "micrographs"
+
+#: Longest side of the pictures on the page, px.
+_PREVIEW_PX = 720
 
 
 class SegmentationStore:
@@ -45,45 +49,57 @@ class SegmentationStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def place(self, path: str) -> Path:
+        """Return the folder of a micrograph."""
+        return self.folder / _RESULTS / path
+
     def up_to_date(self, path: str, identity: str) -> bool:
         """Return whether a file was segmented under just these conditions."""
         result = self._read(path)
-        return result is not None and result.get("identity") == identity
+        return bool(identity) and result is not None and result.get("identity") == identity
 
-    def paths(self) -> list[str]:
-        """Return the files of the last run, in its order."""
-        index = self.folder / _INDEX
-        return list(json.loads(index.read_text())) if index.exists() else []
+    def index(self) -> list[dict[str, Any]]:
+        """Return the files of the last run, in its order: ``path, failed`` (reason or ``None``)."""
+        file = self.folder / _INDEX
+        return list(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else []
 
     def results(self) -> list[dict[str, Any]]:
-        """Return what ``result.json`` holds for each file of the last run."""
-        return [found for path in self.paths() if (found := self._read(path)) is not None]
+        """Return what ``result.json`` holds for each file; for those that failed the reason."""
+        found = []
+        for entry in self.index():
+            result = None if entry["failed"] else self._read(entry["path"])
+            found.append(result if result is not None else entry)
+        return found
 
     def particles(self) -> pd.DataFrame:
         """Return the particles of all files below each other, with a column ``micrograph``."""
         tables = []
-        for path in self.paths():
-            file = self.folder / path / "particles.csv"
-            if file.exists():
+        for entry in self.index():
+            file = self.place(entry["path"]) / "particles.csv"
+            if not entry["failed"] and file.exists():
                 table = pd.read_csv(file)
-                table.insert(0, "micrograph", path)
+                table.insert(0, "micrograph", entry["path"])
                 tables.append(table)
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
-    def overlay(self, path: str) -> bytes:
-        """Return the picture of a micrograph with its particles outlined (PNG)."""
-        return (self.folder / path / "overlay.png").read_bytes()
+    def preview(self, path: str) -> bytes:
+        """Return the picture of a micrograph with its particles outlined (WebP)."""
+        return (self.place(path) / "preview.webp").read_bytes()
 
     def _read(self, path: str) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads((self.folder / path / "result.json").read_text())
+            text = (self.place(path) / "result.json").read_text(encoding="utf-8")
+            found: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):  # not there, or cut short: it is made again
             return None
         return found
 
 
-class SegmentationsDataset(AbstractDataset[Iterable[Handed], SegmentationStore]):
-    """A folder of segmented micrographs; written one by one, so that little is held.
+class SegmentationsDataset(AbstractDataset[Iterable[Work], SegmentationStore]):
+    """A folder of segmented micrographs; made and written one by one, so that little is held.
+
+    What is up to date is not made again. A file that cannot be segmented is reported, the rest
+    done, and what an earlier run made of it stays.
 
     Parameters
     ----------
@@ -97,44 +113,53 @@ class SegmentationsDataset(AbstractDataset[Iterable[Handed], SegmentationStore])
         self._filepath = PurePosixPath(filepath)
         self.metadata = metadata
 
-    def content_paths(self) -> Iterator[Path]:
-        """Yield what the content lies in."""
-        yield Path(self._filepath)
+    def content_paths(self) -> list[Path]:
+        """Return the folder."""
+        return [Path(self._filepath)]
 
     def load(self) -> SegmentationStore:
         """Return the store; reads nothing."""
         return SegmentationStore(Path(self._filepath))
 
-    def save(self, data: Iterable[Handed]) -> None:
-        """Write every micrograph as it comes; earlier ones stay until theirs is replaced.
+    def save(self, data: Iterable[Work]) -> None:
+        """Do the work that is not up to date, micrograph by micrograph.
 
         Raises
         ------
         DatasetError
-            No file was handed over.
+            There was no file.
         """
-        folder, paths = Path(self._filepath), []
-        for path, identity, image, result in data:
-            paths.append(path)
-            if isinstance(result, Segmentation):
-                assert image is not None
-                _write(folder / path, path, identity, image, result)
-            elif result is not None:
-                with atomic_folder(folder / path) as place:
-                    failed = {"path": path, "identity": identity, "failed": result}
-                    (place / "result.json").write_text(json.dumps(failed, indent=1))
-        if not paths:
-            raise DatasetError(f"{self._filepath}: there was no micrograph to segment")
-        with atomic_path(folder / _INDEX) as temporary:
-            temporary.write_text(json.dumps(paths, indent=1))
-        self._forget(folder, paths)
+        from tqdm.auto import tqdm
 
-    def _forget(self, folder: Path, paths: list[str]) -> None:
-        """Remove what belongs to no file of the input any more."""
-        kept = {folder / path for path in paths}
-        for file in list(folder.rglob("result.json")):
-            if file.parent not in kept:
-                shutil.rmtree(file.parent)
+        store = self.load()
+        _remove_leftovers(store.folder)
+        index: list[dict[str, Any]] = []
+        kept = 0
+        total = len(data) if isinstance(data, Sized) else None
+        bar = tqdm(data, total=total, desc="segmenting", unit="micrograph", delay=2)
+        for work in bar:
+            failed = None
+            if store.up_to_date(work.path, work.identity):
+                kept += 1
+            else:
+                try:
+                    image, result = work.run()
+                except ValueError as error:  # unreadable, unusable: the message is for its reader
+                    failed = str(getattr(error, "reason", "") or error)
+                    _log.warning("not segmented: %s: %s", work.path, failed)
+                else:
+                    _write(store.place(work.path), work, image, result)
+            index.append({"path": work.path, "failed": failed})
+        if not index:
+            raise DatasetError(f"{self._filepath}: there was no micrograph to segment")
+        with atomic_path(store.folder / _INDEX) as temporary:
+            text = json.dumps(index, indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        broken = sum(entry["failed"] is not None for entry in index)
+        _log.info(
+            "%d micrographs: %d segmented, %d were up to date, %d could not be segmented",
+            *(len(index), len(index) - kept - broken, kept, broken),
+        )
 
     def _exists(self) -> bool:
         return (Path(self._filepath) / _INDEX).exists()
@@ -143,45 +168,59 @@ class SegmentationsDataset(AbstractDataset[Iterable[Handed], SegmentationStore])
         return {"filepath": str(self._filepath)}
 
 
-def _write(
-    place: Path, path: str, identity: str, image: NDArray[Any], result: Segmentation
-) -> None:
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a killed run had begun to write."""
+    for pattern in (".*.part", ".*.old"):
+        for left in list(folder.rglob(pattern)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(place: Path, work: Work, image: NDArray[Any], result: Segmentation) -> None:
     from PIL import Image
 
     with atomic_folder(place) as folder:
         _tiff(folder / "mask.tif", result.mask, result.pixel_size_nm)
-        _tiff(folder / "particles.tif", result.numbered.astype(np.uint16), result.pixel_size_nm)
+        many = result.numbered.max(initial=0) >= 2**16
+        numbers = result.numbered.astype(np.uint32 if many else np.uint16)
+        _tiff(folder / "particles.tif", numbers, result.pixel_size_nm)
         _tiff(folder / "probability.tif", result.probability, result.pixel_size_nm)
         result.particles.to_csv(folder / "particles.csv", index=False)
-        picture = overlay(image, result.numbered, result.pixel_size_nm)
-        Image.fromarray(picture).save(folder / "overlay.png")
+        picture = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm))
+        picture.save(folder / "overlay.png")
+        small = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm, _PREVIEW_PX))
+        small.save(folder / "preview.webp", "WEBP", quality=72)
         description = {
-            "path": path,
-            "identity": identity,
+            "path": work.path,
+            "failed": None,
+            "identity": work.identity,
             "height_px": result.mask.shape[0],
             "width_px": result.mask.shape[1],
             "pixel_size_nm": result.pixel_size_nm,
             "network": result.network,
             "fold_agreement": result.fold_agreement,
             "sizes": result.sizes,
+            "fold_means": result.fold_means,
             "judgement": result.judgement,
             "networks": result.networks.to_dict("records"),
             "notes": result.notes,
         }
         text = json.dumps(_plain(description), indent=1, ensure_ascii=False)
-        (folder / "result.json").write_text(text + "\n")
+        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
 
 
 def overlay(
-    image: NDArray[Any], numbered: NDArray[np.int32], pixel_size_nm: float | None
+    image: NDArray[Any],
+    numbered: NDArray[np.int32],
+    pixel_size_nm: float | None,
+    longest_px: int = 2048,
 ) -> NDArray[np.uint8]:
     """Return a picture, (H', W', 3), of an image with its particles outlined and a scale bar.
 
-    Images of more than 2048 px are shown smaller by a whole factor.
+    Images with a longer side than ``longest_px`` are shown smaller by a whole factor.
     """
     from skimage.segmentation import find_boundaries
 
-    factor = -(-max(image.shape) // 2048)
+    factor = -(-max(image.shape) // longest_px)
     rows, columns = (side // factor * factor for side in image.shape)
     small = np.asarray(image[:rows, :columns], np.float32)
     small = small.reshape(rows // factor, factor, columns // factor, factor).mean(axis=(1, 3))

@@ -19,7 +19,12 @@ class DeploymentParameters(Strict):
     Attributes
     ----------
     input : str, optional
-        A file, or a folder that is searched with all folders below it.
+        A file, or a folder that is searched with all folders below it. Given on the command line
+        (``--params deployment.input=...``), where the catalog finds it.
+    name : str, optional
+        Of the folder of results, by default ``new_micrographs``; on the command line, too.
+    judge : bool
+        Learn from the tests of the study which masks can be believed, and say so.
     networks : {"nearest", "best"} or list of str
         Which network draws the mask: the one whose training condition is nearest (pixel size,
         dose, material, as far as they are known); the one with the highest predicted Dice; or the
@@ -42,6 +47,8 @@ class DeploymentParameters(Strict):
     """
 
     input: str | None = None
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    judge: bool = True
     networks: Literal["nearest", "best"] | list[Annotated[str, Field(pattern=NAME)]] = "nearest"
     pixel_size_nm: Positive | None = None
     dose_e_per_A2: Positive | None = None

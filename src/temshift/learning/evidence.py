@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from temshift.learning.metrics import dice
 from temshift.microscopy.fingerprints import LAGS_PX, fingerprint
 from temshift.microscopy.patches import patch_grid
+from temshift.parallel import map_ordered
 
 __all__ = [
     "IMAGE_EVIDENCE",
@@ -257,7 +258,9 @@ def gather_evidence(
     probabilities: Mapping[str, NDArray[np.float32]],
     images: Mapping[str, NDArray[np.float32]],
     networks: Mapping[str, nn.Module],
+    masks: Mapping[str, NDArray[np.bool_]] | None = None,
     device: str = "cpu",
+    workers: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Gather all evidence on one micrograph.
 
@@ -269,7 +272,11 @@ def gather_evidence(
         The image as each network gets it.
     networks : mapping of str to nn.Module
         With their batch norms.
+    masks : mapping of str to ndarray of bool, all of one shape, optional
+        What each network predicts on the pixels of the micrograph, where images are resampled.
     device : str
+    workers : int
+        Networks that are watched side by side.
 
     Returns
     -------
@@ -280,19 +287,19 @@ def gather_evidence(
         See :func:`agreement_table`.
     """
     names = list(probabilities)
-    described: dict[int, dict[str, Any]] = {}
-    rows: list[dict[str, Any]] = []
-    for name in names:
+    different = {id(images[name]): images[name] for name in names}  # networks share recipes
+    described = {key: image_evidence(image) for key, image in different.items()}
+
+    def look(name: str) -> dict[str, Any]:
         image = images[name]
-        if id(image) not in described:  # networks of one recipe share their image
-            described[id(image)] = image_evidence(image)
-        rows.append(
-            {
-                "network": name,
-                **described[id(image)],
-                **mask_evidence(probabilities[name], image),
-                **network_evidence(networks[name], image, device),
-            }
-        )
-    masks = np.stack([probabilities[name] > 0.5 for name in names])
-    return pd.DataFrame(rows), agreement_table(names, pairwise_dice(masks))
+        return {
+            "network": name,
+            **described[id(image)],
+            **mask_evidence(probabilities[name], image),
+            **network_evidence(networks[name], image, device),
+        }
+
+    rows = list(map_ordered(look, names, workers))
+    drawn = masks or {name: probabilities[name] > 0.5 for name in names}
+    stacked = np.stack([drawn[name] for name in names])
+    return pd.DataFrame(rows), agreement_table(names, pairwise_dice(stacked))

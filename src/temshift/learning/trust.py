@@ -11,6 +11,7 @@ Nothing is pickled: the forest is fitted again from the table, which takes about
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,8 @@ class TrustModel:
         Median and spread of the image evidence.
     reach : float
         How far a calibrated condition lies from all others, at most: what is farther is new.
+    identity : str
+        Digest of what it was fitted to.
     """
 
     parameters: TrustParameters
@@ -113,6 +116,8 @@ class TrustModel:
     centre: pd.Series
     scale: pd.Series
     reach: float
+
+    identity: str = ""
 
     @classmethod
     def fit(
@@ -161,6 +166,7 @@ class TrustModel:
             centre=centre,
             scale=scale,
             reach=_reach(images, centre, scale),
+            identity=_digest(evidence, agreement, trained_on, parameters),
         )
 
     def judge(self, features: pd.DataFrame) -> pd.DataFrame:
@@ -194,6 +200,7 @@ class TrustModel:
             low, high = interval[i]
             novelty = float(distance[i] / self.reach)
             verdict = self._verdict(float(predicted[i]), float(low), novelty, row)
+            reasons = self._reasons(row, float(predicted[i]), float(low), novelty)
             rows.append(
                 {
                     "micrograph_id": row["micrograph_id"],
@@ -204,7 +211,7 @@ class TrustModel:
                     "high": float(high),
                     "novelty": novelty,
                     "verdict": verdict,
-                    "reasons": "; ".join(self._reasons(row, float(predicted[i]), novelty)),
+                    "reasons": "; ".join(reasons),
                 }
             )
         return pd.DataFrame(rows)
@@ -216,8 +223,12 @@ class TrustModel:
             return "check"
         return "trust"
 
-    def _reasons(self, row: dict[str, Any], predicted: float, novelty: float) -> list[str]:
-        reasons = []
+    def _reasons(
+        self, row: dict[str, Any], predicted: float, low: float, novelty: float
+    ) -> list[str]:
+        """Say why a mask gets its verdict; an empty list never comes back."""
+        reasons, usable = [], self.parameters.usable_dice
+        rejected = predicted < self.reject_below
         if row["labelled_share"] == 0:
             reasons.append("no particle was found")
         if novelty > 1:
@@ -228,17 +239,28 @@ class TrustModel:
                 f"unlike every image of the calibration: its {IMAGE_EVIDENCE[worst]} lies "
                 f"{abs(deviations[worst]):.1f} sd {side} their median; no guarantee here"
             )
-        if predicted < self.reject_below or predicted < self.parameters.usable_dice:
-            if row["jury_upper"] < self.parameters.usable_dice:
+        if rejected:
+            reasons.append(
+                f"{100 * self.parameters.catch:.0f} % of the masks of the study that are of no use "
+                f"(Dice below {usable:g}) were predicted below {self.reject_below:.2f}, as this "
+                "one is"
+            )
+        elif low < usable:
+            reasons.append(f"a Dice below {usable:g} cannot be ruled out")
+        if rejected or low < usable:
+            if row["jury_upper"] < usable:
                 reasons.append(
                     "networks trained under other conditions draw other masks (Dice "
                     f"{row['jury_upper']:.2f} with the better half of them)"
                 )
-            if row["turned_dice"] < self.parameters.usable_dice:
+            if row["turned_dice"] < usable:
                 reasons.append(
                     f"the turned image gives another mask (Dice {row['turned_dice']:.2f})"
                 )
-        return reasons or ["no sign of trouble"]
+        return reasons or [
+            "like images of the calibration; other networks agree (Dice "
+            f"{row['jury_upper']:.2f} with the better half of them)"
+        ]
 
 
 def leave_one_condition_out(
@@ -271,6 +293,18 @@ def leave_one_condition_out(
         predicted, spread = _predict(forest, features[inside])
         parts.append(features[inside].assign(predicted=predicted, spread=spread))
     return pd.concat(parts, ignore_index=True)
+
+
+def _digest(
+    evidence: pd.DataFrame,
+    agreement: pd.DataFrame,
+    trained_on: dict[str, list[str]],
+    parameters: TrustParameters,
+) -> str:
+    digest = hashlib.sha256(repr((sorted(trained_on.items()), parameters)).encode())
+    for table in (evidence, agreement):
+        digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _forest(features: pd.DataFrame, parameters: TrustParameters) -> Any:
