@@ -12,7 +12,9 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a device that this machine lacks."""
+        """Refuse a device that this machine lacks, and new micrographs that are not there."""
+        if "deployment.raw.micrographs" in pipeline.inputs():
+            catalog.load("deployment.raw.micrographs")
         if "params:modelling" not in pipeline.datasets():
             return
         device = catalog.load("params:modelling").device

@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Sized
 from pathlib import Path, PurePosixPath
 from typing import Any
 

@@ -558,8 +558,8 @@ class Work:
     run: Callable[[], tuple[NDArray[Any], Segmentation]]
 
 
-def plan_work(store: Any, segmenter: Segmenter, code: str = "") -> Iterator[Work]:
-    """Yield the files of a store, each with what its result depends on.
+def plan_work(store: Any, segmenter: Segmenter, code: str = "") -> WorkPlan:
+    """Return the files of a store, each with what its result depends on.
 
     Parameters
     ----------
@@ -568,13 +568,29 @@ def plan_work(store: Any, segmenter: Segmenter, code: str = "") -> Iterator[Work
     code : str
         Digest of the code behind a result.
     """
-    common = f"{segmenter.identity} {code}"
-    for path in store.paths():
-        try:
-            identity = hashlib.sha256(f"{common} {store.sha256(path)}".encode()).hexdigest()
-        except (OSError, ValueError):  # reading it will say why
-            identity = ""
-        yield Work(path, identity, partial(_segment_file, store, path, segmenter))
+    return WorkPlan(store, segmenter, code)
+
+
+class WorkPlan:
+    """The work on all files of a store, planned file by file (see :func:`plan_work`)."""
+
+    def __init__(self, store: Any, segmenter: Segmenter, code: str) -> None:
+        self._store, self._segmenter, self._code = store, segmenter, code
+        self._paths = store.paths()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[Work]:
+        common = f"{self._segmenter.identity} {self._code}"
+        for path in self._paths:
+            try:
+                content = self._store.sha256(path)
+            except (OSError, ValueError):  # reading it will say why
+                identity = ""
+            else:
+                identity = hashlib.sha256(f"{common} {content}".encode()).hexdigest()
+            yield Work(path, identity, partial(_segment_file, self._store, path, self._segmenter))
 
 
 def _segment_file(store: Any, path: str, segmenter: Segmenter) -> tuple[NDArray[Any], Segmentation]:

@@ -640,9 +640,11 @@ def _stored(nodes: list[Any]) -> set[str]:
     return names - outer
 
 
-def code_digest(function: Any) -> str:
-    """Return a digest of the code behind a function and of the versions of its packages."""
-    behind = Code().behind_function(function)
+def code_digest(*objects: Any) -> str:
+    """Return a digest of the code behind functions and classes, and of its packages' versions."""
+    code, behind = Code(), Behind()
+    for one in objects:
+        behind |= code.behind_class(one) if isinstance(one, type) else code.behind_function(one)
     versions = [f"{name} {package_version(name)}" for name in sorted(behind.packages)]
     return _hash(*(f"{k} {v}" for k, v in behind.hashes.items()), *versions)
 

@@ -52,11 +52,14 @@ def _work(
     modelling: ModellingParameters,
     trust: Any,
 ) -> Any:
+    from temshift.catalog.segmentations import SegmentationsDataset
     from temshift.learning.segmentation import Segmenter, plan_work
+    from temshift.learning.trust import TrustModel
     from temshift.runner.code import code_digest
 
     segmenter = Segmenter(networks, deployment, trust, modelling.device)
-    return plan_work(store, segmenter, code_digest(plan_work))
+    code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset)
+    return plan_work(store, segmenter, code)
 
 
 def summarise(
