@@ -104,8 +104,9 @@ def load_trust(
         Those of the study.
     parameters : TrustParameters, optional
     """
-    tables = [pd.read_parquet(Path(folder) / f"{name}.parquet") for name in _TABLES]
-    return TrustModel.fit(*tables, trained_on(networks), parameters or TrustParameters())
-
-
-_TABLES = ("evidence", "agreement")
+    return TrustModel.fit(
+        pd.read_parquet(Path(folder) / "evidence.parquet"),
+        pd.read_parquet(Path(folder) / "agreement.parquet"),
+        trained_on(networks),
+        parameters or TrustParameters(),
+    )

@@ -98,7 +98,7 @@ def gather_study(
             network = trained.build().to(device)
             built[name, fold] = network, optimise_for_inference(network)
     rows: list[dict[str, Any]] = [
-        {**row, "test_split": split}
+        {str(k): v for k, v in row.items()} | {"test_split": split}
         for split, table in micrographs.items()
         for row in table.to_dict("records")
     ]

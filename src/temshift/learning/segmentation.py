@@ -329,8 +329,8 @@ class Segmenter:
         notes: list[str],
     ) -> Segmentation:
         parameters, unit = self.parameters, "nm" if pixel_size_nm else "px"
-        probability = np.mean(parts, axis=0, dtype=np.float32)
-        mask = probability > 0.5
+        probability = np.asarray(np.mean(parts, axis=0, dtype=np.float32))
+        mask = np.asarray(probability > 0.5)
 
         def measure(
             own: NDArray[np.bool_], sureness: NDArray[np.float32] | None = None
@@ -349,7 +349,7 @@ class Segmenter:
         agreement = pairwise_dice(np.stack(masks))
         others = agreement[~np.eye(len(masks), dtype=bool)]
         return Segmentation(
-            mask=(255 * mask).astype(np.uint8),
+            mask=255 * mask.astype(np.uint8),
             probability=probability.astype(np.float16),
             numbered=numbered,
             particles=particles,
@@ -520,7 +520,7 @@ def _choose(ranking: pd.DataFrame, parameters: DeploymentParameters, judged: boo
             )
         return str(named["network"].iloc[0])
     if parameters.networks == "best" and judged:
-        return str(ranking.loc[ranking["predicted_dice"].idxmax(), "network"])
+        return str(ranking["network"].iloc[int(ranking["predicted_dice"].argmax())])
     return str(ranking["network"].iloc[0])
 
 

@@ -12,6 +12,7 @@ Nothing is pickled: the forest is fitted again from the table, which takes about
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,16 @@ from numpy.typing import NDArray
 from temshift.config.trust import TrustParameters
 from temshift.learning.evidence import IMAGE_EVIDENCE, MASK_EVIDENCE, NETWORK_EVIDENCE
 
-__all__ = ["FEATURES", "JURY_EVIDENCE", "TrustModel", "features_of", "leave_one_condition_out"]
+__all__ = [
+    "FEATURES",
+    "JURY_EVIDENCE",
+    "TrustModel",
+    "calibrate",
+    "choose_threshold",
+    "features_of",
+    "intervals",
+    "leave_one_condition_out",
+]
 
 #: What the other networks say, in words.
 JURY_EVIDENCE = {
@@ -36,6 +46,9 @@ JURY_EVIDENCE = {
 
 #: Evidence from which the Dice is predicted.
 FEATURES = {**JURY_EVIDENCE, **MASK_EVIDENCE, **NETWORK_EVIDENCE, **IMAGE_EVIDENCE}
+
+#: Masks of conditions left out in each group of the conformal intervals, at least.
+_PER_GROUP = 60
 
 _KEYS = ["micrograph_id", "test_split", "fold"]
 
@@ -143,16 +156,8 @@ class TrustModel:
         ValueError
             Fewer than three conditions or networks: nothing can be left out.
         """
-        from crepes import ConformalRegressor
-
         judged = leave_one_condition_out(evidence, agreement, trained_on, parameters)
-        edges = np.quantile(judged["predicted"], [1 / 3, 2 / 3])
-        conformal = ConformalRegressor()
-        conformal.fit(
-            (judged["dice"] - judged["predicted"]).to_numpy(),
-            sigmas=judged["spread"].to_numpy(),
-            bins=np.digitize(judged["predicted"], edges),
-        )
+        conformal, edges = calibrate(judged)
         features = features_of(evidence, agreement)
         images = _images(features)
         centre, scale = _centre_and_scale(images)
@@ -161,7 +166,7 @@ class TrustModel:
             forest=_forest(features, parameters),
             conformal=conformal,
             bin_edges=edges,
-            reject_below=_reject_below(judged, parameters),
+            reject_below=choose_threshold(judged, parameters),
             images=images,
             centre=centre,
             scale=scale,
@@ -185,13 +190,8 @@ class TrustModel:
             condition is from the others: no guarantee, and never "trust".
         """
         predicted, spread = _predict(self.forest, features)
-        interval = self.conformal.predict_int(
-            predicted,
-            sigmas=spread,
-            bins=np.digitize(predicted, self.bin_edges),
-            confidence=self.parameters.confidence,
-            y_min=0.0,
-            y_max=1.0,
+        interval = intervals(
+            self.conformal, self.bin_edges, predicted, spread, self.parameters.confidence
         )
         distance = _distance(features, self.images, self.centre, self.scale)
         rows = []
@@ -295,6 +295,55 @@ def leave_one_condition_out(
     return pd.concat(parts, ignore_index=True)
 
 
+def calibrate(judged: pd.DataFrame) -> tuple[Any, NDArray[np.float64]]:
+    """Fit conformal intervals to the errors on conditions left out.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        Of :func:`leave_one_condition_out`.
+
+    Returns
+    -------
+    conformal : ConformalRegressor
+    edges : ndarray
+        Of the predicted Dice, between the groups; none if there are few masks.
+    """
+    from crepes import ConformalRegressor
+
+    groups = int(np.clip(len(judged) // _PER_GROUP, 1, 3))
+    edges = np.quantile(judged["predicted"], np.arange(1, groups) / groups)
+    conformal = ConformalRegressor()
+    conformal.fit(
+        (judged["dice"] - judged["predicted"]).to_numpy(),
+        sigmas=judged["spread"].to_numpy(),
+        bins=np.digitize(judged["predicted"], edges),
+    )
+    return conformal, edges
+
+
+def intervals(
+    conformal: Any,
+    edges: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    confidence: float,
+) -> NDArray[np.float64]:
+    """Return lower and upper ends, shape (n, 2), within 0 … 1."""
+    with warnings.catch_warnings():
+        # of too few masks an interval is all of 0 … 1, which says it
+        warnings.filterwarnings("ignore", message="the no. of calibration examples is too")
+        found: NDArray[np.float64] = conformal.predict_int(
+            predicted,
+            sigmas=spread,
+            bins=np.digitize(predicted, edges),
+            confidence=confidence,
+            y_min=0.0,
+            y_max=1.0,
+        )
+    return found
+
+
 def _digest(
     evidence: pd.DataFrame,
     agreement: pd.DataFrame,
@@ -334,7 +383,7 @@ def _numbers(features: pd.DataFrame) -> NDArray[np.float32]:
     return features[list(FEATURES)].fillna(0.0).to_numpy(np.float32)
 
 
-def _reject_below(judged: pd.DataFrame, parameters: TrustParameters) -> float:
+def choose_threshold(judged: pd.DataFrame, parameters: TrustParameters) -> float:
     """Return the predicted Dice below which the wanted share of the bad masks lies."""
     bad = judged.loc[judged["dice"] < parameters.usable_dice, "predicted"]
     if bad.empty:
