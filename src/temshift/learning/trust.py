@@ -239,7 +239,9 @@ class TrustModel:
                 f"unlike every image of the calibration: its {IMAGE_EVIDENCE[worst]} lies "
                 f"{abs(deviations[worst]):.1f} sd {side} their median; no guarantee here"
             )
-        if rejected:
+        if predicted < usable:
+            reasons.append(f"its predicted Dice is below {usable:g}")
+        elif rejected:
             reasons.append(
                 f"{100 * self.parameters.catch:.0f} % of the masks of the study that are of no use "
                 f"(Dice below {usable:g}) were predicted below {self.reject_below:.2f}, as this "
@@ -384,11 +386,14 @@ def _numbers(features: pd.DataFrame) -> NDArray[np.float32]:
 
 
 def choose_threshold(judged: pd.DataFrame, parameters: TrustParameters) -> float:
-    """Return the predicted Dice below which the wanted share of the bad masks lies."""
+    """Return the predicted Dice below which the wanted share of the bad masks lies, at least.
+
+    A mask that is predicted to be of no use is never above it.
+    """
     bad = judged.loc[judged["dice"] < parameters.usable_dice, "predicted"]
     if bad.empty:
         return parameters.usable_dice
-    return float(np.quantile(bad, parameters.catch))
+    return max(parameters.usable_dice, float(np.quantile(bad, parameters.catch)))
 
 
 def _images(features: pd.DataFrame) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def render_micrographs(
         judged=any(r["judgement"]["verdict"] != "not judged" for r in done),
         no_size=[r["path"] for r in done if not r["pixel_size_nm"]],
         pooled=[
-            (words, len(rows), sizes, _histogram_of(sizes, rows, particles))
+            (words, sizes, _histogram_of(sizes, rows, particles))
             for words, rows in _pools(done, sure)
             if (sizes := _pooled(rows, particles, deployment)) is not None
         ],
@@ -96,9 +96,12 @@ def render_micrographs(
 def _pools(
     done: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
-    pools = [("all micrographs", done)] if done else []
+    pools = []
     if sure and len(sure) < len(done):
-        pools.insert(0, ("micrographs whose mask is to be trusted", sure))
+        word = "masks" if len(sure) > 1 else "mask"
+        pools.append((f"Sizes in the {len(sure)} {word} to be trusted", sure))
+    if len(done) > 1:
+        pools.append((f"Sizes in all {len(done)} micrographs", done))
     return pools
 
 
@@ -206,7 +209,7 @@ def histogram(
             f"{edge:.4g}</text>"
         )
     parts.append(
-        f'<text class="tick" x="{left - 5}" y="{top + 8}" text-anchor="end">{most:.3g}</text>'
+        f'<text class="tick" x="{left - 5}" y="{top + 8}" text-anchor="end">{_count(most)}</text>'
         f'<text class="axis-title" x="{left + room / 2:.0f}" y="{height - 4}" '
         f'text-anchor="middle">equivalent diameter, {escape(unit)}</text>'
     )
@@ -217,6 +220,10 @@ def histogram(
             f"<title>mean {mean:.4g} {escape(unit)}</title></line>"
         )
     return "".join(parts) + "</svg>"
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _round_step(step: float) -> float:

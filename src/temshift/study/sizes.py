@@ -168,7 +168,8 @@ def size_distribution(
     # the outline of the ensemble is as uncertain as that of a single network: folds share a bias
     total = float(np.sqrt(counting**2 + networks**2 + scale**2))
     half = float(t.ppf(0.5 + confidence / 2, max(1, degrees))) * total
-    result |= {"low": mean - half, "high": mean + half, "error_counting": counting}
+    low = max(0.0, mean - half) if np.isfinite(half) else nan
+    result |= {"low": low, "high": mean + half, "error_counting": counting}
     return result | {"error_networks": networks, "error_pixel_size": scale}
 
 
