@@ -39,9 +39,11 @@ def ours(
         training=Training(**{"background_threshold": 0, "keep": "last", **training}),
         augmentation=Augmentation(dihedral="all"),
     )
-    seeds = {key: i for i, key in enumerate(folds)}
+    seeds = {key: [i] for i, key in enumerate(folds)}
     result = {}
-    for key, fold in train_folds(data, folds, parameters, seeds, device).items():
+    for key, fold in train_folds(
+        dict.fromkeys(folds, data), folds, parameters, seeds, device
+    ).items():
         result[key] = PublishedUNet()
         result[key].load_state_dict(fold.state)
     return result

@@ -35,7 +35,7 @@ PARAMETERS: dict[str, Any] = {
     "networks": {
         "high_noise": {"train_on": ["high"], "augmentation": {"noise": {"rho_max": 1.75}}}
     },
-    "reporting": {"bootstrap": 200},
+    "reporting": {"permutations": 200},
     "modelling": {"folds": 3, "training": {"steps": 4}},
     "preprocessing": {},
 }
@@ -74,6 +74,7 @@ def result_row(**values: Any) -> dict[str, Any]:
         "micrograph_id": "m0",
         "specimen_id": "",
         "in_domain": values.get("network", "a") == values.get("test_split", "a"),
+        "learned": True,
         "n_patches": 4,
         "tp": tp,
         "fp": wrong,
@@ -95,8 +96,13 @@ def results_table(
     noise: float = 0.02,
     seed: int = 0,
     train_on: Callable[[str], list[str]] | None = None,
+    fold_sd: float | None = None,
 ) -> pd.DataFrame:
-    """Results of all cells: a specimen's difficulty is shared by all networks, plus noise."""
+    """Results of all cells: a specimen's difficulty is shared by all networks, plus noise.
+
+    Folds vary by ``fold_sd``, half the noise if that is not given.
+    """
+    fold_sd = noise / 2 if fold_sd is None else fold_sd
     rng = np.random.default_rng(seed)
     train_on = train_on or plan().train_on
     splits = list(dict.fromkeys(split for _, split in expected))
@@ -105,7 +111,7 @@ def results_table(
     for (network, split), dice in expected.items():
         own = split in train_on(network)
         for fold in range(folds):
-            luck = rng.normal(0, noise / 2)
+            luck = rng.normal(0, fold_sd)
             for i in range(groups):
                 if (protocol == "grouped" or own) and i % folds != fold:
                     continue
@@ -169,6 +175,7 @@ def network_history(network: str, folds: int = 3) -> pd.DataFrame:
                 "network": network,
                 "protocol": "grouped",
                 "fold": fold,
+                "restart": 0,
                 "step": 30 * step,
                 "epoch": float(step),
                 "train_loss": 0.7 / step,
@@ -216,7 +223,7 @@ def report_content(
         splits=statistics.splits_table(results, matrix, study, micrographs),
         fingerprints=fingerprint_table(fingerprints),
         distances=distances,
-        explanation=explain_gaps(distances),
+        explanation=explain_gaps(distances, fingerprints, reporting),
         histories=pd.concat([network_history(n) for n in study.trained]),
         examples={n: network_examples(n, results) for n in study.rows},
     )

@@ -119,8 +119,9 @@ def test_a_split_changes_its_own_preprocessing():
 
 
 def test_more_folds_than_seeds():
-    with pytest.raises(ValidationError, match=r"6 folds need as many training.seeds, found 5"):
-        ModellingParameters(folds=6)
+    assert ModellingParameters(folds=6).protocols == ["grouped"], "which makes its seeds itself"
+    with pytest.raises(ValidationError, match=r"6 folds of .*need as many training.seeds, found 5"):
+        ModellingParameters(folds=6, protocols=["grouped", "published"])
 
 
 def test_nearest_without_a_near_one_lists_all():

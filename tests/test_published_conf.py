@@ -84,9 +84,10 @@ def test_protocol_of_the_study(parameters):
 
 def test_preprocessing_of_the_study(parameters):
     preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
+    assert preprocessing.xray.method == "published"
     assert preprocessing.xray.threshold_counts == 1500
     assert preprocessing.xray.passes == 2
-    assert preprocessing.flat_field.mode == "fit"
+    assert preprocessing.flat_field.mode == "published"
     assert preprocessing.flat_field.downsample == 4
     assert preprocessing.standardise
     assert preprocessing.pixel_size_nm is None

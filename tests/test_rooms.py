@@ -21,7 +21,7 @@ ORDER = [
     {"study"},
     {"learning"},
     {"catalog", "reporting"},
-    {"runner"},
+    {"runner", "mistakes"},
     {"context", "types"},
     {"pipelines"},
     {"pipeline_registry", "hooks", "cli", "where"},
@@ -171,6 +171,7 @@ NOT_IMPORTED = {
     "kedro-viz",  # kedro viz run
     "ipykernel",  # notebooks
     "ipython",  # kedro ipython
+    "sparse",  # RosettaSciIO's, for spectrum images of Velox beside an image
     "torchvision",  # segmentation-models-pytorch needs the release that fits torch
     "omegaconf",  # Kedro's; held below 2.4
     "pyarrow",  # Parquet

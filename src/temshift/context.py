@@ -1,4 +1,4 @@
-"""Parameters for the pipeline registry.
+"""Parameters for the pipeline registry, checked as a whole before anything is made of them.
 
 The registry builds one namespace a split, so it must read the parameters before Kedro hands them
 to the nodes. A context class keeps the session's configuration loader for it; without a session
@@ -9,6 +9,7 @@ hook could not do this.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,40 @@ from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
+from temshift.config.check import check_parameters
+from temshift.config.errors import UserError
 from temshift.config.plan import StudyPlan
+from temshift.mistakes import as_user_error, environment_exists
 
 _loader: AbstractConfigLoader | None = None
+_checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
 
 
 class ProjectContext(KedroContext):
-    """Kedro's context, which remembers its configuration loader for the registry."""
+    """Kedro's context, which remembers its configuration loader for the registry.
+
+    Raises
+    ------
+    UserError
+        The environment does not exist, or its parameters are not valid.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         global _loader
         _loader = self.config_loader
+        project_parameters()
 
 
 def project_parameters() -> dict[str, Any]:
-    """Return the raw parameters of the running environment."""
+    """Return the raw parameters of the running environment, after all have been checked.
+
+    Raises
+    ------
+    UserError
+        The environment does not exist, a file of it is no YAML, or a parameter is not valid.
+    """
+    global _checked
     loader = _loader
     if loader is None:
         root = Path(os.environ.get("KEDRO_PROJECT_PATH", _find_root()))
@@ -40,7 +59,15 @@ def project_parameters() -> dict[str, Any]:
             env=os.environ.get("KEDRO_ENV"),
             **settings.CONFIG_LOADER_ARGS,
         )
-    return dict(loader["parameters"])
+    if _checked is None or _checked[0] is not loader:
+        environment_exists(Path(loader.conf_source), loader.env)
+        try:
+            parameters = dict(loader["parameters"])
+        except Exception as error:
+            raise as_user_error(error) from error
+        check_parameters(parameters, _own_pipelines(), lambda key: _where(loader, key))
+        _checked = loader, parameters
+    return dict(_checked[1])
 
 
 def study_plan() -> StudyPlan:
@@ -48,10 +75,51 @@ def study_plan() -> StudyPlan:
     return StudyPlan.from_parameters(project_parameters())
 
 
+def _own_pipelines() -> list[str]:
+    """Return the names of the pipelines' folders: a pipeline may have a block of its name."""
+    return [p.parent.name for p in (Path(__file__).parent / "pipelines").glob("*/__init__.py")]
+
+
+def _where(loader: AbstractConfigLoader, key: str) -> str:
+    """Return where a parameter is set: ``--params`` or a file, the one that wins."""
+    keys = key.split(".")
+    for length in range(len(keys), 0, -1):
+        for name, content in _sources(loader):
+            if _holds(content, keys[:length]):
+                return name
+    return f"conf/{loader.env or 'base'}"
+
+
+def _sources(loader: AbstractConfigLoader) -> Iterator[tuple[str, Any]]:
+    import yaml
+
+    yield "--params", loader.runtime_params or {}
+    conf = Path(loader.conf_source)
+    default = settings.CONFIG_LOADER_ARGS["default_run_env"]
+    for env in (loader.env or default, settings.CONFIG_LOADER_ARGS["base_env"]):
+        for file in sorted((conf / env).glob("**/parameters*.yml")):
+            yield str(file.relative_to(conf.parent)), yaml.safe_load(file.read_text("utf-8"))
+
+
+def _holds(content: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if isinstance(content, list) and key.isdigit() and int(key) < len(content):
+            content = content[int(key)]
+        elif isinstance(content, dict) and key in content:
+            content = content[key]
+        else:
+            return False
+    return True
+
+
 def _find_root() -> Path:
     from kedro.utils import find_kedro_project
 
     found = find_kedro_project(Path.cwd())
     if found is None:
-        raise RuntimeError("no Kedro project found: run the command in the project's folder")
+        raise UserError(
+            f"{Path.cwd()} lies in no project",
+            "Found no pyproject.toml with [tool.kedro]; expected one here or above",
+            "Change to the project's folder and repeat the command",
+        )
     return Path(found)

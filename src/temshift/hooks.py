@@ -12,13 +12,40 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a device that this machine lacks, and new micrographs that are not there."""
-        if "deployment.raw.micrographs" in pipeline.inputs():
-            catalog.load("deployment.raw.micrographs")
-        if "params:modelling" not in pipeline.datasets():
-            return
-        device = catalog.load("params:modelling").device
-        if device != "auto" and device != "cpu":
-            from temshift.learning.devices import choose_device
+        """Refuse a device that this machine lacks, networks that do not fit the patches, and new
+        micrographs that are not there.
 
-            choose_device(device)
+        Raises
+        ------
+        UserError
+        """
+        used = pipeline.datasets()
+        if "deployment.raw.micrographs" in used:
+            catalog.load("deployment.raw.micrographs")
+        if "params:modelling" in used:
+            device = catalog.load("params:modelling").device
+            if device != "auto" and device != "cpu":
+                from temshift.learning.devices import choose_device
+
+                choose_device(device)
+        if any(name.startswith("params:modelling") for name in used) and "parameters" in catalog:
+            _check_architectures(catalog)
+
+
+def _check_architectures(catalog: Any) -> None:
+    from temshift.config.modelling import Architecture, ModellingParameters
+    from temshift.config.plan import StudyPlan
+    from temshift.config.preprocessing import PreprocessingParameters
+
+    parameters = catalog.load("parameters")
+    plan = StudyPlan.from_parameters(parameters)
+    modelling = ModellingParameters.model_validate(parameters["modelling"])
+    preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
+    if all(
+        modelling.with_overrides(plan.networks.get(name)).architecture == Architecture()
+        for name in plan.trained
+    ):
+        return  # patches suit it by their type: torch need not be loaded
+    from temshift.learning.checks import check_architectures
+
+    check_architectures(plan, modelling, preprocessing)

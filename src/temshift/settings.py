@@ -2,6 +2,7 @@
 
 import warnings
 
+from temshift.catalog.study_catalog import StudyCatalog
 from temshift.context import ProjectContext
 from temshift.hooks import ProjectHooks
 
@@ -10,6 +11,7 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 
 HOOKS = (ProjectHooks(),)
 CONTEXT_CLASS = ProjectContext
+DATA_CATALOG_CLASS = StudyCatalog
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

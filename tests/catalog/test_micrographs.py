@@ -255,7 +255,7 @@ def damaged_copies(data, pixels, rng, n):
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_damaged_files_are_read_rightly_or_refused(tmp_path, version):
-    """At least 300 damaged files: no hang, no memory beyond 4 × the file, no silent change."""
+    """At least 300 damaged files: no hang, no memory beyond 3 × the image, no silent change."""
     rng = np.random.default_rng(version)
     image = rng.integers(0, 4000, (384, 512)).astype(np.uint16)
     path = write_dm3(tmp_path / f"a.dm{version}", image, 0.02, version=version, **TAGS)
@@ -269,14 +269,14 @@ def test_damaged_files_are_read_rightly_or_refused(tmp_path, version):
         found = None
         tracemalloc.start()
         try:
-            with at_most(seconds=20):
+            with at_most(seconds=10):
                 found = store.read(path.name)
         except MicrographReadError:
             outcomes["refused"] += 1
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        assert peak <= 4 * len(data), (number, peak)
+        assert peak <= 3 * image.nbytes, (number, peak)
         if found is not None:
             outcomes["read"] += 1
             assert found.pixel_size_nm == right.pixel_size_nm, number
@@ -298,7 +298,7 @@ def test_a_file_that_claims_to_hold_more_than_it_has_is_not_believed(tmp_path):
     assert len(counts) > 50
     for i in counts:
         path.write_bytes(data[:i] + b"\x7f\xff\xff\xff" + data[i + 4 :])
-        with at_most(seconds=20):
+        with at_most(seconds=10):
             try:
                 found = store.read("a.dm3")
             except MicrographReadError:
@@ -325,8 +325,9 @@ def test_every_bit_of_the_calibration(tmp_path):
                 found = store.read("a.dm3").pixel_size_nm
             except MicrographReadError:
                 continue
-            # a sign does not matter, and "Nm" and "nM" are understood
-            assert found == pytest.approx(0.02, rel=1e-6), (place, bit)
+            # a sign does not matter, "Nm" and "nM" are understood; the last bits of a mantissa
+            # change one side by less than what counts as square
+            assert found == pytest.approx(0.02, rel=0.005), (place, bit)
 
 
 # --------------------------------------------------------------------------- other formats
@@ -414,7 +415,7 @@ def test_damaged_files_of_other_formats(store, image, rng, extension):
     for copy in damaged_copies(data, (len(data) // 3, len(data)), rng, 24):
         path.unlink()
         path.write_bytes(copy)
-        with at_most(seconds=20):
+        with at_most(seconds=10):
             try:
                 found = store.read(path.name)
             except MicrographReadError:
@@ -515,12 +516,6 @@ def test_palette_mask_numbers_are_instances(store):
 def test_mask_with_other_values_is_refused(store, values):
     Image.fromarray(np.array([values], np.uint8)).save(store.folder / "m.png")
     with pytest.raises(MicrographReadError, match=r"must hold \{0, 1\} or \{0, 255\} only, found"):
-        store.read_label("m.png")
-
-
-def test_coloured_mask_is_refused(store):
-    Image.fromarray(np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8)).save(store.folder / "m.png")
-    with pytest.raises(MicrographReadError, match="must be grey"):
         store.read_label("m.png")
 
 

@@ -90,7 +90,7 @@ def project(tmp_path_factory, server):
             "modelling": {"folds": 2, "device": "cpu", "training": training}
         },
         "parameters_data_curation.yml": {"studies": {"dose": dose, **dict.fromkeys(others)}},
-        "parameters_generalization_reporting.yml": {"reporting": {"bootstrap": 100}},
+        "parameters_generalization_reporting.yml": {"reporting": {"permutations": 100}},
     }
     change(
         folder / "conf" / "published",

@@ -17,7 +17,7 @@ from temshift.learning.metrics import dice
 from temshift.learning.modelling import make_folds
 from temshift.learning.network_set import TrainedNetwork, network_key
 from temshift.learning.networks import PublishedUNet
-from temshift.microscopy.patches import PatchStack
+from temshift.microscopy.patches import PatchStack, cut_patches
 from temshift.study.folds import published_folds
 
 SIDE = 32
@@ -37,7 +37,7 @@ def stack(micrographs=4, patches=3, seed=0, folds=2):
             "specimen_id": [f"s{i}" for i in m],
             "group": [f"s{i}" for i in m],
             "row": 0,
-            "column": 0,
+            "column": np.tile(np.arange(patches) * SIDE, micrographs),
             "labelled_px": labels.sum((1, 2)),
             "fold": m % folds,
         }
@@ -66,7 +66,48 @@ def test_each_micrograph_is_tested_once_by_the_network_of_its_fold():
     assert (results["n_patches"] == 3).all(), "empty patches are tested too"
 
 
-def test_counts_are_pooled_over_the_patches_of_a_micrograph():
+def test_every_pixel_of_a_micrograph_counts_once_though_patches_overlap(monkeypatch):
+    """Fields of 76 x 45 px in 3 x 2 overlapping patches; predicted in one go, or in tiles."""
+    rng = np.random.default_rng(3)
+    whole = rng.normal(size=(76, 45)).astype("float32")
+    truth = (whole > 0.5).astype("uint8")
+    images, labels, corners = cut_patches(whole, truth, SIDE)
+    table = pd.DataFrame(corners, columns=["row", "column"]).assign(
+        micrograph_id="m0", specimen_id="s0", group="s0", labelled_px=labels.sum((1, 2)), fold=0
+    )
+    s = PatchStack(images, labels, table, {})
+    networks = {k: v for k, v in network_set().items() if k == "grouped_fold0"}
+    network = networks["grouped_fold0"].build()
+    padded = np.pad(whole, ((0, 4), (0, 3)), mode="symmetric")
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(padded)[None, None])[0, :, :76, :45]
+    predicted, label = (logits[1] > logits[0]).numpy(), truth == 1
+    results, examples = evaluate_network("a", networks, {"a": s}, EvaluationParameters(), "cpu")
+    (row,) = results.to_dict("records")
+    assert row["tp"] == (predicted & label).sum()
+    assert row["fp"] == (predicted & ~label).sum()
+    assert row["fn"] == (~predicted & label).sum()
+    assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == 76 * 45
+    assert row["n_patches"] == 6
+    assert row["patch_dice"] == row["dice"]
+    (example,) = examples
+    best = int(labels.sum((1, 2)).argmax())
+    top, left = corners[best]
+    cut = np.s_[top : top + SIDE, left : left + SIDE]
+    np.testing.assert_array_equal(example.label, labels[best])
+    np.testing.assert_array_equal(example.prediction, predicted[cut])
+
+
+def test_a_result_says_whether_its_network_has_learned():
+    networks = network_set()
+    failed = networks["grouped_fold1"]
+    card = failed.card.model_copy(update={"learned": False})
+    networks["grouped_fold1"] = TrainedNetwork(failed.state, card)
+    results, _ = evaluate_network("a", networks, {"a": stack()}, EvaluationParameters(), "cpu")
+    assert results.groupby("fold")["learned"].first().to_dict() == {0: True, 1: False}
+
+
+def test_counts_are_those_of_the_whole_micrograph():
     s = stack(micrographs=2)
     results, examples = evaluate_network(
         "a", network_set(), {"a": s}, EvaluationParameters(), "cpu"
@@ -74,9 +115,9 @@ def test_counts_are_pooled_over_the_patches_of_a_micrograph():
     row = results[results["micrograph_id"] == "m0"].iloc[0]
     network = network_set()["grouped_fold0"].build()
     with torch.inference_mode():
-        logits = network(torch.from_numpy(s.images[:3])[:, None])
+        logits = network(torch.from_numpy(np.hstack(s.images[:3]))[None, None])
     predicted = (logits[:, 1] > logits[:, 0]).numpy()
-    label = s.labels[:3] == 1
+    label = np.hstack(s.labels[:3])[None] == 1
     tp, fp, fn = ((predicted & label).sum(), (predicted & ~label).sum(), (~predicted & label).sum())
     assert (row["tp"], row["fp"], row["fn"]) == (tp, fp, fn)
     assert row[["tp", "fp", "fn", "tn"]].sum() == 3 * SIDE**2
@@ -164,20 +205,28 @@ def test_patches_of_a_grouped_test_are_those_of_the_fold():
     assert patches_to_test(stack(), "grouped", 1, 2, True, 10).tolist() == [3, 4, 5, 9, 10, 11]
 
 
-def test_grouped_folds_train_without_empty_patches_and_share_no_specimen():
+def test_grouped_folds_show_whole_micrographs_and_share_no_specimen():
     table = stack(micrographs=6, folds=3).table
-    for fold in make_folds(table, "grouped", 3, 10):
+    for fold in make_folds(table, SIDE, "grouped", 3, 10):
         groups = [set(table["specimen_id"].iloc[part]) for part in fold]
         assert not groups[0] & groups[1]
         assert not groups[0] & groups[2]
         assert not groups[1] & groups[2]
-        assert (table["labelled_px"].iloc[fold.train] > 10).all()
-        assert (table["labelled_px"].iloc[fold.test] == 0).any()
+        for part in fold:
+            shown = table.iloc[part]
+            assert shown["micrograph_id"].value_counts().eq(3).all(), "its empty patch too"
+
+
+def test_grouped_folds_have_nothing_to_train_on_where_nothing_is_labelled():
+    table = stack(micrographs=6, folds=3).table
+    table.loc[table["fold"] > 0, "labelled_px"] = 10
+    folds = make_folds(table, SIDE, "grouped", 3, 10)
+    assert [len(fold.train) > 0 for fold in folds] == [False, True, True]
 
 
 def test_published_folds_are_positions_in_the_whole_table():
     table = stack(micrographs=6).table
-    for fold in make_folds(table, "published", 5, 10):
+    for fold in make_folds(table, SIDE, "published", 5, 10):
         for part in fold:
             assert (table["labelled_px"].iloc[part] > 10).all()
 
@@ -186,7 +235,7 @@ def test_groups_decide_what_is_kept_together_whatever_the_specimens():
     table = stack(micrographs=12, folds=3).table
     days = table["group"].map({f"s{i}": f"day{i % 6}" for i in range(12)})
     table = table.assign(specimen_id="one", group=days)
-    for fold in make_folds(table, "grouped", 3, 10):
+    for fold in make_folds(table, SIDE, "grouped", 3, 10):
         groups = [set(table["group"].iloc[part]) for part in fold]
         assert not groups[0] & groups[1]
         assert not groups[0] & groups[2]
@@ -195,7 +244,8 @@ def test_groups_decide_what_is_kept_together_whatever_the_specimens():
 def test_without_hold_out_everything_but_the_test_set_is_trained_on():
     table = stack(micrographs=6, folds=3).table
     for protocol in ("grouped", "published"):
-        for fold in make_folds(table, protocol, 3, 10, hold_out=False):
-            used = set(np.flatnonzero(table["labelled_px"] > 10)) - set(fold.test)
+        for fold in make_folds(table, SIDE, protocol, 3, 10, hold_out=False):
+            filled = table["labelled_px"] > (10 if protocol == "published" else -1)
+            used = set(np.flatnonzero(filled)) - set(fold.test)
             assert set(fold.train) == used
             assert len(fold.validation) == 0

@@ -1,4 +1,4 @@
-"""What a checkpoint must have in common with a training that resumes it."""
+"""Seeds, folds and cards of a network set; what a checkpoint must have in common with it."""
 
 import json
 
@@ -10,8 +10,8 @@ from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.config.modelling import ModellingParameters, Training
 from temshift.config.preprocessing import PUBLISHED
 from temshift.learning.cards import agreed, read_card
-from temshift.learning.modelling import _data_hash, train_network_set
-from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack
+from temshift.learning.modelling import _data_hash, fold_seeds, make_folds, train_network_set
+from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack, cut_patches
 
 SIDE = 512  # as in the study
 
@@ -58,6 +58,88 @@ def test_other_patches_have_another(patches, digest, changed):
     if changed == "order":
         images = images[::-1].copy()
     assert digest(images, labels, "b" if changed == "micrograph" else "a") != before
+
+
+def test_no_two_networks_share_a_seed_but_those_of_the_published_protocol():
+    training = Training(steps=1, restarts=2)
+    seeds = [
+        seed
+        for name in ("au_5nm_423e", "au_5nm_80e")
+        for fold in range(6)
+        for seed in fold_seeds(name, "grouped", fold, training)
+    ]
+    assert len(set(seeds)) == len(seeds) == 2 * 6 * 3
+    again = fold_seeds("au_5nm_80e", "grouped", 5, training)
+    assert again == seeds[-3:], "the same in every process"
+    other = fold_seeds("au_5nm_80e", "grouped", 5, Training(steps=1, seed=7))
+    assert not set(other) & set(seeds)
+    published = [fold_seeds("x", "published", fold, training)[0] for fold in range(5)]
+    assert published == [962, 1662, 621, 72115, 45521]
+
+
+def study(rng, folds=3):
+    """Micrographs of 48 × 40 px, one a fold, in patches of 32 px."""
+    tables, images, labels = [], [], []
+    for i in range(2 * folds):
+        image = rng.normal(size=(48, 40)).astype(np.float32)
+        x, y, corners = cut_patches(image, (image > 1).astype(np.uint8), 32)
+        table = pd.DataFrame(corners, columns=["row", "column"])
+        tables.append(
+            table.assign(
+                micrograph_id=f"m{i}",
+                specimen_id=f"s{i}",
+                group=f"s{i}",
+                labelled_px=y.sum((1, 2)),
+                fold=i % folds,
+            )
+        )
+        images.append(x)
+        labels.append(y)
+    return PatchStack(
+        np.concatenate(images), np.concatenate(labels), pd.concat(tables, ignore_index=True)
+    )
+
+
+def test_a_card_says_whether_its_fold_has_learned(rng, caplog):
+    hopeless = ModellingParameters(
+        folds=3,
+        device="cpu",
+        protocols=["grouped", "published"],
+        training=Training(
+            steps=2,
+            batch_size=2,
+            learned_above=1.0,
+            restarts=1,
+            background_threshold=0,
+            validations=1,
+        ),
+    )
+    networks, history = train_network_set("au", {"a": study(rng)}, hopeless)
+    assert len(networks) == 6
+    for network in networks.values():
+        assert network.card.learned is False
+        assert network.card.restarts == 1
+        assert 0 <= network.card.train_dice < 1
+        assert network.card.seed in fold_seeds(
+            "au", network.card.protocol, network.card.fold, hopeless.training
+        )
+    assert history.groupby(["protocol", "fold"])["restart"].max().eq(1).all()
+    assert "au, fold 2 of the protocol grouped: has not learned in 2 attempts" in caplog.text
+    easy = hopeless.training.model_copy(update={"learned_above": 0.0})
+    networks, _ = train_network_set(
+        "au", {"a": study(rng)}, hopeless.model_copy(update={"training": easy})
+    )
+    assert all(n.card.learned and n.card.restarts == 0 for n in networks.values())
+
+
+def test_the_published_protocol_knows_no_overlapping_patches(rng):
+    table = study(rng).table
+    assert len(table) == 6 * 4
+    published = make_folds(table, 32, "published", 3, 0)
+    used = np.concatenate([np.concatenate(fold) for fold in published])
+    assert set(used) == set(np.flatnonzero((table["row"] == 0) & (table["column"] == 0)))
+    grouped = make_folds(table, 32, "grouped", 3, 0)
+    assert sorted(np.concatenate([fold.test for fold in grouped])) == list(range(24))
 
 
 def split(attributes, seed=0, folds=2):

@@ -13,7 +13,7 @@ from temshift.learning.inference import (
     predict_patches,
     receptive_margin_px,
 )
-from temshift.learning.networks import PublishedUNet, build_network
+from temshift.learning.networks import PublishedUNet, build_network, standardise_outputs
 
 
 @pytest.fixture(params=[(4, 8, 16, 32)], ids=str)
@@ -203,3 +203,39 @@ def test_forward_written_out(network):
         x = block(torch.cat([skips[3 - i], x], 1), f"ups.{i}")
     expected = F.conv2d(x, s["final_conv.weight"], s["final_conv.bias"])
     torch.testing.assert_close(network(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def alive(net, x):
+    """Share of positive values of each channel that the last convolution reads; logits."""
+    seen = []
+    net.final_conv.register_forward_pre_hook(lambda module, x: seen.append(x[0]))
+    with torch.inference_mode():
+        logits = net.train()(x)
+    return (seen[-1] > 0).float().mean(dim=(0, 2, 3)), logits
+
+
+def test_standardised_networks_start_alive_from_every_seed():
+    """As published, untrained networks have logits of a hundred and channels that pass nothing."""
+    x = torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    dead = {"published": 0, "standardised": 0}
+    for seed in range(12):
+        torch.manual_seed(seed)
+        net = PublishedUNet()
+        before, _ = alive(net, x)
+        dead["published"] += int((before < 0.02).sum())
+        buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+        standardise_outputs(net, x)
+        assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+        after, logits = alive(net, x)
+        dead["standardised"] += int((after < 0.02).sum())
+        assert logits.std(dim=(0, 2, 3)).allclose(torch.tensor(0.5), atol=1e-3)
+        assert logits.mean(dim=(0, 2, 3)).abs().max() < 1e-3
+    assert dead["published"] > 5
+    assert dead["standardised"] == 0
+
+
+def test_networks_without_unnormalised_sums_are_left_as_they_are():
+    net = build_network("Unet", "resnet18")
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    standardise_outputs(net, torch.randn(2, 1, 64, 64))
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

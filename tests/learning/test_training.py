@@ -19,6 +19,8 @@ from temshift.config.modelling import (
     NoiseAugmentation,
     Training,
 )
+from temshift.learning import training
+from temshift.learning.augmentation import augment
 from temshift.learning.devices import choose_device
 from temshift.learning.training import (
     FoldTrainer,
@@ -48,7 +50,7 @@ FOLDS = {
     "grouped_fold1": FoldIndices(np.arange(4, 12), np.arange(0, 2), np.arange(2, 4)),
     "grouped_fold2": FoldIndices(np.arange(2, 10), np.arange(10, 12), np.arange(0, 2)),
 }
-SEEDS = {key: i for i, key in enumerate(FOLDS)}
+SEEDS = {key: [i, 100 + i, 200 + i] for i, key in enumerate(FOLDS)}
 
 
 def parameters(**training):
@@ -58,6 +60,7 @@ def parameters(**training):
         "learning_rate": 5e-3,
         "validations": 3,
         "background_threshold": 0,
+        "learned_above": 0.0,
     }
     noise = NoiseAugmentation(rho_max=0.5)
     return ModellingParameters(
@@ -70,7 +73,8 @@ def parameters(**training):
 def train(store=None, folds=FOLDS, **training):
     images, labels = discs()
     data = TrainingData.from_arrays([images], [labels], "cpu")
-    return train_folds(data, folds, parameters(**training), SEEDS, "cpu", "t", store, "id")
+    every = dict.fromkeys(folds, data)
+    return train_folds(every, folds, parameters(**training), SEEDS, "cpu", "t", store, "id")
 
 
 def same(a, b):
@@ -108,7 +112,15 @@ class StopAfter(CheckpointStore):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("schedule", [{"steps": 24}, {"steps": None, "epochs": 4}])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"steps": 24},
+        {"steps": None, "epochs": 4},
+        {"batch_size": 3, "foreground": 0.5},
+        {"learned_above": 1.0, "initialisation": "standardised"},
+    ],
+)
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, schedule):
     whole = train(**schedule)
     with pytest.raises(KeyboardInterrupt):
@@ -167,9 +179,71 @@ def test_an_epoch_of_all_copies_is_eight_times_as_long():
         p = parameters(steps=None, epochs=2).model_copy(
             update={"augmentation": Augmentation(dihedral=dihedral)}
         )
-        return FoldTrainer(data, FOLDS["grouped_fold0"], p, 0, "cpu", "float32").total_steps
+        return FoldTrainer(data, FOLDS["grouped_fold0"], p, [0], "cpu", "float32").total_steps
 
     assert (steps("random"), steps("all")) == (4, 32)
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 20])
+def test_every_batch_is_full_and_every_patch_is_drawn_equally_often(batch_size, monkeypatch):
+    """Eight patches: an epoch ends within a batch, or a batch holds several epochs."""
+    drawn = []
+
+    def note(images, labels, plan, *rest):
+        drawn.append(plan.first.tolist())
+        return augment(images, labels, plan, *rest)
+
+    monkeypatch.setattr(training, "augment", note)
+    train(folds={"grouped_fold0": FOLDS["grouped_fold0"]}, batch_size=batch_size, steps=20)
+    assert [len(batch) for batch in drawn] == [batch_size] * 20
+    stream = [patch for batch in drawn for patch in batch]
+    for start in range(0, len(stream) - 7, 8):
+        assert sorted(stream[start : start + 8]) == list(range(8)), "a permutation"
+
+
+def test_a_fold_that_has_not_learned_starts_again_from_the_next_seed(caplog):
+    fold = {"grouped_fold0": FOLDS["grouped_fold0"]}
+    hopeless = train(folds=fold, steps=6, learned_above=1.0)["grouped_fold0"]
+    assert not hopeless.learned
+    assert hopeless.restarts == 2
+    assert "has not learned from seed 100" in caplog.text
+    assert {row["restart"] for row in hopeless.history} == {0, 1, 2}
+    assert [row["step"] for row in hopeless.history if row["restart"] == 1] == [2, 4, 6]
+    assert hopeless.seed in SEEDS["grouped_fold0"]
+
+    learned = train(folds=fold, steps=6)["grouped_fold0"]
+    assert learned.learned
+    assert (learned.restarts, learned.seed) == (0, 0)
+    assert learned.history == hopeless.history[:3], "the first attempt was the same"
+
+
+def test_the_second_attempt_is_the_training_from_its_own_seed(monkeypatch):
+    """A first attempt that sees only background is left behind without a trace."""
+    fold = {"grouped_fold0": FOLDS["grouped_fold0"]}
+    good = train_from([100], fold)
+    judged = training.FoldTrainer._scores
+    calls = []
+
+    def fail_first(self, patches):
+        calls.append(self.seed)
+        loss, overlap = judged(self, patches)
+        return loss, 0.0 if self.seed == 0 and self.step == self.total_steps else overlap
+
+    monkeypatch.setattr(training.FoldTrainer, "_scores", fail_first)
+    after = train_from([0, 100], fold)
+    assert 0 in calls
+    assert (after.restarts, after.seed, after.learned) == (1, 100, True)
+    assert same(good, after)
+
+
+def train_from(seeds, fold):
+    images, labels = discs()
+    data = TrainingData.from_arrays([images], [labels], "cpu")
+    p = parameters(steps=60, schedule="one_cycle", learned_above=0.5)
+    (result,) = train_folds(
+        dict.fromkeys(fold, data), fold, p, dict.fromkeys(fold, seeds), "cpu"
+    ).values()
+    return result
 
 
 def test_a_fold_without_patches_is_refused():
@@ -185,7 +259,7 @@ def test_patches_that_the_network_cannot_take_are_refused():
         update={"architecture": Architecture(options={"filters": (2, 2, 2, 2, 2)})}
     )
     with pytest.raises(ValueError, match=r"multiples of 32 px, but patch_px is 48"):
-        train_folds(data, FOLDS, five, SEEDS, "cpu")
+        train_folds(dict.fromkeys(FOLDS, data), FOLDS, five, SEEDS, "cpu")
 
 
 def test_an_interruption_stops_all_workers():
@@ -200,7 +274,7 @@ def test_an_interruption_stops_all_workers():
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            _take_turns({"a": 1, "b": 1}, turn, lambda key: len(turns) > 500, 2)
+            _take_turns(["a", "b"], turn, lambda key: len(turns) > 500, 2)
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(turns) < 100
@@ -244,5 +318,6 @@ def test_a_gpu_asked_for_and_absent():
 def test_it_learns_on_a_gpu():
     images, labels = discs()
     data = TrainingData.from_arrays([images], [labels], "cuda")
-    results = train_folds(data, FOLDS, parameters(steps=60), SEEDS, "cuda")
+    every = dict.fromkeys(FOLDS, data)
+    results = train_folds(every, FOLDS, parameters(steps=60), SEEDS, "cuda")
     assert all(r.history[-1]["validation_dice"] > 0.85 for r in results.values())

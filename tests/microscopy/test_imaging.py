@@ -19,7 +19,7 @@ from temshift.microscopy.multislice import ExitWave, electron_wavelength
 
 WIDTH_A = 64.0
 N = 64
-CAMERA = {"mtf": "lorentzian", "mtf_width": 0.33, "counts_per_electron": 20.0}
+CAMERA = {"mtf": "lorentzian", "mtf_width": 0.33, "ntf_width": 0.33, "counts_per_electron": 20.0}
 
 
 def grating(periods, strength, absorption=0.0):
@@ -144,7 +144,7 @@ def test_mtf_at_zero_and_nyquist():
 
 def test_counts_are_poisson_before_the_camera_blurs_them(rng):
     electrons = np.full((512, 512), 17.0, np.float32)
-    sharp = {**CAMERA, "mtf_width": 1e6}
+    sharp = {**CAMERA, "mtf_width": 1e6, "ntf_width": 1e6}
     counts = record(electrons, rng, **sharp)
     assert counts.dtype == np.uint16
     assert counts.mean() == pytest.approx(17 * 20, rel=2e-3)
@@ -164,6 +164,35 @@ def test_the_camera_keeps_the_mean_and_shapes_the_noise_by_its_mtf(rng):
         assert spectrum[ring].mean() == pytest.approx(
             100 * 20**2 * np.mean(camera_mtf(q[ring], width=0.33) ** 2), rel=0.05
         )
+
+
+def autocorrelation(image):
+    """Normalised periodic autocorrelation, shape of the image."""
+    power = np.abs(np.fft.fft2(image - image.mean())) ** 2
+    found = np.fft.ifft2(power).real
+    return found / found[0, 0]
+
+
+def test_noise_follows_the_ntf_and_the_signal_the_mtf(rng):
+    """An even field has the noise's autocorrelation, that of NTF²; a grating the MTF's damping."""
+    camera = {**CAMERA, "mtf_width": 0.25, "ntf_width": 0.6}
+    n, periods = 512, 64  # a quarter of Nyquist
+    even = record(np.full((n, n), 400.0, np.float32), rng, **camera).astype(float)
+    q = 2 * np.hypot(*np.meshgrid(np.fft.fftfreq(n), np.fft.fftfreq(n)))
+    expected = np.fft.ifft2(camera_mtf(q, width=0.6) ** 2).real
+    expected /= expected[0, 0]
+    found = autocorrelation(even)
+    lags = [(1, 0), (1, 1), (2, 0), (2, 2)]
+    assert [found[lag] for lag in lags] == pytest.approx([expected[lag] for lag in lags], abs=0.01)
+    too_smooth = np.fft.ifft2(camera_mtf(q, width=0.25) ** 2).real
+    assert too_smooth[1, 0] / too_smooth[0, 0] > found[1, 0] + 0.1  # that of the MTF is another
+
+    x = np.arange(n) / n
+    grating = 400 * (1 + 0.5 * np.cos(2 * np.pi * periods * x))[:, None] * np.ones(n)
+    counts = record(grating.astype(np.float32), rng, **camera).astype(float)
+    assert contrast_of(counts, periods) == pytest.approx(
+        20 * 400 * 0.5 * camera_mtf(np.array(0.25), width=0.25), rel=0.01
+    )
 
 
 def test_xrays_are_rare_bright_and_found_by_the_published_threshold(rng):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from temshift.microscopy.multislice import (
+    _slices,
     electron_wavelength,
     exit_wave,
     fourier_resample,
@@ -104,3 +105,43 @@ def test_the_same_specimen_gives_the_same_bytes():
     assert a.wave.tobytes() == b.wave.tobytes()
     assert a.phase.tobytes() == b.phase.tobytes()
     assert a.mask.tobytes() == b.mask.tobytes()
+
+
+def film_with_a_particle(width_A=40.0):
+    """Scattered carbon from 0 to 60 Å with a clump of gold on it, from 62 Å upwards."""
+    rng = np.random.default_rng(0)
+    film = rng.uniform(0, [width_A, width_A, 60.0], size=(6000, 3))
+    gold = np.array([20.0, 20.0, 62.0]) + 4.0 * np.stack(np.indices((3, 3, 4)), -1).reshape(-1, 3)
+    return Specimen(
+        numbers=np.repeat([6, 79], [len(film), len(gold)]),
+        positions_A=np.concatenate([film, gold]),
+        in_particle=np.repeat([False, True], [len(film), len(gold)]),
+        width_A=width_A,
+        height_A=80.0,
+        particles=(Particle(24.0, 24.0, 12.0),),
+    )
+
+
+def test_only_the_film_below_the_particles_gets_thick_slices():
+    slices = _slices(film_with_a_particle(), 4.0, 10.0)
+    assert sum(slices) == pytest.approx(80.0)
+    assert slices[:7] == pytest.approx([62 / 7] * 7)
+    assert slices[7:] == pytest.approx([18 / 5] * 5)
+
+
+def test_thick_slices_of_the_film_change_the_wave_little():
+    specimen = film_with_a_particle()
+
+    def wave(film_A):
+        return exit_wave(
+            specimen,
+            energy_eV=300e3,
+            grid_px=144,
+            slice_thickness_A=4.0,
+            film_slice_thickness_A=film_A,
+        ).wave
+
+    fine, coarse = wave(4.0), wave(12.0)
+    assert not np.array_equal(fine, coarse)
+    scattered = fine - fine.mean()
+    assert np.sqrt((abs(fine - coarse) ** 2).mean() / (abs(scattered) ** 2).mean()) < 0.1

@@ -10,31 +10,46 @@ from hypothesis import strategies as st
 
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.micrograph import Micrograph
-from temshift.microscopy.patches import PatchStack, cut_patches, shuffled
+from temshift.microscopy.patches import (
+    PatchStack,
+    cut_patches,
+    micrograph_layouts,
+    on_grid,
+    shuffled,
+    whole_micrograph,
+)
 from temshift.microscopy.split_patches import patch_split
 from temshift.parallel import map_ordered
 
 
 @settings(max_examples=30)
-@given(rows=st.integers(1, 4), columns=st.integers(1, 4), patch_px=st.sampled_from([1, 2, 5, 16]))
-def test_patches_cover_every_pixel_once(rows, columns, patch_px):
-    shape = (rows * patch_px, columns * patch_px)
-    image = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+@given(height=st.integers(16, 70), width=st.integers(16, 70), patch_px=st.sampled_from([1, 5, 16]))
+def test_patches_show_all_of_a_micrograph(height, width, patch_px):
+    image = np.arange(height * width, dtype=np.float32).reshape(height, width)
     label = (image % 2).astype(np.uint8)
     images, labels, corners = cut_patches(image, label, patch_px)
-    assert sorted(images.ravel().tolist()) == image.ravel().tolist()
-    back = np.zeros_like(image)
-    for x, y, (row, column) in zip(images, labels, corners, strict=True):
-        back[row : row + patch_px, column : column + patch_px] = x
-        np.testing.assert_array_equal(y, x % 2)
-    np.testing.assert_array_equal(back, image)
+    assert len(images) == -(-height // patch_px) * -(-width // patch_px), "as few as can be"
+    table = pd.DataFrame(corners, columns=["row", "column"]).assign(micrograph_id="a")
+    layout = micrograph_layouts(table, patch_px)["a"]
+    assert (layout.height_px, layout.width_px) == image.shape
+    np.testing.assert_array_equal(whole_micrograph(images, layout, table), image)
+    np.testing.assert_array_equal(whole_micrograph(labels, layout, table), label)
 
 
-def test_patches_come_row_by_row_and_the_remainder_is_dropped():
+def test_patches_come_row_by_row_and_the_published_protocol_leaves_the_overlapping_ones_out():
     image = np.zeros((70, 105), np.float32)
     images, _, corners = cut_patches(image, image.astype(np.uint8), 32)
-    assert images.shape == (6, 32, 32)
-    assert corners.tolist() == [[0, 0], [0, 32], [0, 64], [32, 0], [32, 32], [32, 64]]
+    assert images.shape == (12, 32, 32)
+    assert corners[:5].tolist() == [[0, 0], [0, 32], [0, 64], [0, 73], [32, 0]]
+    kept = on_grid(pd.DataFrame(corners, columns=["row", "column"]), 32)
+    assert corners[kept].tolist() == [[0, 0], [0, 32], [0, 64], [32, 0], [32, 32], [32, 64]]
+
+
+def test_a_stack_that_shows_a_micrograph_only_in_part_is_refused():
+    corners = cut_patches(np.zeros((70, 70), np.float32), np.zeros((70, 70), np.uint8), 32)[2]
+    table = pd.DataFrame(corners, columns=["row", "column"]).assign(micrograph_id="a")
+    with pytest.raises(ValueError, match=r"'a' do not show all of its 70 x 70 px.*preprocessing"):
+        micrograph_layouts(table.drop(index=4), 32)
 
 
 def test_refuses_a_micrograph_smaller_than_a_patch():
@@ -107,16 +122,16 @@ PARAMETERS = PreprocessingParameters(patch_px=32)
 def test_a_split_is_shuffled_cut_and_described(split):
     table, store = split
     stream = patch_split("au", table, store, PARAMETERS)
-    assert len(stream) == 5 * 6
+    assert len(stream) == 5 * 8
     parts = list(stream)
     order = [part.table["micrograph_id"].iloc[0] for part in parts]
     assert order == [f"m{i}" for i in shuffled(5, PARAMETERS.shuffle_seed)]
     part = parts[order.index("m3")]
-    assert part.table["specimen_id"].tolist() == [""] * 6
-    assert part.table["group"].tolist() == ["m3"] * 6
-    assert part.table["fold"].tolist() == [2] * 6
-    assert part.table["labelled_px"].tolist() == [35, 0, 0, 0, 0, 0]
-    assert part.table["column"].tolist() == [0, 32, 64, 0, 32, 64]
+    assert part.table["specimen_id"].tolist() == [""] * 8
+    assert part.table["group"].tolist() == ["m3"] * 8
+    assert part.table["fold"].tolist() == [2] * 8
+    assert part.table["labelled_px"].tolist() == [35, 0, 0, 0, 0, 0, 0, 0]
+    assert part.table["column"].tolist() == [0, 32, 64, 68, 0, 32, 64, 68]
     assert part.images.dtype == np.float32
     assert stream.attributes["split"] == "au"
     assert stream.attributes["pixel_size_nm"] == 0.02
@@ -139,7 +154,7 @@ def test_the_pixel_size_of_the_table_wins_over_the_header(split):
     store.images["m0"] = Micrograph(store.images["m0"].image, 0.5, "header")
     to_double = PARAMETERS.with_overrides({"pixel_size_nm": 0.01})
     stream = patch_split("au", table, store, to_double)
-    assert len(stream) == 5 * 4 * 6
+    assert len(stream) == 5 * 4 * 7
     assert sum(len(part) for part in stream) == len(stream)
     assert stream.attributes["pixel_size_nm"] == 0.01
 
@@ -156,7 +171,7 @@ def test_an_unknown_pixel_size_is_no_obstacle(split):
     table["pixel_size_nm"] = np.nan
     stream = patch_split("au", table, store, PARAMETERS)
     assert stream.attributes["pixel_size_nm"] is None
-    assert sum(len(part) for part in stream) == 30
+    assert sum(len(part) for part in stream) == 40
 
 
 def test_too_small_a_micrograph_is_named_before_any_is_read(split):

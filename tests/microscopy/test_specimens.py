@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from temshift.config.simulation import SpecimenParameters, SupportParameters
 from temshift.microscopy.specimens import (
     CRYSTALS,
+    FACET_DISTANCE,
+    FACETS,
     amorphous_film,
     build_specimen,
     outline_mask,
@@ -22,18 +24,19 @@ PARTICLES = SpecimenParameters(
     support="carbon",
     particles=(2, 3),
     twinned=0.5,
+    faceted=0.5,
 )
 SUPPORT = SupportParameters(
     composition={"C": 1.0},
     atoms_per_A3=0.1,
-    thickness_nm=1.5,
+    thickness_nm=(1.5, 1.5),
     roughness_nm=0.2,
     roughness_length_nm=1.5,
 )
 
 
-def field(seed):
-    return build_specimen(PARTICLES, SUPPORT, thermal_displacement_A=0.08, width_A=80.0, seed=seed)
+def field(seed, kind=PARTICLES, support=SUPPORT):
+    return build_specimen(kind, support, thermal_displacement_A=0.08, width_A=80.0, seed=seed)
 
 
 def nearest_neighbours(positions):
@@ -109,6 +112,112 @@ def test_a_flattened_particle_is_as_high_as_asked_for(rng):
     _, positions = particle_atoms("Au", 40.0, rng, height_ratio=0.6)
     assert np.ptp(positions[:, 2]) == pytest.approx(24.0, abs=2.5)
     assert np.ptp(positions[:, 0]) == pytest.approx(40.0, abs=2.5)
+
+
+def supporting_distances(positions, directions):
+    """Largest extent of a particle along each of some unit vectors."""
+    return (positions @ directions.T).max(axis=0)
+
+
+def crystal_axes(positions):
+    """Rows: the cube axes of an fcc particle, found from its nearest-neighbour vectors."""
+    from scipy.spatial import cKDTree
+
+    centre = positions[np.argmin(np.linalg.norm(positions, axis=1))]
+    near = positions[cKDTree(positions).query_ball_point(centre, 3.2)] - centre
+    bonds = near[np.linalg.norm(near, axis=1) > 0.1]  # the 12 of <110>
+    first = bonds[0]
+    across = next(b for b in bonds if abs(b @ first) < 1e-6)  # [110] and [1-10]
+    x, y = (first + across), (first - across)
+    x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
+    return np.stack([x, y, np.cross(x, y)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_faceted_particle_is_cut_at_111_planes_and_never_beyond_its_sphere(seed):
+    def particle(faceted):
+        rng = np.random.default_rng(seed)
+        return particle_atoms("Au", 60.0, rng, faceted=faceted)[1]
+
+    round_one, faceted = particle(False), particle(True)
+    assert np.linalg.norm(faceted, axis=1).max() <= 30.0 + 1e-6
+    assert 0.7 < len(faceted) / len(round_one) < 0.97  # caps are missing
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    normals = signs / 3**0.5 @ crystal_axes(faceted)
+    reach = supporting_distances(faceted, normals)
+    # each face within FACET_DISTANCE, less up to a layer (2.35 Å) that the cut leaves out
+    assert (reach <= FACET_DISTANCE[1] * 30 + 1e-6).all()
+    assert (reach >= FACET_DISTANCE[0] * 30 - 2.4).all()
+    assert np.ptp(reach) > 0.5  # no two faces alike
+    # a face is a plane full of atoms: the outermost 0.1 Å along its normal
+    on_faces = [(faceted @ n > r - 0.1).sum() for n, r in zip(normals, reach, strict=True)]
+    assert min(on_faces) > 10
+
+
+def test_the_faces_of_an_fcc_crystal_at_their_nearest_make_a_truncated_octahedron():
+    """All corners of that body lie on the sphere (FACET_DISTANCE says so)."""
+    from itertools import permutations, product
+
+    (octahedron, near), (cube, far) = FACETS["fcc"]
+    corners = {
+        tuple(s * c for s, c in zip(signs, order, strict=True))
+        for order in permutations((0, 1, 2))
+        for signs in product((-1, 1), repeat=3)
+    }
+    corners = np.array(sorted(corners)) / 5**0.5  # of a truncated octahedron, on the unit sphere
+    height = (corners @ octahedron.T).max()
+    assert height == pytest.approx(0.775, abs=0.001)
+    assert FACET_DISTANCE[0] == pytest.approx(height, abs=0.01)
+    assert (corners @ cube.T).max() == pytest.approx(height * far / near, rel=1e-6)
+
+
+def test_a_faceted_rod_has_flat_ends_and_sides():
+    rng = np.random.default_rng(1)
+    _, positions = particle_atoms("CdSe", 50.0, rng, aspect_ratio=1.5, faceted=True)
+    axis = np.linalg.eigh(np.cov(positions.T))[1][:, -1]
+    along = positions @ axis
+    assert along.max() <= FACET_DISTANCE[1] * 37.5 + 0.5
+    assert -along.min() <= FACET_DISTANCE[1] * 37.5 + 0.5
+    across = positions - np.outer(along, axis)
+    assert np.linalg.norm(across, axis=1).max() <= 25.0 + 0.5
+
+
+def test_a_faceted_twin_keeps_its_bonds():
+    _, positions = particle_atoms("Au", 50.0, np.random.default_rng(2), twinned=True, faceted=True)
+    assert nearest_neighbours(positions).min() == pytest.approx(4.078 / 2**0.5, rel=1e-3)
+    assert np.linalg.norm(positions, axis=1).max() <= 25.0 + 1e-6
+
+
+def test_the_share_of_faceted_particles_is_as_asked_for():
+    def atoms(faceted):
+        kind = PARTICLES.model_copy(update={"faceted": faceted})
+        return int(field(3, kind).in_particle.sum())
+
+    assert atoms(1.0) < 0.97 * atoms(0.0)
+
+
+def film_thickness(specimen):
+    """Where 98 % of the atoms of the film lie below, from its lower side, Å."""
+    z = specimen.positions_A[~specimen.in_particle, 2]
+    return np.percentile(z, 98) - z.min()
+
+
+def test_the_thickness_of_the_film_varies_from_field_to_field_within_its_bounds():
+    one = PARTICLES.model_copy(update={"particles": (1, 1)})
+    film = SUPPORT.model_copy(update={"thickness_nm": (2.0, 6.0), "roughness_nm": 0.0})
+    found = [film_thickness(field(s, one, film)) for s in range(12)]
+    assert min(found) >= 19.0
+    assert max(found) <= 61.0
+    assert max(found) - min(found) > 20
+    assert film_thickness(field(5, one, film)) == found[5]
+
+
+def test_the_thickness_draw_leaves_everything_else_as_it_was():
+    thin, thick = (
+        field(9, support=SUPPORT.model_copy(update={"thickness_nm": (t, t)})) for t in (1.5, 4.0)
+    )
+    assert thin.particles == thick.particles
+    assert np.array_equal(thin.numbers[thin.in_particle], thick.numbers[thick.in_particle])
 
 
 def test_orientations_are_random():

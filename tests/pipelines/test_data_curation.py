@@ -53,7 +53,9 @@ def project(tmp_path, rng, monkeypatch):
     for i in range(8):
         image = rng.integers(0, 4000, (48, 64)).astype(np.uint16)
         write_dm3(raw / f"micrographs/day 1/{i}.dm3", image, 0.02)
-        Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(raw / f"micrographs/masks/{i}.png")
+        mask = np.zeros((48, 64), np.uint8)
+        mask[i : i + 30, 2:32] = 1  # 0.6 nm, nowhere twice
+        Image.fromarray(mask).save(raw / f"micrographs/masks/{i}.png")
         dose = 80 if i < 4 else 423
         grid = f"00{i % 4}"
         rows.append(
@@ -81,6 +83,8 @@ def catalog_of(project):
     plan = StudyPlan.from_parameters(PARAMETERS)
     catalog["params:curation"] = MemoryDataset(CURATION)
     catalog["params:modelling.folds"] = MemoryDataset(2)
+    catalog["params:preprocessing.patch_px"] = MemoryDataset(16)
+    catalog["params:preprocessing.pixel_size_nm"] = MemoryDataset(None)
     for name, split in plan.splits.items():
         catalog[f"params:splits.{name}"] = MemoryDataset(split)
     return catalog
@@ -135,7 +139,7 @@ def test_same_input_same_bytes(project):
     first = contents()
     run(project)
     assert contents() == first
-    assert len(first) == 8
+    assert len(first) == 9
 
 
 def test_bad_data_are_reported_and_leave_earlier_results(project):
@@ -237,7 +241,7 @@ def test_own_numbers_and_dates_are_checked(with_own_columns):
     table.to_csv(path, index=False)
     with pytest.raises(IntegrityError, match="2 errors") as error:
         run(with_own_columns)
-    assert "temperature_K: found cold; expected a number" in str(error.value)
+    assert "temperature_K is wrong\nFound cold; expected a number" in str(error.value)
     assert "loaded_on: found yesterday; expected a date in the form" in str(error.value)
 
 
@@ -306,6 +310,9 @@ def test_template_for_own_images(tmp_path, rng, monkeypatch):
     catalog = DataCatalog.from_config(loader["catalog"])
     catalog["params:curation"] = MemoryDataset(CurationParameters(**parameters["curation"]))
     catalog["params:modelling.folds"] = MemoryDataset(parameters["modelling"]["folds"])
+    for key in ("patch_px", "pixel_size_nm"):
+        value = parameters["preprocessing"][key]
+        catalog[f"params:preprocessing.{key}"] = MemoryDataset(value)
     for name, split in plan.splits.items():
         catalog[f"params:splits.{name}"] = MemoryDataset(split)
     SequentialRunner().run(wiring.create_pipeline(), catalog)

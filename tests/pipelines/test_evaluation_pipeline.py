@@ -51,7 +51,7 @@ def test_evaluation_of_untrained_networks():
                 "specimen_id": ["s0", "s0", "s1", "s1"],
                 "group": ["s0", "s0", "s1", "s1"],
                 "row": 0,
-                "column": 0,
+                "column": [0, 32, 0, 32],
                 "labelled_px": labels.sum(axis=(1, 2)),
                 "fold": [0, 0, 1, 1],
             }

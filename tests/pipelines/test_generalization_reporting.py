@@ -13,6 +13,7 @@ from temshift.config.curation import CurationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.pipelines import evaluation, generalization_reporting
+from temshift.study.tables import findings_table
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
@@ -48,6 +49,7 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     for split in plan.used_splits:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
+    catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
     for block, value in synthetic.PARAMETERS.items():
         catalog[f"params:{block}"] = MemoryDataset(value)
     catalog["params:curation"] = MemoryDataset(CurationParameters())

@@ -25,7 +25,9 @@ SIMULATION = {
     "field_width_nm": 6.4,
     "fields": 2,
     "multislice": {"grid_px": 192, "slice_thickness_A": 10.0},
-    "supports": {"carbon": {"composition": {"C": 1}, "atoms_per_A3": 0.1, "thickness_nm": 1.0}},
+    "supports": {
+        "carbon": {"composition": {"C": 1}, "atoms_per_A3": 0.1, "thickness_nm": [1.0, 1.0]}
+    },
     "specimens": {
         "au": {"material": "Au", "diameter_nm": 2.0, "support": "carbon", "particles": [1, 2]},
         "cdse": {
@@ -222,6 +224,10 @@ def test_specimens_depend_on_their_own_name_and_the_seed_only():
          "unknown session '2024-01-16'; did you mean '2024-01-15'"),
         ({"field_width_nm": -1}, "field_width_nm"),
         ({"imaging": {"contrast_factor": 0.5}}, "contrast_factor"),
+        ({"imaging": {"mtf_width": 0.4, "ntf_width": 0.3}},
+         r"'ntf_width' \(0.3\) must not be below 'mtf_width' \(0.4\)"),
+        ({"supports": {"carbon": {**SIMULATION["supports"]["carbon"], "thickness_nm": [9, 4]}}},
+         r"'thickness_nm' must be \[thinnest, thickest\], found \[9.0, 4.0\]"),
         ({"colour": "blue"}, "colour"),
     ],
 )  # fmt: skip

@@ -208,6 +208,26 @@ def test_an_outcome_shows_found_missed_and_false():
     assert false.tolist() == [213, 94, 0]
 
 
+def test_the_report_says_which_folds_were_started_again_and_which_have_not_learned(content, page):
+    total = len(content.histories.groupby(["network", "fold"]))
+    assert f"All {total} folds learned at the first attempt." in page.text
+
+    histories, results = content.histories.copy(), content.results.copy()
+    network = histories["network"].iloc[0]
+    fold = (histories["network"] == network) & (histories["fold"] == 1)
+    second = histories[fold].assign(restart=1)
+    again = dataclasses.replace(content, histories=pd.concat([histories, second]))
+    text = Page(render_report(again)).text
+    assert f"1 of {total} trained folds had not learned and were started again" in text
+    assert f"{network} fold 1 (1 x)." in text
+    assert "have not learned (" not in text
+
+    results.loc[(results["network"] == network) & (results["fold"] == 1), "learned"] = False
+    failed = dataclasses.replace(again, results=results)
+    assert "1 folds have not learned" in (text := Page(render_report(failed)).text)
+    assert f"below 0.6): {network} fold 1. What is said" in text
+
+
 def with_temperature(**values):
     """The study of doses as one of temperatures, a column of the user's own."""
     parameters = copy.deepcopy(synthetic.PARAMETERS)
@@ -252,5 +272,21 @@ def test_the_report_names_the_unit_that_intervals_count(group_by):
     parameters = {**synthetic.PARAMETERS, "curation": {"group_by": group_by}}
     text = Page(render_report(synthetic.report_content(parameters=parameters))).text
     unit = {"specimen_id": "specimens", "session": "sessions"}[group_by]
-    assert f"over folds and {unit}" in text
-    assert ("over folds and specimens" in text) == (group_by == "specimen_id")
+    assert f"networks (folds) and {unit} are both taken as random" in text
+    assert ("(folds) and specimens" in text) == (group_by == "specimen_id")
+
+
+def test_warnings_of_the_integrity_check_stand_in_the_report():
+    from dataclasses import replace
+
+    from temshift.study.tables import finding, findings_table
+
+    content = synthetic.report_content()
+    assert "Data quality" not in render_report(content)
+    none = replace(content, integrity=findings_table([]))
+    assert "gave no warning" in render_report(none)
+    unused = "3 of 9 micrographs in no split"
+    found = finding("warning", "a.dm3 and 2 more", "splits", unused, "all")
+    page = render_report(replace(content, integrity=findings_table([found])))
+    assert "gave 1 warning" in page
+    assert "3 of 9 micrographs in no split" in page

@@ -34,6 +34,9 @@ class FakeStore:
     def exists(self, path):
         return path in self.micrographs or path in self.labels
 
+    def paths(self):
+        return sorted([*self.micrographs, *self.labels])
+
     def read(self, path):
         self.reads.append(path)
         if path not in self.micrographs:
@@ -149,7 +152,7 @@ def test_unreadable_and_missing_micrographs(data):
     report = inspect(raw, store)[1]
     assert dict(zip(report["file"], report["found"], strict=True)) == {
         "m1.dm3": "it is truncated: it has 9 of 90 bytes",
-        "m2.dm3": "there is no such file",
+        "m2.dm3": "no file 'm2.dm3'",
     }
     assert set(report["severity"]) == {"error"}
 
@@ -184,9 +187,28 @@ def test_the_same_image_twice_is_an_error_unless_in_one_group(data):
     store.micrographs["m4.dm3"] = store.micrographs["m1.dm3"]
     found = only(inspect(raw, store)[1])
     assert (found["severity"], found["file"]) == ("error", "m4.dm3")
-    assert found["found"] == "the same content as m1.dm3"
+    assert found["found"] == "the same pixels as m1.dm3"
     specimens = ["a", "b", "c", "d", "b", "e"]
     assert only(inspect(raw.assign(specimen_id=specimens), store)[1])["severity"] == "warning"
+
+
+def test_the_same_image_in_another_file_and_number_type_is_found(data):
+    raw, store = data
+    counts = store.micrographs["m1.dm3"].image.astype(np.uint16)
+    store.micrographs["m1.dm3"] = Micrograph(counts, 0.0201, "header")
+    store.micrographs["m4.dm3"] = Micrograph(counts.astype(np.float32), 0.0201, "header")
+    assert store.sha256("m1.dm3") != store.sha256("m4.dm3")
+    found = only(inspect(raw, store)[1])
+    assert (found["severity"], found["file"]) == ("error", "m4.dm3")
+    assert found["found"] == "the same pixels as m1.dm3"
+
+
+def test_images_that_differ_in_one_pixel_are_not_the_same(data):
+    raw, store = data
+    image = store.micrographs["m1.dm3"].image.copy()
+    image[3, 4] += 1
+    store.micrographs["m4.dm3"] = Micrograph(image, 0.0201, "header")
+    assert inspect(raw, store)[1].empty
 
 
 def test_masks_that_look_empty_or_inverted(data):
@@ -258,9 +280,11 @@ def test_errors_are_refused_all_together(data):
         accept(table, report, measurements, CurationParameters(), ALL, 3)
     text = str(caught.value)
     assert "6 errors" in text
-    assert "m0.dm3: label_path: found no file 'm0.png'; expected a mask" in text
-    assert "and 1 more" in text
-    assert "data_curation.reporting.integrity" in text
+    assert "m1.dm3: label_path: found no file 'm1.png'; expected a mask" in text
+    *_, what, found, remedy = text.splitlines()
+    assert what == "m0.dm3: label_path is wrong"
+    assert found == "Found no file 'm0.png'; expected a mask for every micrograph"
+    assert "all 6 errors are listed in 08_reporting/integrity.csv" in remedy
 
 
 def test_too_few_groups_for_the_folds(data):

@@ -117,9 +117,11 @@ def test_every_problem_is_reported_at_once():
         ("row 4 of the table", "micrograph_id", "nothing"): "given for every micrograph",
         ("row 4 of the table", "path", "nothing"): "given for every micrograph",
         ("b.dm3", "label_path", "nothing"): "given for every micrograph",
-        ("a.dm3", "dose_e_per_A2", "high"): "a number",
+        ("a.dm3", "dose_e_per_A2", "high"): "a number, or an empty cell if it is not known",
         ("b.dm3", "dose_e_per_A2", "-3.0"): "a positive number",
-        ("row 4 of the table", "dose_e_per_A2", "inf"): "a number",
+        ("row 4 of the table", "dose_e_per_A2", "inf"): (
+            "a number, or an empty cell if it is not known"
+        ),
         ("b.dm3", "pixel_size_nm", "20000.0"): "a pixel between 0.0001 and 1000 nm",
         ("row 4 of the table", "pixel_size_nm", "0.0"): "a pixel between 0.0001 and 1000 nm",
         ("a.dm3", "session", "26.8.2021"): (

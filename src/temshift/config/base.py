@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["NAME", "Strict", "nearest", "overlay", "plain"]
+__all__ = ["NAME", "Strict", "close_to", "hint", "nearest", "overlay", "plain"]
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -31,9 +31,43 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
     "did you mean 'dose_e_per_A2'? Valid: dose_e_per_A2, material"
     """
     names = sorted(map(str, valid))
-    close = difflib.get_close_matches(str(wrong), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
-    return f"{hint}Valid: {', '.join(names) if names else '(none)'}"
+    close = close_to(wrong, names)
+    said = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+    return f"{said}Valid: {', '.join(names) if names else '(none)'}"
+
+
+def close_to(wrong: str, valid: Iterable[str]) -> list[str]:
+    """Return up to three names that come near a wrong one, whatever their case.
+
+    Of a dotted name (``generalization_reporting.reporting.gaps``) the last part counts as well.
+    """
+    wrong, names = str(wrong), sorted(set(map(str, valid)))
+    by_plain: dict[str, list[str]] = {}
+    for name in names:
+        for plain in {name.lower(), name.lower().rpartition(".")[2]}:
+            by_plain.setdefault(plain, []).append(name)
+    close = difflib.get_close_matches(wrong.lower(), list(by_plain), n=3, cutoff=0.5)
+    if close:  # what is much further away than the best is not meant
+        best, *ratios = (difflib.SequenceMatcher(None, wrong.lower(), c).ratio() for c in close)
+        close = close[: 1 + sum(ratio > best - 0.15 for ratio in ratios)]
+    return list(dict.fromkeys(name for plain in close for name in by_plain[plain]))[:3]
+
+
+def hint(wrong: str, valid: Iterable[str]) -> str:
+    """Return what was expected: one of the valid names, and which of them is meant perhaps.
+
+    Examples
+    --------
+    >>> hint("stepps", ["steps", "epochs"])
+    "one of epochs, steps (did you mean 'steps'?)"
+    """
+    names = sorted(set(map(str, valid)))
+    if not names:
+        return "none"
+    close = close_to(wrong, names)
+    few = names if len(names) <= 20 else [*names[:20], f"… ({len(names)} in all)"]
+    said = f" (did you mean {' or '.join(repr(c) for c in close)}?)" if close else ""
+    return f"one of {', '.join(few)}{said}"
 
 
 class Strict(BaseModel):

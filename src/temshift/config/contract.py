@@ -125,6 +125,8 @@ DERIVED = _registry(
     Column("width_px", "count", "width", "px"),
     Column("header_pixel_size_nm", "number", "pixel size of the header", "nm/px"),
     Column("labelled_share", "number", "labelled share of the area"),
+    Column("label_sha256", "text", "hash of the mask's pixels"),
+    Column("particle_diameter_px", "number", "particle diameter in the mask", "px"),
     Column("pixel_size_source", "text", "where the pixel size is from"),
     Column("group", "text", "group"),
     Column("fold", "count", "fold"),

@@ -74,6 +74,11 @@ class CurationParameters(Strict):
         ``binary``: {0, 1} or {0, 255}; ``instance``: 0 is background, any other value a particle.
     pixel_size_tolerance : float
         Relative difference between header and table above which a warning is given.
+    decimal : {".", ","}
+        Before the fraction of a number in the table.
+    allow_outside : bool
+        Whether the table may name files outside the folder of the micrographs: absolute paths, and
+        such with ``..``. Links in the folder are followed in any case.
     group_by : {"specimen_id", "micrograph_id", "session"}
         What is kept together when folds are made (protocol ``grouped``); a micrograph of an
         unknown specimen or session is on its own.
@@ -86,6 +91,8 @@ class CurationParameters(Strict):
     date_format: str | None = None
     label_kind: Literal["binary", "instance"] = "binary"
     pixel_size_tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    decimal: Literal[".", ","] = "."
+    allow_outside: bool = False
     group_by: Literal["specimen_id", "micrograph_id", "session"] = "specimen_id"
     fold_seed: Annotated[int, Field(ge=0)] = 20240115
 

@@ -71,14 +71,21 @@ class Training(Strict):
     Attributes
     ----------
     epochs : int
-        Passes; one pass draws every training patch once (cropped to ``crop_px``).
+        Passes; one pass draws one crop for every training patch.
     steps : int, optional
-        Total optimiser steps instead of ``epochs``: the same work for every split.
+        Total optimiser steps instead of ``epochs``: the same work for every split. Batches are
+        always full: an epoch may begin and end within one.
     batch_size, learning_rate, crop_px
-        ``crop_px = None`` trains on whole patches.
+        Crops are drawn anywhere in a whole micrograph (protocol ``published``: in a patch);
+        ``crop_px = None`` takes crops of the size of a patch (``published``: the patch itself).
     foreground : float
-        Share of the crops that are centred on a particle's pixel rather than drawn anywhere
-        (as in nnU-Net): with few steps, networks learn sooner that there are particles at all.
+        Share of the first crops that are centred on a particle's pixel rather than drawn anywhere
+        (as in nnU-Net): networks learn sooner that there are particles at all. It falls to 0 by
+        the middle of the training; a share that lasts makes networks see particles everywhere.
+    initialisation : {"published", "standardised"}
+        Initial weights of the published U-Net: as in the study (Kaiming's), or these rescaled by
+        what they give for the first training crops
+        (:func:`temshift.learning.networks.standardise_outputs`), from which every seed learns.
     schedule : {"constant", "one_cycle"}
         One-cycle rises to ``learning_rate`` and falls again.
     keep : {"best", "last"}
@@ -87,12 +94,20 @@ class Training(Strict):
         Keep some groups (or patches) back for validation; if not, they are trained on too, and
         the history has no validation scores. ``keep: best`` needs it.
     background_threshold : int
-        Patches with at most this many labelled pixels are left out of training.
+        Patches with at most this many labelled pixels are left out of the protocol ``published``.
+        ``grouped`` needs one patch with more in every training set, and trains on all.
     validations : int
         With ``steps``: how often the validation loss is measured, evenly over the training
         (with ``epochs``: after every epoch).
+    seed : int
+        From it, the name of the network, the protocol and the fold comes the seed of each fold.
     seeds : list of int
-        Seed of each fold.
+        Seed of each fold of the protocol ``published`` instead.
+    learned_above : float
+        Dice on some of its own training patches from which on a fold counts as having learned.
+    restarts : int
+        How often a fold that has not learned is started again, each time from another seed. If
+        the last attempt fails too, the best one is kept and flagged (``learned``).
     checkpoint_every : int
         Validations between checkpoints, from which a killed run goes on; 0 keeps none.
     """
@@ -103,12 +118,16 @@ class Training(Strict):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     crop_px: Annotated[int, Field(ge=32, multiple_of=16)] | None = None
     foreground: Annotated[float, Field(ge=0, le=1)] = 0.0
+    initialisation: Literal["published", "standardised"] = "published"
     schedule: Literal["constant", "one_cycle"] = "constant"
     keep: Literal["best", "last"] = "best"
     hold_out: bool = True
     background_threshold: Annotated[int, Field(ge=0)] = 400
     validations: Annotated[int, Field(gt=0)] = 5
+    seed: Annotated[int, Field(ge=0)] = 962
     seeds: list[int] = [962, 1662, 621, 72115, 45521]
+    learned_above: Annotated[float, Field(ge=0, le=1)] = 0.6
+    restarts: Annotated[int, Field(ge=0)] = 2
     checkpoint_every: Annotated[int, Field(ge=0)] = 1
 
     @model_validator(mode="after")
@@ -143,9 +162,10 @@ class ModellingParameters(Strict):
 
     @model_validator(mode="after")
     def _a_seed_each(self) -> ModellingParameters:
-        if len(self.training.seeds) < self.folds:
+        if "published" in self.protocols and len(self.training.seeds) < self.folds:
             raise ValueError(
-                f"{self.folds} folds need as many training.seeds, found {len(self.training.seeds)}"
+                f"{self.folds} folds of the protocol 'published' need as many training.seeds, "
+                f"found {len(self.training.seeds)}"
             )
         return self
 

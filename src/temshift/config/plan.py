@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -146,6 +146,15 @@ class StudyPlan(BaseModel):
         used = {s for study in self.studies.values() for s in study.splits}
         used |= {s for n in self.rows for s in self.train_on(n)}
         return [s for s in self.splits if s in used]
+
+    def varied(self, splits: Collection[str]) -> dict[str, list[str]]:
+        """Return the columns that studies vary, each with those of ``splits`` that it varies in."""
+        varied: dict[str, list[str]] = {}
+        for study in self.studies.values():
+            if study.varies != "preprocessing":
+                known = varied.setdefault(study.varies, [])
+                known += [s for s in study.splits if s in splits and s not in known]
+        return varied
 
     @property
     def curated_splits(self) -> dict[str, str]:

@@ -15,17 +15,22 @@ __all__ = ["PUBLISHED", "FlatField", "PreprocessingParameters", "XrayRemoval"]
 class FlatField(Strict):
     """Flat-field correction (``docs/preprocessing.md``).
 
-    ``mode`` says what is divided out: ``fit`` a polynomial fitted to each micrograph, ``none``
-    nothing.
+    ``mode`` says what is divided out: a polynomial fitted to the ``background`` of each micrograph,
+    one fitted as ``published`` to all of it with lower weights where it fits badly, or ``none``.
     """
 
-    mode: Literal["fit", "none"] = "fit"
+    mode: Literal["background", "published", "none"] = "background"
     downsample: Annotated[int, Field(ge=1)] = 4
 
 
 class XrayRemoval(Strict):
-    """X-ray outliers: counts above the median by which a pixel is an outlier, and passes."""
+    """X-ray outliers: counts above the median by which a pixel is an outlier, and passes.
 
+    ``method`` says by what they are replaced: ``clusters`` by the mean of neighbours that are no
+    outliers, ``published`` as in the published study, which leaves the core of a cluster.
+    """
+
+    method: Literal["clusters", "published"] = "clusters"
     threshold_counts: Annotated[float, Field(gt=0)] = 1500.0
     passes: Annotated[int, Field(ge=0)] = 2
 
@@ -61,8 +66,8 @@ class PreprocessingParameters(Strict):
 #: That of the published study, whose networks and curated sets know no other images
 #: (as ``conf/published/parameters_preprocessing.yml``).
 PUBLISHED = PreprocessingParameters(
-    flat_field=FlatField(mode="fit", downsample=4),
-    xray=XrayRemoval(threshold_counts=1500.0, passes=2),
+    flat_field=FlatField(mode="published", downsample=4),
+    xray=XrayRemoval(method="published", threshold_counts=1500.0, passes=2),
     standardise=True,
     pixel_size_nm=None,
     patch_px=512,

@@ -16,21 +16,25 @@ class ReportingParameters(Strict):
 
     Attributes
     ----------
-    bootstrap : int
-        Resamples behind each interval.
-    bootstrap_seed : int
     confidence : float
         Coverage of the intervals.
     degrades_above, breaks_above : float
         A shift *degrades* a network if the gap to the in-domain network of the test set is
         larger than the first, and *breaks* it if larger than the second (Dice).
+    fails_below : float
+        A network one of whose folds reaches less than this on its own set has failed: nothing is
+        judged by it (Dice).
+    permutations, permutation_seed : int
+        Permutations of the split labels behind the p-values of correlations (all of them, where
+        there are not more).
     """
 
-    bootstrap: Annotated[int, Field(ge=100)] = 2000
-    bootstrap_seed: Annotated[int, Field(ge=0)] = 7
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     degrades_above: Annotated[float, Field(ge=0, lt=1)] = 0.03
     breaks_above: Annotated[float, Field(gt=0, le=1)] = 0.15
+    fails_below: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    permutations: Annotated[int, Field(ge=100)] = 999
+    permutation_seed: Annotated[int, Field(ge=0)] = 7
 
     @model_validator(mode="after")
     def _ordered(self) -> ReportingParameters:

@@ -35,8 +35,9 @@ class SupportParameters(Strict):
         Relative number of atoms of each element.
     atoms_per_A3 : float
         Number density, 1/Å³.
-    thickness_nm : float
-        Mean thickness.
+    thickness_nm : (float, float)
+        Thinnest and thickest: the film of each specimen has a thickness of its own, uniformly
+        distributed between them.
     roughness_nm : float
         Standard deviation of the upper surface's height.
     roughness_length_nm : float
@@ -45,9 +46,17 @@ class SupportParameters(Strict):
 
     composition: dict[str, Positive] = Field(min_length=1)
     atoms_per_A3: Positive
-    thickness_nm: Positive
+    thickness_nm: tuple[Positive, Positive]
     roughness_nm: NotNegative = 0.0
     roughness_length_nm: Positive = 2.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SupportParameters:
+        if self.thickness_nm[0] > self.thickness_nm[1]:
+            raise ValueError(
+                f"'thickness_nm' must be [thinnest, thickest], found {list(self.thickness_nm)}"
+            )
+        return self
 
 
 class SpecimenParameters(Strict):
@@ -72,6 +81,12 @@ class SpecimenParameters(Strict):
         Share of particles put in contact with another one.
     twinned : float
         Share of (cubic) particles with one {111} twin plane.
+    faceted : float
+        Share of particles with flat faces along the crystal's planes of lowest energy; the others
+        are spheres (ellipsoids).
+    field_width_nm : float, optional
+        Side of the field where it is not ``simulation.field_width_nm``: large particles need wider
+        fields if most of the image is to be background. The points of the wave grow with it.
     """
 
     material: Literal["Au", "Ag", "CdSe"]
@@ -83,6 +98,8 @@ class SpecimenParameters(Strict):
     particles: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     touching: Share = 0.0
     twinned: Share = 0.0
+    faceted: Share = 0.0
+    field_width_nm: Positive | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> SpecimenParameters:
@@ -109,8 +126,11 @@ class MultisliceParameters(Strict):
     energy_eV : float
         Kinetic energy of the electrons.
     grid_px : int
-        Points of the (square) wave in each direction.
+        Points of the (square) wave in each direction, for a field of ``simulation.field_width_nm``.
     slice_thickness_A : float
+    film_slice_thickness_A : float
+        The same for the part of the film below the lowest atom of a particle: an amorphous film
+        scatters weakly and needs fewer slices than a crystal.
     thermal_displacement_A : float
         Root mean square displacement of an atom in one direction (one frozen configuration).
     """
@@ -118,6 +138,7 @@ class MultisliceParameters(Strict):
     energy_eV: Positive = 300e3
     grid_px: Annotated[int, Field(ge=64)] = 768
     slice_thickness_A: Positive = 2.0
+    film_slice_thickness_A: Positive = 10.0
     thermal_displacement_A: NotNegative = 0.085
 
 
@@ -141,8 +162,9 @@ class ImagingParameters(Strict):
         The Stobbs factor: simulated contrast is divided by it.
     mtf : {"lorentzian", "exponential"}
         ``1 / (1 + (q / w)²)`` or ``exp(-q / w)`` with q in units of the Nyquist frequency.
-    mtf_width : float
-        ``w`` above.
+    mtf_width, ntf_width : float
+        ``w`` above, for the signal and for the shot noise. Each electron spreads its light in
+        another way, so noise is blurred less than the signal: ``ntf_width`` is the larger one.
     counts_per_electron : float
         Camera gain.
     offset_counts, readout_noise_counts : float
@@ -162,11 +184,21 @@ class ImagingParameters(Strict):
     contrast_factor: Annotated[float, Field(ge=1)] = 1.0
     mtf: Literal["lorentzian", "exponential"] = "lorentzian"
     mtf_width: Positive = 0.35
+    ntf_width: Positive = 0.35
     counts_per_electron: Positive = 20.0
     offset_counts: NotNegative = 0.0
     readout_noise_counts: NotNegative = 0.0
     xray_per_Mpx: NotNegative = 0.0
     xray_counts: tuple[Positive, Positive] = (2000.0, 20000.0)
+
+    @model_validator(mode="after")
+    def _noise_is_transferred_at_least_as_well(self) -> ImagingParameters:
+        if self.ntf_width < self.mtf_width:
+            raise ValueError(
+                f"'ntf_width' ({self.ntf_width:g}) must not be below 'mtf_width' "
+                f"({self.mtf_width:g}): no camera transfers the signal better than its noise"
+            )
+        return self
 
 
 class SessionParameters(Strict):

@@ -31,6 +31,12 @@ class NetworkCard(Strict):
     fold, folds : int
         This fold, from 0, and how many there are.
     seed : int, optional
+        Of the attempt that was kept.
+    restarts : int
+        How often it was started again, having learned nothing.
+    learned : bool
+        Whether its Dice on some of its own training patches, ``train_dice``, reached
+        ``training.learned_above``.
     train_on : list of str
         Splits it was trained on.
     imported : bool
@@ -75,6 +81,9 @@ class NetworkCard(Strict):
     fold: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=1)]
     seed: int | None
+    restarts: Annotated[int, Field(ge=0)] = 0
+    learned: bool = True
+    train_dice: float | None = None
     train_on: list[str]
     imported: bool = False
     architecture: Architecture

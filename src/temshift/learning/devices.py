@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from temshift.config.errors import UserError
+
 __all__ = [
     "choose_device",
     "choose_precision",
@@ -23,7 +25,7 @@ def choose_device(wanted: str = "auto") -> str:
 
     Raises
     ------
-    ValueError
+    UserError
         The device asked for is absent.
     """
     import torch
@@ -36,10 +38,11 @@ def choose_device(wanted: str = "auto") -> str:
     if has_cuda:
         found += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if wanted not in found:
-        raise ValueError(
-            f"modelling.device is {wanted!r}, but this machine has only {', '.join(found)}. "
-            f"Set it to 'auto' (conf/*/parameters_modelling.yml, or --params "
-            f"modelling.device=auto), or install a torch build that supports your GPU"
+        raise UserError(
+            "modelling.device names what this machine lacks",
+            f"modelling.device is {wanted!r}, but this machine has only {', '.join(found)}",
+            "Set it to 'auto' (conf/*/parameters_modelling.yml, or --params "
+            "modelling.device=auto), or install a torch build that supports your GPU",
         )
     return wanted
 

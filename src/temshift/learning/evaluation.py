@@ -1,4 +1,8 @@
-"""Testing networks on splits: pixel counts a micrograph, from which every score follows."""
+"""Testing networks on splits: pixel counts a micrograph, from which every score follows.
+
+In the protocol ``grouped`` whole micrographs are predicted, by tiles without seams, and each pixel
+counts once, whatever patches show it; in the protocol ``published`` patches are, as in the study.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from temshift.config.evaluation import EvaluationParameters
-from temshift.learning.devices import choose_device, keeping_freed_memory
+from temshift.learning.devices import (
+    choose_device,
+    keeping_freed_memory,
+    single_threaded_operations,
+)
 from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
-from temshift.learning.inference import optimise_for_inference, predict_patches
+from temshift.learning.inference import (
+    optimise_for_inference,
+    predict_micrograph,
+    predict_patches,
+)
 from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
-from temshift.microscopy.patches import PatchStack
+from temshift.microscopy.patches import (
+    PatchStack,
+    micrograph_layouts,
+    on_grid,
+    patch_grid,
+    whole_micrograph,
+)
+from temshift.parallel import available_cores, map_ordered
 from temshift.study.folds import published_folds
 
 __all__ = [
@@ -33,6 +51,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+#: Networks predicting side by side on a CPU; each takes about 0.1 GB beside its micrograph.
+_MAX_WORKERS = 8
+
 #: What a result takes over from the patch table: alike in all patches of a micrograph.
 CARRIED = ("specimen_id", "group")
 
@@ -45,6 +66,7 @@ RESULT_COLUMNS = (
     "micrograph_id",
     *CARRIED,
     "in_domain",
+    "learned",
     "n_patches",
     *COUNTS,
     "dice",
@@ -90,7 +112,8 @@ def patches_to_test(
     protocol : {"grouped", "published"}
         ``grouped``: those of the fold's groups, whatever the split, empty patches included; the
         network has seen none of these groups in any split. ``published``: of the own split the
-        test fold of the patch list, of another split all; without empty patches.
+        test fold of the patch list, of another split all; without empty patches and those that
+        overlap others.
     fold, folds : int
         This fold, and how many there are.
     in_domain : bool
@@ -100,10 +123,11 @@ def patches_to_test(
     """
     if protocol == "grouped":
         return np.flatnonzero(stack.table["fold"].to_numpy() == fold)
-    filled = np.flatnonzero(stack.table["labelled_px"].to_numpy() > threshold)
+    empty = stack.table["labelled_px"].to_numpy() <= threshold
+    kept = np.flatnonzero(~empty & on_grid(stack.table, stack.images.shape[1]))
     if not in_domain:
-        return filled
-    return filled[published_folds(len(filled), folds)[fold].test]
+        return kept
+    return kept[published_folds(len(kept), folds)[fold].test]
 
 
 def evaluate_network(
@@ -133,23 +157,24 @@ def evaluate_network(
         Best, median and worst micrograph of each split.
     """
     device = choose_device(device)
+    # one network at a time on a GPU; on a CPU one a core: its operations are too short to share
+    workers = min(available_cores(), _MAX_WORKERS) if device == "cpu" else 1
     rows: list[dict[str, Any]] = []
     candidates: list[Candidate] = []
-    progress = tqdm(
-        total=len(networks) * len(stacks),
-        desc=f"testing {name}",
-        unit="test",
-        leave=False,
-        disable=None,
-    )
-    with progress as bar, keeping_freed_memory(device):
-        for trained in networks.values():
-            network = optimise_for_inference(trained.build()).to(device)
-            for split, stack in stacks.items():
-                tested, shown = _test(name, trained, network, split, stack, parameters, device)
-                rows += tested
-                candidates += shown
-                bar.update()
+    with keeping_freed_memory(device), single_threaded_operations(device):
+        built = {
+            key: optimise_for_inference(trained.build()).to(device)
+            for key, trained in networks.items()
+        }
+
+        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Candidate]]:
+            key, split = job
+            return _test(name, networks[key], built[key], split, stacks[split], parameters, device)
+
+        jobs = [(key, split) for key in networks for split in stacks]
+        for tested, shown in map_ordered(test, jobs, workers, f"testing {name}"):
+            rows += tested
+            candidates += shown
     results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
     return results, pick_examples(candidates)
 
@@ -169,30 +194,76 @@ def _test(
     chosen = patches_to_test(
         stack, card.protocol, card.fold, card.folds, in_domain, card.training.background_threshold
     )
-    images, labels = stack.images[chosen], stack.labels[chosen]
     table = stack.table.iloc[chosen].reset_index(drop=True)
     shown = telling_patches(table) if parameters.examples else {}
-    counts, predictions = predict_and_count(
-        network, images, labels, device, parameters.batch_size, keep=shown.values()
-    )
-    if card.protocol == "published":
+    if card.protocol == "grouped":
+        tested, predictions = _whole_micrographs(network, stack, chosen, shown, device)
+    else:
+        images, labels = stack.images[chosen], stack.labels[chosen]
+        counts, predictions = predict_and_count(
+            network, images, labels, device, parameters.batch_size, keep=shown.values()
+        )
         counts["patch_dice"] = _dihedral_dice(
             network, images, labels, counts["patch_dice"].to_numpy(), device, parameters.batch_size
         )
+        tested = pool_micrographs(pd.concat([table, counts], axis=1))
     test = {
         "network": name,
         "protocol": card.protocol,
         "fold": card.fold,
         "test_split": split,
         "in_domain": in_domain,
+        "learned": card.learned,
     }
-    rows = [{**test, **row} for row in pool_micrographs(pd.concat([table, counts], axis=1))]
+    rows = [{**test, **row} for row in tested]
     score = {row["micrograph_id"]: row["dice"] for row in rows}
-    candidates = [
-        (split, one, score[one], *make_thumbnails(images[at], labels[at], predictions[at]))
-        for one, at in shown.items()
-    ]
+    candidates = []
+    for micrograph, at in shown.items():
+        i = chosen[at]
+        pictures = make_thumbnails(stack.images[i], stack.labels[i], predictions[at])
+        candidates.append((split, micrograph, score[micrograph], *pictures))
     return rows, candidates
+
+
+def _whole_micrographs(
+    network: Any,
+    stack: PatchStack,
+    chosen: NDArray[np.intp],
+    keep: Mapping[str, int],
+    device: str,
+) -> tuple[list[dict[str, Any]], dict[int, NDArray[np.bool_]]]:
+    """Predict the micrographs that the chosen patches show; count every pixel once.
+
+    Returns rows as :func:`pool_micrographs` does, in which ``patch_dice`` is that of the whole
+    micrograph, and of the patches in ``keep`` (positions in ``chosen``) what is predicted there.
+    """
+    side = stack.images.shape[1]
+    tested = set(stack.table["micrograph_id"].iloc[chosen])
+    rows, kept = [], {}
+    for micrograph, layout in micrograph_layouts(stack.table, side).items():
+        if micrograph not in tested:
+            continue
+        image = whole_micrograph(stack.images, layout, stack.table)
+        label = whole_micrograph(stack.labels, layout, stack.table)
+        probability = predict_micrograph([network], image, device)
+        row = stack.table.iloc[layout.first]
+        counts = pd.DataFrame(
+            {
+                "micrograph_id": micrograph,
+                **{column: row[column] for column in CARRIED},
+                **patch_counts(probability, label),
+                "mean_certainty": float(np.maximum(probability, 1 - probability).mean()),
+            },
+            index=[0],
+        )
+        counts["patch_dice"] = dice(counts["tp"], counts["fp"], counts["fn"])
+        n_patches = len(patch_grid(image.shape, side))
+        rows += [{**pooled, "n_patches": n_patches} for pooled in pool_micrographs(counts)]
+        if micrograph in keep:
+            at = keep[micrograph]
+            top, left = (int(stack.table[name].iloc[chosen[at]]) for name in ("row", "column"))
+            kept[at] = probability[top : top + side, left : left + side] > 0.5
+    return rows, kept
 
 
 class Predicted(NamedTuple):

@@ -5,26 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import temshift
-from temshift.config.modelling import ModellingParameters
+from temshift.config.modelling import ModellingParameters, Training
 from temshift.learning.cards import agreed, read_card
 from temshift.learning.devices import choose_device, choose_precision
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.training import Checkpoints, TrainingData, train_folds
-from temshift.microscopy.patches import PatchStack
+from temshift.microscopy.patches import PatchLayout, PatchStack, micrograph_layouts, on_grid
 from temshift.study.folds import (
     FoldIndices,
     grouped_folds,
     published_folds,
 )
 
-__all__ = ["make_folds", "train_network_set"]
+__all__ = ["fold_seeds", "make_folds", "train_network_set"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _IMAGES = ("preprocessing", "pixel_size_nm", "dose_e_per_A2", "material", "diame
 
 def make_folds(
     table: pd.DataFrame,
+    patch_px: int,
     protocol: str,
     folds: int,
     background_threshold: int,
@@ -45,11 +47,13 @@ def make_folds(
     ----------
     table : DataFrame
         Patch table of the training splits, one behind the other.
+    patch_px : int
+        Side of a patch.
     protocol : {"grouped", "published"}
     folds : int
     background_threshold : int
-        Patches with at most this many labelled px are not trained on (``published``: nor
-        validated or tested on).
+        ``published``: patches with at most this many labelled px are left out. ``grouped``: a
+        fold whose training patches all have at most this many has nothing to train on.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def make_folds(
     """
     filled = table["labelled_px"].to_numpy() > background_threshold
     if protocol == "published":
-        kept = np.flatnonzero(filled)
+        kept = np.flatnonzero(filled & on_grid(table, patch_px))
         made = [
             FoldIndices(*(kept[part] for part in fold))
             for fold in published_folds(len(kept), folds)
@@ -69,7 +73,8 @@ def make_folds(
         made = [
             FoldIndices(np.union1d(f.train, f.validation), f.validation[:0], f.test) for f in made
         ]
-    return [f._replace(train=f.train[filled[f.train]]) for f in made]
+    # crops of a micrograph without particles teach something, but not alone
+    return [f if filled[f.train].any() else f._replace(train=f.train[:0]) for f in made]
 
 
 def train_network_set(
@@ -97,7 +102,8 @@ def train_network_set(
     -------
     networks : NetworkSet
     history : DataFrame
-        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+        ``network, protocol, fold, restart, step, epoch, train_loss, validation_loss,
+        validation_dice``.
 
     Raises
     ------
@@ -106,24 +112,32 @@ def train_network_set(
     """
     device = choose_device(parameters.device)
     table = pd.concat([s.table for s in stacks.values()], ignore_index=True)
+    patch_px = next(iter(stacks.values())).images.shape[1]
     training = parameters.training
+    drawn: TrainingData | None = None
     folds: dict[str, FoldIndices] = {}
-    seeds, places = {}, {}
+    data, seeds, places = {}, {}, {}
     for protocol in parameters.protocols:
         made = make_folds(
             table,
+            patch_px,
             protocol,
             parameters.folds,
             training.background_threshold,
             training.hold_out,
         )
+        layouts = _layouts(stacks.values()) if protocol == "grouped" else None
+        if drawn is None:
+            images, labels = (
+                [getattr(s, x) for s in stacks.values()] for x in ("images", "labels")
+            )
+            drawn = TrainingData.from_arrays(images, labels, device, layouts)
+        else:
+            drawn = drawn.with_areas(layouts)
         for fold, indices in enumerate(made):
             key = network_key(protocol, fold)
-            folds[key], seeds[key], places[key] = indices, training.seeds[fold], (protocol, fold)
-
-    data = TrainingData.from_arrays(
-        [s.images for s in stacks.values()], [s.labels for s in stacks.values()], device
-    )
+            folds[key], data[key], places[key] = indices, drawn, (protocol, fold)
+            seeds[key] = fold_seeds(name, protocol, fold, training)
     description = {
         "network": name,
         "train_on": list(stacks),
@@ -149,6 +163,18 @@ def train_network_set(
     networks, histories, groups = {}, [], table["group"]
     for key, result in results.items():
         protocol, fold = places[key]
+        if not result.learned:
+            _log.warning(
+                "%s, fold %d of the protocol %s: has not learned in %d attempts (Dice %.2f on its "
+                "own training patches, training.learned_above is %g); it is flagged in the report. "
+                "Train longer, or look at its micrographs and labels",
+                name,
+                fold,
+                protocol,
+                result.restarts + 1,
+                result.train_dice,
+                training.learned_above,
+            )
         rows = [
             {"network": name, "protocol": protocol, "fold": fold, **row} for row in result.history
         ]
@@ -160,7 +186,10 @@ def train_network_set(
                     **description,
                     "protocol": protocol,
                     "fold": fold,
-                    "seed": seeds[key],
+                    "seed": result.seed,
+                    "restarts": result.restarts,
+                    "learned": result.learned,
+                    "train_dice": result.train_dice,
                     "kept_step": result.kept_step,
                     "history": result.history,
                     "fold_hash": _hash([part.tolist() for part in folds[key]]),
@@ -172,6 +201,39 @@ def train_network_set(
         )
     _log.info("trained %s: %d folds on %d patches", name, len(networks), len(table))
     return networks, pd.DataFrame(histories)
+
+
+def fold_seeds(name: str, protocol: str, fold: int, training: Training) -> list[int]:
+    """Return the seed of one fold, and those that it may be started again from.
+
+    The first of the protocol ``published`` stands in ``training.seeds``; every other is a digest
+    of ``training.seed``, network, protocol, fold and attempt, so that no two networks share one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    protocol : {"grouped", "published"}
+    fold : int
+    training : Training
+    """
+    seeds = [
+        int(_hash([training.seed, name, protocol, fold, attempt])[:8], 16) >> 1
+        for attempt in range(training.restarts + 1)
+    ]
+    if protocol == "published":
+        seeds[0] = training.seeds[fold]
+    return seeds
+
+
+def _layouts(stacks: Iterable[PatchStack]) -> list[PatchLayout]:
+    """Return the layouts of all micrographs in stacks that stand one behind the other."""
+    layouts, before = [], 0
+    for stack in stacks:
+        for layout in micrograph_layouts(stack.table, stack.images.shape[1]).values():
+            layouts.append(replace(layout, first=layout.first + before))
+        before += len(stack)
+    return layouts
 
 
 def _plain(value: Any) -> Any:

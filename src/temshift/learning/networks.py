@@ -7,13 +7,14 @@ Every network maps ``(N, 1, H, W)`` float32 (standardised intensity) to ``(N, 2,
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PublishedUNet", "build_network"]
+__all__ = ["PublishedUNet", "build_network", "standardise_outputs"]
 
 
 class ResidualBlock(nn.Module):
@@ -76,6 +77,52 @@ class PublishedUNet(nn.Module):
         for block in self.ups:
             x = block(torch.cat([skips.pop(), F.interpolate(x, scale_factor=2.0)], dim=1))
         return self.final_conv(x)
+
+
+@torch.no_grad()
+def standardise_outputs(network: nn.Module, x: Tensor) -> None:
+    """Rescale untrained convolutions that no batch norm follows, by what they give for ``x``.
+
+    The shortcuts of the published U-Net and its last convolution add up and grow from block to
+    block: untrained, it starts with logits of about 100 and, from some seeds, with a last ReLU
+    that passes nothing, from which no training recovers. Here every channel of these convolutions
+    is given mean 0 and standard deviation 1 (the last one: 0.5) on a batch of training images
+    (Mishkin & Matas 2016, "All you need is a good init"). Other networks are left alone: they
+    have none.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Untrained; changed in place.
+    x : Tensor, shape (N, 1, H, W), float32
+        Training images, standardised.
+    """
+    if not isinstance(network, PublishedUNet):
+        return
+
+    def rescale(module: nn.Module, _: object, y: Tensor, std: float) -> Tensor:
+        assert isinstance(module, nn.Conv2d)
+        assert module.bias is not None
+        mean, factor = y.mean(dim=(0, 2, 3)), std / y.std(dim=(0, 2, 3)).clamp(min=1e-6)
+        module.weight *= factor[:, None, None, None]
+        module.bias -= mean
+        module.bias *= factor
+        return (y - mean[:, None, None]) * factor[:, None, None]
+
+    hooks = [
+        module.register_forward_hook(partial(rescale, std=0.5 if name == "final_conv" else 1.0))
+        for name, module in network.named_modules()
+        if name == "final_conv" or name.endswith("conv_add")
+    ]
+    training = network.training
+    state = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()  # batch norm as in the first step
+    network(x)
+    network.train(training)
+    for name, buffer in network.named_buffers():
+        buffer.copy_(state[name])
+    for hook in hooks:
+        hook.remove()
 
 
 def build_network(

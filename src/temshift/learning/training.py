@@ -9,13 +9,14 @@ device once, whatever the number of folds. Results do not depend on who takes wh
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from temshift.config.modelling import ModellingParameters
-from temshift.learning.augmentation import BatchPlan, augment, draw_plan
+from temshift.learning.augmentation import Areas, BatchPlan, augment, draw_plan, window_px
 from temshift.learning.devices import (
     choose_precision,
     keeping_freed_memory,
@@ -34,7 +35,8 @@ from temshift.learning.devices import (
 )
 from temshift.learning.inference import stride_px
 from temshift.learning.metrics import dice
-from temshift.learning.networks import build_network
+from temshift.learning.networks import build_network, standardise_outputs
+from temshift.microscopy.patches import PatchLayout, patch_grid
 from temshift.parallel import available_cores
 from temshift.study.folds import FoldIndices
 
@@ -45,8 +47,11 @@ _log = logging.getLogger(__name__)
 #: Steps of one turn: long enough to be worth the hand-over, short enough to share cores fairly.
 _TURN_STEPS = 5
 
-#: Labelled pixels kept of each patch, for crops to be centred on.
+#: Labelled pixels kept of each area, for crops to be centred on.
 _PIXELS = 256
+
+#: Training patches on which is measured whether a fold has learned.
+_JUDGED = 8
 
 
 class Checkpoints(Protocol):
@@ -61,24 +66,22 @@ class Checkpoints(Protocol):
 
 @dataclass
 class TrainingData:
-    """Patches of a training set, on the device.
+    """Patches of a training set, on the device, and the areas that crops are drawn from.
 
     Attributes
     ----------
     images : Tensor, shape (N, P, P), float32
     labels : Tensor, shape (N, P, P), uint8
-    background : Tensor, shape (N,), float32
-        Median intensity of the unlabelled pixels of each patch, of a grid of about 64 × 64 of
-        its pixels.
-    particles : Tensor, shape (N, K, 2), int64
-        On the CPU: row and column of K labelled pixels of each patch, evenly through all of them
-        (the middle of a patch without any).
+    areas : Areas
+        On the CPU.
+    area_of_patch : Tensor, shape (N,), int64
+        On the CPU.
     """
 
     images: Tensor
     labels: Tensor
-    background: Tensor
-    particles: Tensor
+    areas: Areas
+    area_of_patch: Tensor
 
     @classmethod
     def from_arrays(
@@ -86,9 +89,18 @@ class TrainingData:
         images: Sequence[NDArray[np.float32]],
         labels: Sequence[NDArray[np.uint8]],
         device: str,
+        layouts: Sequence[PatchLayout] | None = None,
     ) -> TrainingData:
-        """Put stacks of patches ``(N_i, P, P)``, maybe memory-mapped, on the device, in a row."""
-        n, side = sum(map(len, images)), images[0].shape[1]
+        """Put stacks of patches ``(N_i, P, P)``, maybe memory-mapped, on the device, in a row.
+
+        Parameters
+        ----------
+        images, labels : sequence of ndarray
+        device : str
+        layouts : sequence of PatchLayout, optional
+            Micrographs that the patches show; ``None`` draws crops from single patches.
+        """
+        side = images[0].shape[1]
         for x in images:
             if x.shape[1] != side:
                 raise ValueError(
@@ -96,18 +108,15 @@ class TrainingData:
                     f"{x.shape[1]} px: give their splits the same preprocessing.patch_px"
                 )
         # one stack stays where it is: on the CPU, in the file that is mapped into memory
-        pixels, labelled = (
-            np.asarray(x[0]) if len(x) == 1 else np.concatenate(x) for x in (images, labels)
-        )
-        medians, particles = np.empty(n, np.float32), np.empty((n, _PIXELS, 2), np.int64)
-        for i, (image, label) in enumerate(zip(pixels, labelled, strict=True)):
-            medians[i], particles[i] = _background_and_particles(image, label)
-        return cls(
-            _to_device(pixels, device),
-            _to_device(labelled, device),
-            _to_device(medians, device),
-            _to_device(particles, "cpu"),
-        )
+        pixels = np.asarray(images[0]) if len(images) == 1 else np.concatenate(images)
+        labelled = np.asarray(labels[0]) if len(labels) == 1 else np.concatenate(labels)
+        data = _to_device(pixels, device), _to_device(labelled, device)
+        return cls(*data, *_areas(pixels, labelled, layouts))
+
+    def with_areas(self, layouts: Sequence[PatchLayout] | None) -> TrainingData:
+        """Return the same patches with other areas to draw crops from."""
+        pixels, labelled = (x.cpu().numpy() for x in (self.images, self.labels))
+        return TrainingData(self.images, self.labels, *_areas(pixels, labelled, layouts))
 
     @property
     def patch_px(self) -> int:
@@ -124,19 +133,44 @@ class FoldResult:
     state : dict of str to Tensor
         State dict on the CPU, float32.
     history : list of dict
-        A row a validation: ``step, epoch, train_loss, validation_loss, validation_dice``.
+        A row a validation: ``restart, step, epoch, train_loss, validation_loss,
+        validation_dice``; of all attempts.
     kept_step : int
         Optimiser steps behind the weights that were kept.
+    seed : int
+        Of the attempt that was kept.
+    restarts : int
+        How often the fold was started again.
+    train_dice : float
+        Dice on some of its own training patches.
+    learned : bool
+        Whether that is above ``training.learned_above``.
     """
 
     state: dict[str, Tensor]
     history: list[dict[str, float]]
     kept_step: int
+    seed: int
+    restarts: int
+    train_dice: float
+    learned: bool
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """Weights that one attempt ended with."""
+
+    seed: int
+    train_dice: float
+    kept_step: int
+    state: dict[str, Tensor]
 
 
 @dataclass
 class FoldTrainer:
     """One fold in training.
+
+    If it has not learned at the end, it starts again from the next seed.
 
     Parameters
     ----------
@@ -144,8 +178,8 @@ class FoldTrainer:
     fold : FoldIndices
         Patches to train and validate on.
     parameters : ModellingParameters
-    seed : int
-        Of the initial weights, the order of patches and the augmentation.
+    seeds : sequence of int
+        Of the initial weights, the order of patches and the augmentation: one an attempt.
     device : str
     precision : {"float32", "bfloat16"}
         Of the operations; weights are float32.
@@ -154,7 +188,7 @@ class FoldTrainer:
     data: TrainingData
     fold: FoldIndices
     parameters: ModellingParameters
-    seed: int
+    seeds: Sequence[int]
     device: str
     precision: str
     step: int = 0
@@ -167,11 +201,27 @@ class FoldTrainer:
                 "a fold has no patch to train on: every training patch has at most "
                 f"training.background_threshold = {training.background_threshold} labelled px"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = build_network(**self.parameters.architecture.model_dump())
         self.crop_px = min(training.crop_px or self.data.patch_px, self.data.patch_px)
-        stride = stride_px(network)
+        self.window_px = window_px(self.crop_px, self.data.areas.longest_px, augmentation)
+        cuda = self.device.startswith("cuda")
+        self.stream = torch.cuda.Stream(self.device) if cuda else None
+
+        copies = 8 if augmentation.dihedral == "all" else 1
+        self.samples_per_epoch = len(self.fold.train) * copies
+        per_epoch = max(1, round(self.samples_per_epoch / training.batch_size))
+        if training.steps is not None:
+            self.total_steps = training.steps
+            self.validate_every = max(1, training.steps // training.validations)
+        else:
+            assert training.epochs is not None
+            samples = training.epochs * self.samples_per_epoch
+            self.total_steps = max(1, round(samples / training.batch_size))
+            self.validate_every = per_epoch
+        self._drawn_steps = per_epoch  # drawn ahead together
+        self._attempts: list[_Attempt] = []
+        self.seed = self.seeds[0]
+        self._begin()
+        stride = stride_px(self.network)
         for name, side in (("patch_px", self.data.patch_px), ("crop_px", self.crop_px)):
             if side % stride:
                 raise ValueError(
@@ -179,39 +229,40 @@ class FoldTrainer:
                     f"of {stride} px, but {name} is {side}: change preprocessing.patch_px or "
                     "training.crop_px"
                 )
+
+    def _begin(self) -> None:
+        """Start from the initial weights of ``self.seed``."""
+        training = self.parameters.training
+        self.step = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = build_network(**self.parameters.architecture.model_dump())
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         # one fused update for all weights, and a step count that stays on the device
-        cuda = self.device.startswith("cuda")
+        fused = self.device.startswith(("cuda", "cpu")) or None
         self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=training.learning_rate, fused=cuda or None
+            self.network.parameters(), lr=training.learning_rate, fused=fused
         )
-        self.generator = torch.Generator().manual_seed(self.seed)
         self.noise_generator: torch.Generator | None = None
-        if augmentation.noise is not None:
+        if self.parameters.augmentation.noise is not None:
             self.noise_generator = torch.Generator(self.device).manual_seed(self.seed)
-        self.stream = torch.cuda.Stream(self.device) if cuda else None
-
-        copies = 8 if augmentation.dihedral == "all" else 1
-        self.samples_per_epoch = len(self.fold.train) * copies
-        self.steps_per_epoch = -(-self.samples_per_epoch // training.batch_size)
-        if training.steps is not None:
-            self.total_steps = training.steps
-            self.validate_every = max(1, training.steps // training.validations)
-        else:
-            assert training.epochs is not None
-            self.total_steps = training.epochs * self.steps_per_epoch
-            self.validate_every = self.steps_per_epoch
         self._plan: BatchPlan | None = None
-        self._plan_state: Tensor = self.generator.get_state()
         self._loss_sum = torch.zeros((), device=self.device)
+        if training.initialisation == "standardised":
+            standardise_outputs(self.network, self._batch()[0])
         self._best: tuple[float, int, dict[str, Tensor]] | None = None
         if self.stream:  # what was queued above on the default stream comes first
             self.stream.wait_stream(torch.cuda.current_stream(self.device))
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.step >= self.total_steps
+        """Whether all steps are done, and the result judged."""
+        return len(self._attempts) > 0 and self.step >= self.total_steps
+
+    @property
+    def steps_left(self) -> int:
+        """Steps to the end, if it needs no further restart."""
+        return self.total_steps - self.step
 
     def advance(self) -> bool:
         """Train up to the end of the turn or the next validation; return whether it validated."""
@@ -219,27 +270,33 @@ class FoldTrainer:
             self.network.train()
             for _ in range(_TURN_STEPS):
                 self._one_step()
-                if self.step % self.validate_every == 0 or self.finished:
+                ended = self.step >= self.total_steps
+                if self.step % self.validate_every == 0 or ended:
                     self._validate()
+                    if ended:
+                        self._judge()
                     return True
         return False
 
-    def _one_step(self) -> None:
-        training = self.parameters.training
-        position = self.step % self.steps_per_epoch
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Return images and labels of the present step."""
+        position = self.step % self._drawn_steps
         if position == 0 or self._plan is None:
-            self._draw_epoch()
-            assert self._plan is not None
-        start = position * training.batch_size
-        batch = self._plan.slice(start, start + training.batch_size)
-        x, y = augment(
+            self._draw()
+        assert self._plan is not None
+        start = position * self.parameters.training.batch_size
+        return augment(
             self.data.images,
             self.data.labels,
-            self.data.background,
-            batch,
+            self._plan.slice(start, start + self.parameters.training.batch_size),
             self.crop_px,
+            self.window_px,
             self.noise_generator,
         )
+
+    def _one_step(self) -> None:
+        training = self.parameters.training
+        x, y = self._batch()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(
                 self.step, self.total_steps, training.learning_rate, training.schedule
@@ -251,30 +308,40 @@ class FoldTrainer:
         self._loss_sum += loss.detach()
         self.step += 1
 
-    def _draw_epoch(self) -> None:
-        """Draw order and augmentation of one epoch (again, after a resume in its middle)."""
-        if self.step % self.steps_per_epoch == 0:
-            self._plan_state = self.generator.get_state()
-        else:
-            self.generator.set_state(self._plan_state)
-        augmentation = self.parameters.augmentation
+    def _draw(self) -> None:
+        """Draw order and augmentation of the next steps.
+
+        The order is one permutation of all samples behind the other, cut into full batches. Each
+        permutation and each plan has a random state of its own, so that a resumed training draws
+        the same.
+        """
+        training, augmentation = self.parameters.training, self.parameters.augmentation
+        plan, n = self.step // self._drawn_steps, self.samples_per_epoch
+        first = plan * self._drawn_steps * training.batch_size
+        place = torch.arange(first, first + self._drawn_steps * training.batch_size)
+        epochs = place // n
+        order = torch.cat(
+            [
+                torch.randperm(n, generator=_generator(self.seed, "order", int(epoch)))
+                for epoch in torch.unique(epochs)
+            ]
+        )[place - epochs[0] * n]
         train = torch.from_numpy(np.asarray(self.fold.train, dtype=np.int64))
-        order = torch.randperm(self.samples_per_epoch, generator=self.generator)
-        index = train[order % len(train)]
         copy = {
             "all": order // len(train),
             "random": torch.full_like(order, -1),
             "none": torch.zeros_like(order),
         }[augmentation.dihedral]
+        # fewer and fewer crops are aimed, none in the second half
+        progress = place // training.batch_size / self.total_steps
         self._plan = draw_plan(
-            index,
+            self.data.area_of_patch[train[order % len(train)]],
             copy,
-            self.data.patch_px,
+            self.data.areas,
             self.crop_px,
             augmentation,
-            self.generator,
-            self.data.particles,
-            self.parameters.training.foreground,
+            _generator(self.seed, "augmentation", plan),
+            training.foreground * (1 - 2 * progress).clamp(min=0),
         ).to(self.device)
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -290,11 +357,14 @@ class FoldTrainer:
     @torch.no_grad()
     def _validate(self) -> None:
         """Measure loss and Dice on the validation patches; keep the weights if they are best."""
-        since = self.step - (int(self.history[-1]["step"]) if self.history else 0)
-        loss, overlap = self._validation_scores()
+        restart = len(self._attempts)
+        before = [row["step"] for row in self.history if row["restart"] == restart]
+        since = self.step - (int(before[-1]) if before else 0)
+        loss, overlap = self._scores(self.fold.validation)
         row = {
+            "restart": restart,
             "step": self.step,
-            "epoch": self.step / self.steps_per_epoch,
+            "epoch": self.step * self.parameters.training.batch_size / self.samples_per_epoch,
             "train_loss": float(self._loss_sum) / since,
             "validation_loss": loss,
             "validation_dice": overlap,
@@ -311,8 +381,40 @@ class FoldTrainer:
             state = {k: v.detach().to("cpu", copy=True) for k, v in self._state().items()}
             self._best = (loss, self.step, state)
 
-    def _validation_scores(self) -> tuple[float, float]:
-        index = torch.from_numpy(np.asarray(self.fold.validation, dtype=np.int64))
+    @torch.no_grad()
+    def _judge(self) -> None:
+        """Measure whether the fold has learned; if not, start from the next seed, if any is left.
+
+        With the Dice on a few of its own training patches, evenly through those that show
+        particles.
+        """
+        assert self._best is not None
+        _, kept_step, state = self._best
+        self.network.load_state_dict(state)
+        patches = torch.from_numpy(np.asarray(self.fold.train, dtype=np.int64))
+        counts = [int(self.data.labels[i].count_nonzero()) for i in patches]
+        shown = patches[torch.tensor(counts) > 0]
+        chosen = torch.linspace(0, len(shown) - 1, min(_JUDGED, len(shown))).round().long()
+        _, overlap = self._scores(shown[chosen].numpy())
+        self._attempts.append(_Attempt(self.seed, overlap, kept_step, state))
+        if not self.learned and len(self._attempts) < len(self.seeds):
+            self.seed = self.seeds[len(self._attempts)]
+            self._begin()
+
+    @property
+    def learned(self) -> bool:
+        """Whether the last finished attempt has learned."""
+        threshold = self.parameters.training.learned_above
+        return len(self._attempts) > 0 and self._attempts[-1].train_dice >= threshold
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again."""
+        return self.seeds.index(self.seed)
+
+    def _scores(self, patches: NDArray[np.intp]) -> tuple[float, float]:
+        """Return loss and Dice on some patches, in evaluation mode."""
+        index = torch.from_numpy(np.asarray(patches, dtype=np.int64))
         if len(index) == 0:
             return float("nan"), float("nan")
         self.network.eval()
@@ -341,38 +443,42 @@ class FoldTrainer:
         return self.network.state_dict()
 
     def result(self) -> FoldResult:
-        """Return the weights that were kept."""
-        assert self._best is not None
-        state = {k: v.contiguous() for k, v in self._best[2].items()}
-        return FoldResult(state, self.history, self._best[1])
+        """Return the weights that were kept: of the attempt that learned, or learned most."""
+        kept = max(self._attempts, key=lambda attempt: attempt.train_dice)
+        return FoldResult(
+            {k: v.contiguous() for k, v in kept.state.items()},
+            self.history,
+            kept.kept_step,
+            kept.seed,
+            len(self._attempts) - 1,
+            kept.train_dice,
+            kept.train_dice >= self.parameters.training.learned_above,
+        )
 
     def checkpoint(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on (tensors and numbers)."""
-        assert self._best is not None
         noise = self.noise_generator
         return {
             "step": self.step,
             "history": self.history,
             "network": self._state(),
             "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "plan_state": self._plan_state,
             "noise_generator": noise.get_state() if noise is not None else None,
-            "best": {"loss": self._best[0], "step": self._best[1], "state": self._best[2]},
+            "best": self._best,
+            "attempts": [astuple(attempt) for attempt in self._attempts],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`checkpoint`."""
+        self._attempts = [_Attempt(*attempt) for attempt in state["attempts"]]
+        self.seed = self.seeds[min(len(self._attempts), len(self.seeds) - 1)]
         self.step = state["step"]
         self.history = state["history"]
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.generator.set_state(state["generator"])
-        self._plan_state = state["plan_state"]
         if self.noise_generator is not None:
             self.noise_generator.set_state(state["noise_generator"])
-        best = state["best"]
-        self._best = (best["loss"], best["step"], best["state"])
+        self._best = state["best"]
 
 
 def learning_rate(step: int, total: int, peak: float, schedule: str) -> float:
@@ -393,10 +499,10 @@ def learning_rate(step: int, total: int, peak: float, schedule: str) -> float:
 
 
 def train_folds(
-    data: TrainingData,
-    folds: dict[str, FoldIndices],
+    data: Mapping[str, TrainingData],
+    folds: Mapping[str, FoldIndices],
     parameters: ModellingParameters,
-    seeds: dict[str, int],
+    seeds: Mapping[str, Sequence[int]],
     device: str,
     title: str = "training",
     checkpoints: Checkpoints | None = None,
@@ -406,12 +512,14 @@ def train_folds(
 
     Parameters
     ----------
-    data : TrainingData
-    folds : dict of str to FoldIndices
-        Patches of each fold, by the key of its network.
+    data : mapping of str to TrainingData
+        Of each fold, by the key of its network.
+    folds : mapping of str to FoldIndices
+        Patches of each fold.
     parameters : ModellingParameters
         Already merged with the network's own settings.
-    seeds : dict of str to int
+    seeds : mapping of str to sequence of int
+        Of each fold: its own, and those that it may be started again from.
     device : str
         As from :func:`temshift.learning.devices.choose_device`.
     title : str
@@ -427,7 +535,7 @@ def train_folds(
     """
     precision = choose_precision(parameters.precision, device)
     trainers = {
-        key: FoldTrainer(data, fold, parameters, seeds[key], device, precision)
+        key: FoldTrainer(data[key], fold, parameters, seeds[key], device, precision)
         for key, fold in folds.items()
     }
     every = parameters.training.checkpoint_every if checkpoints is not None else 0
@@ -437,23 +545,38 @@ def train_folds(
             trainer.restore(state)
             _log.info("%s: %s goes on from step %d", title, key, trainer.step)
 
+    left = {key: trainer.steps_left for key, trainer in trainers.items()}
     total = sum(t.total_steps for t in trainers.values())
-    done = sum(t.step for t in trainers.values())
-    with tqdm(total=total, initial=done, desc=title, unit="step", leave=False, disable=None) as bar:
+    with tqdm(
+        total=total, initial=total - sum(left.values()), desc=title, unit="step", leave=False,
+        disable=None,
+    ) as bar:  # fmt: skip
 
         def turn(key: str) -> None:
             trainer = trainers[key]
-            before = trainer.step
+            before, restarts = trainer.step, trainer.restarts
             validated = trainer.advance()
-            bar.update(trainer.step - before)
-            if every and validated and len(trainer.history) % every == 0:
+            if trainer.restarts > restarts:
+                _log.warning(
+                    "%s: %s has not learned from seed %d (Dice on its own training patches below "
+                    "%g) and starts again",
+                    title,
+                    key,
+                    seeds[key][restarts],
+                    parameters.training.learned_above,
+                )
+                bar.total = (bar.total or 0) + trainer.total_steps
+                bar.update(trainer.total_steps - before)
+            else:
+                bar.update(trainer.step - before)
+            if every and validated and (len(trainer.history) % every == 0 or trainer.finished):
                 assert checkpoints is not None
                 checkpoints.save(key, identity, trainer.checkpoint())
 
         workers = min(available_cores(), len(trainers)) if device == "cpu" else 1
         with single_threaded_operations(device), keeping_freed_memory(device):
             _take_turns(
-                {k: t.total_steps - t.step for k, t in trainers.items()},
+                [key for key, trainer in trainers.items() if not trainer.finished],
                 turn,
                 lambda key: trainers[key].finished,
                 workers,
@@ -462,13 +585,13 @@ def train_folds(
 
 
 def _take_turns(
-    remaining: dict[str, int],
+    jobs: Iterable[str],
     turn: Callable[[str], None],
     finished: Callable[[str], bool],
     workers: int,
 ) -> None:
     """Let ``workers`` threads take turns with the jobs; the one that waited longest is next."""
-    waiting = [key for key, left in remaining.items() if left > 0]
+    waiting = list(jobs)
     change = threading.Condition()
     unfinished, failed = len(waiting), False
 
@@ -516,21 +639,47 @@ def _to_device(array: NDArray[Any], device: str) -> Tensor:
         return torch.from_numpy(array).to(device)
 
 
-def _background_and_particles(
-    image: NDArray[np.float32], label: NDArray[np.uint8]
-) -> tuple[float, NDArray[np.int64]]:
-    """Return the median of the unlabelled pixels, and row and column of labelled pixels.
+def _areas(
+    images: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    layouts: Sequence[PatchLayout] | None,
+) -> tuple[Areas, Tensor]:
+    """Return the areas of a stack, and the area of each patch.
 
-    Both of the pixels of a grid; if no grid point is labelled, the label is searched for any.
+    Background and labelled pixels are those of a grid of about 64 × 64 of the pixels of each
+    patch; if no grid point of a patch is labelled, its label is searched for any.
     """
-    step = max(1, label.shape[0] // 64)
-    grid = label[::step, ::step] != 0
-    background = image[::step, ::step][~grid]
-    median = float(np.median(background)) if background.size else 0.0
-    if not (grid.any() or label.any()):
-        return median, np.full((_PIXELS, 2), label.shape[0] // 2)
-    if not grid.any():
-        grid, step = label != 0, 1
-    found = np.flatnonzero(grid)
-    evenly = found[np.linspace(0, len(found) - 1, _PIXELS).round().astype(np.int64)]
-    return median, np.stack(np.unravel_index(evenly, grid.shape), axis=1) * step
+    n, side = len(images), images.shape[1]
+    if layouts is None:
+        layouts = [PatchLayout(i, side, side, 1) for i in range(n)]
+    step = max(1, side // 64)
+    area_of_patch = torch.full((n,), -1)
+    medians = np.zeros(len(layouts), np.float32)
+    particles = np.full((len(layouts), _PIXELS, 2), -1)
+    for a, layout in enumerate(layouts):
+        corners = patch_grid((layout.height_px, layout.width_px), side)
+        background, found = [], []
+        for i, corner in enumerate(corners, layout.first):
+            area_of_patch[i] = a
+            grid = labels[i, ::step, ::step] != 0
+            background.append(images[i, ::step, ::step][~grid])
+            label, every = (grid, step) if grid.any() else (labels[i] != 0, 1)
+            found.append(np.argwhere(label) * every + corner)
+        empty = np.concatenate(background)
+        medians[a] = np.median(empty) if empty.size else 0.0
+        pixels = np.concatenate(found)
+        if len(pixels):
+            evenly = np.linspace(0, len(pixels) - 1, _PIXELS).round().astype(np.int64)
+            particles[a] = pixels[evenly]
+    first, height, width, columns = (
+        torch.tensor([getattr(layout, name) for layout in layouts])
+        for name in ("first", "height_px", "width_px", "columns")
+    )
+    areas = Areas(first, columns, height, width, torch.tensor(medians), torch.tensor(particles))
+    return areas, area_of_patch
+
+
+def _generator(*key: Any) -> torch.Generator:
+    """Return a random state on the CPU that depends on ``key`` alone."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

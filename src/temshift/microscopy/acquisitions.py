@@ -124,19 +124,29 @@ def simulate_specimen(
     field_width_nm: float,
     seed: int,
 ) -> ExitWave:
-    """Build one specimen and compute its exit wave."""
+    """Build one specimen and compute its exit wave.
+
+    Parameters
+    ----------
+    specimen, support, multislice : SpecimenParameters, SupportParameters, MultisliceParameters
+    field_width_nm : float
+        Of specimens that have none of their own; ``multislice.grid_px`` belongs to it.
+    seed : int
+    """
+    width_nm = specimen.field_width_nm or field_width_nm
     atoms = build_specimen(
         specimen,
         support,
         thermal_displacement_A=multislice.thermal_displacement_A,
-        width_A=10 * field_width_nm,
+        width_A=10 * width_nm,
         seed=seed,
     )
     return exit_wave(
         atoms,
         energy_eV=multislice.energy_eV,
-        grid_px=multislice.grid_px,
+        grid_px=round(multislice.grid_px * width_nm / field_width_nm),
         slice_thickness_A=multislice.slice_thickness_A,
+        film_slice_thickness_A=multislice.film_slice_thickness_A,
     )
 
 
@@ -217,6 +227,7 @@ def expose(
         rng,
         mtf=imaging.mtf,
         mtf_width=imaging.mtf_width,
+        ntf_width=imaging.ntf_width,
         counts_per_electron=imaging.counts_per_electron,
         offset_counts=imaging.offset_counts,
         readout_noise_counts=imaging.readout_noise_counts,

@@ -3,12 +3,17 @@
 The surface is ``I(u, v) ≈ Σ_ij c_ij B_i(u) B_j(v)`` with quadratic Bernstein polynomials and u, v
 from 0 to 1 along the rows and columns. Everything is a product of a row part and a column part,
 so no array larger than the image is built: the normal equations need two 3-column products.
+
+Two fits: :func:`fit_flat_field` is the published one, which large particles pull towards
+themselves; :func:`fit_background` finds the part of the image that one smooth surface explains, and
+so holds while particles, dark or bright, cover less than about two fifths of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +27,22 @@ __all__ = [
     "bernstein_basis",
     "correct_flat_field",
     "downsampling_matrix",
+    "fit_background",
     "fit_flat_field",
     "flat_field",
 ]
 
 #: Share of its maximum below which a fitted illumination is none.
 _DARKEST = 0.01
+
+#: Blocks along an axis on which :func:`fit_background` works, at most.
+_BLOCKS = 64
+#: Share of the blocks that are taken for background until its scatter is known.
+_CORE = 0.6
+#: Standard deviations of the background beyond which a block is none.
+_CUT = 2.5
+#: Median of the absolute value of a standard normal number, and of the smallest 60 % of them.
+_MEDIAN, _CORE_MEDIAN = 0.6745, 0.3853
 
 
 def bernstein_basis(n: int) -> NDArray[np.float64]:
@@ -110,18 +125,7 @@ def fit_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[n
     ValueError
         The downsampled image has fewer than 3 pixels along an axis.
     """
-    to_small_rows = downsampling_matrix(image.shape[0], downsample)
-    to_small_columns = downsampling_matrix(image.shape[1], downsample)
-    if min(to_small_rows.shape[0], to_small_columns.shape[0]) < 3:
-        raise ValueError(
-            f"the flat field needs 3 x 3 px after downsampling by {downsample}, found an image of "
-            f"{image.shape}; lower preprocessing.flat_field.downsample, or set its mode to none"
-        )
-    small = _downsample(image, to_small_rows, to_small_columns)
-    # the basis seen through the same filter
-    basis_u: NDArray[np.float64] = to_small_rows @ bernstein_basis(image.shape[0])
-    basis_v: NDArray[np.float64] = to_small_columns @ bernstein_basis(image.shape[1])
-
+    small, basis_u, basis_v = _small(image, downsample)
     coefficients: NDArray[np.float64] = np.linalg.pinv(basis_u) @ small @ np.linalg.pinv(basis_v).T
     weight = (basis_u @ coefficients).astype(np.float32) @ basis_v.T.astype(np.float32)
     weight -= small  # residual e; becomes exp(-3 e² / ⟨e²⟩) in place
@@ -134,6 +138,80 @@ def fit_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[n
     return coefficients
 
 
+def fit_background(image: NDArray[np.float32], downsample: int = 4) -> NDArray[np.float64]:
+    """Fit the illumination of a micrograph to its background alone.
+
+    Least trimmed squares (Rousseeuw & Van Driessen, Data Min. Knowl. Discov. 12 (2006) 29) on
+    blocks of the downsampled image: from several starts, the 60 % of the blocks that lie nearest
+    to the surface are fitted again until they stay the same; the start with the smallest sum of
+    squares wins. Then all blocks within 2.5 standard deviations (estimated from the median) of
+    that surface are fitted. Residuals are smoothed before blocks are chosen, so that noise
+    does not hide a faint particle. Nothing is drawn at random.
+
+    Particles may be darker or brighter than the background. Where they cover more than about 40 %
+    of the image they are taken for it.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32
+        Counts, without x-ray outliers.
+    downsample : int
+        Factor by which the image is made smaller first.
+
+    Returns
+    -------
+    ndarray, shape (3, 3), float64
+        Coefficients c_ij.
+
+    Raises
+    ------
+    ValueError
+        The downsampled image has fewer than 3 pixels along an axis.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    small, basis_u, basis_v = _small(image, downsample)
+    to_rows, to_columns = (downsampling_matrix(n, -(-n // _BLOCKS)) for n in small.shape)
+    blocks = (to_rows @ small @ to_columns.T).astype(np.float64)
+    basis_u, basis_v = to_rows @ basis_u, to_columns @ basis_v
+    core = max(9, int(_CORE * blocks.size))
+
+    def fit(chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        # the others have a say only in what the chosen ones leave open
+        weight = np.where(chosen, 1.0, 1e-6).reshape(blocks.shape)
+        return _weighted_least_squares(basis_u, basis_v, blocks, weight)
+
+    def distance(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        residual = blocks - basis_u @ coefficients @ basis_v.T
+        return gaussian_filter(residual, 1.0, mode="nearest").ravel()
+
+    def lowest(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        chosen = np.zeros(values.size, bool)
+        chosen[np.argpartition(values, core - 1)[:core]] = True
+        return chosen
+
+    best, least = np.zeros((3, 3)), np.inf
+    for start in _starts(blocks, basis_u, basis_v):
+        offset = distance(start)
+        # the nearest blocks, the brightest and the darkest: the background is among one of them
+        for chosen in (lowest(np.abs(offset)), lowest(-offset), lowest(offset)):
+            coefficients, trimmed = _concentrate(chosen, fit, distance, lowest)
+            if trimmed < least:
+                best, least = coefficients, trimmed
+
+    away = np.abs(distance(best))
+    spread = np.median(away[lowest(away)]) / _CORE_MEDIAN
+    while spread > 1e-6 * np.abs(blocks).max():
+        chosen = away <= _CUT * spread
+        best = fit(chosen)
+        away = np.abs(distance(best))
+        narrower = np.median(away[chosen]) / _MEDIAN
+        if narrower > 0.999 * spread:
+            break
+        spread = narrower
+    return best
+
+
 def flat_field(coefficients: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return the fitted illumination, shape (H, W)."""
     field: NDArray[np.float64] = (
@@ -142,7 +220,11 @@ def flat_field(coefficients: NDArray[np.float64], shape: tuple[int, int]) -> NDA
     return field
 
 
-def correct_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArray[np.float64]:
+def correct_flat_field(
+    image: NDArray[np.float32],
+    downsample: int = 4,
+    mode: Literal["background", "published"] = "background",
+) -> NDArray[np.float64]:
     """Divide a micrograph by its own fitted illumination, in place.
 
     Parameters
@@ -150,7 +232,9 @@ def correct_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArr
     image : ndarray, shape (H, W), float32
         Changed in place; around 1 afterwards.
     downsample : int
-        See :func:`fit_flat_field`.
+        See :func:`fit_background`.
+    mode : {"background", "published"}
+        :func:`fit_background` or :func:`fit_flat_field`.
 
     Returns
     -------
@@ -162,21 +246,71 @@ def correct_flat_field(image: NDArray[np.float32], downsample: int = 4) -> NDArr
     ValueError
         The fit falls below 1 % of its maximum, so that dividing by it means nothing.
     """
-    coefficients = fit_flat_field(image, downsample)
+    fit = fit_background if mode == "background" else fit_flat_field
+    coefficients = fit(image, downsample)
     sampled = flat_field(coefficients, (65, 65))
     lowest, highest = sampled.min(), sampled.max()
     if not lowest > _DARKEST * highest:
         raise ValueError(
-            f"the fitted illumination falls from {highest:.3g} to {lowest:.3g} counts, too far to "
-            "divide by: the image is empty in part, its particles fill most of it, or its "
-            "background has been subtracted already; set preprocessing.flat_field.mode to none "
-            "for such images"
+            f"the fitted illumination reaches from {lowest:.3g} to {highest:.3g} counts, so that "
+            "dividing by it means nothing: the image is empty in part, its particles fill most of "
+            "it, or its background has been subtracted already; set preprocessing.flat_field.mode "
+            "to none for such images"
         )
     by_row = (bernstein_basis(image.shape[0]) @ coefficients).astype(np.float32)
     by_column = bernstein_basis(image.shape[1]).T.astype(np.float32)
     for rows in row_bands(image.shape):
         image[rows] /= by_row[rows] @ by_column
     return coefficients
+
+
+def _small(
+    image: NDArray[np.float32], downsample: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the downsampled image and, seen through the same filter, the basis along its axes."""
+    to_small_rows = downsampling_matrix(image.shape[0], downsample)
+    to_small_columns = downsampling_matrix(image.shape[1], downsample)
+    if min(to_small_rows.shape[0], to_small_columns.shape[0]) < 3:
+        raise ValueError(
+            f"the flat field needs 3 x 3 px after downsampling by {downsample}, found an image of "
+            f"{image.shape}; lower preprocessing.flat_field.downsample, or set its mode to none"
+        )
+    return (
+        _downsample(image, to_small_rows, to_small_columns),
+        to_small_rows @ bernstein_basis(image.shape[0]),
+        to_small_columns @ bernstein_basis(image.shape[1]),
+    )
+
+
+def _starts(
+    blocks: NDArray[np.float64], basis_u: NDArray[np.float64], basis_v: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the coefficients of three surfaces fitted to all blocks: curved, bilinear, level."""
+    line = np.array([[1, 0], [0.5, 0.5], [0, 1]])  # a straight line in Bernstein coefficients
+    for along in (np.eye(3), line, np.ones((3, 1))):
+        inverse_u, inverse_v = np.linalg.pinv(basis_u @ along), np.linalg.pinv(basis_v @ along)
+        yield along @ (inverse_u @ blocks @ inverse_v.T) @ along.T
+
+
+def _concentrate(
+    chosen: NDArray[np.bool_],
+    fit: Callable[[NDArray[np.bool_]], NDArray[np.float64]],
+    distance: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    lowest: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
+) -> tuple[NDArray[np.float64], float]:
+    """Fit the chosen blocks and choose those nearest to the fit, until that gains nothing.
+
+    Returns the coefficients and the sum of squares over the nearest blocks.
+    """
+    trimmed = np.inf
+    for _ in range(30):
+        coefficients = fit(chosen)
+        squared = distance(coefficients) ** 2
+        chosen = lowest(squared)
+        before, trimmed = trimmed, float(squared[chosen].sum())
+        if trimmed >= 0.999 * before:
+            break
+    return coefficients, trimmed
 
 
 def _downsample(
@@ -195,8 +329,8 @@ def _downsample(
 def _weighted_least_squares(
     basis_u: NDArray[np.float64],
     basis_v: NDArray[np.float64],
-    image: NDArray[np.float32],
-    weight: NDArray[np.float32],
+    image: NDArray[np.floating],
+    weight: NDArray[np.floating],
 ) -> NDArray[np.float64]:
     """Minimise ``Σ weight (image - basis_u c basis_vᵀ)²`` through its 9 x 9 normal equations."""
     pairs_u = (basis_u[:, :, None] * basis_u[:, None, :]).reshape(-1, 9)

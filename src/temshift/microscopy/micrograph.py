@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Header", "Micrograph", "Store"]
+from temshift.microscopy.bands import row_bands
+
+__all__ = ["Header", "Micrograph", "Store", "pixel_sha256"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,28 @@ class Micrograph:
             raise ValueError(f"pixel_size_nm must be positive, found {self.pixel_size_nm}")
 
 
+def pixel_sha256(pixels: NDArray[Any]) -> str:
+    """Return a hash of pixels that does not depend on how they were stored.
+
+    The same values in the same shape give the same hash, whatever the file format, the byte
+    order and the number type (compared as float64, which holds integers up to 2**53).
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (H, W)
+
+    Returns
+    -------
+    str
+        SHA-256, 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(repr(tuple(map(int, pixels.shape))).encode())
+    for rows in row_bands(pixels.shape):
+        band = np.ascontiguousarray(pixels[rows], dtype="<f8")
+        digest.update((band + 0.0).data)  # -0.0 is 0.0
+    return digest.hexdigest()
+
+
 class Header(Protocol):
     """What a file says of a micrograph without its pixels."""
 
@@ -72,3 +97,6 @@ class Store(Protocol):
 
     def exists(self, path: str) -> bool:
         """Return whether there is such a file."""
+
+    def paths(self) -> list[str]:
+        """Return all files that there are."""

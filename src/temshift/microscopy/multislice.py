@@ -41,7 +41,12 @@ class ExitWave:
 
 
 def exit_wave(
-    specimen: Specimen, *, energy_eV: float, grid_px: int, slice_thickness_A: float
+    specimen: Specimen,
+    *,
+    energy_eV: float,
+    grid_px: int,
+    slice_thickness_A: float,
+    film_slice_thickness_A: float | None = None,
 ) -> ExitWave:
     """Send a plane wave through a specimen.
 
@@ -58,6 +63,8 @@ def exit_wave(
     grid_px : int
         Points of the calculation in each direction; the wave has two thirds of them.
     slice_thickness_A : float
+    film_slice_thickness_A : float, optional
+        The same below the lowest atom of a particle, where there is amorphous film only.
 
     Returns
     -------
@@ -76,7 +83,9 @@ def exit_wave(
     slices = abtem.Potential(
         atoms,
         gpts=grid_px,
-        slice_thickness=slice_thickness_A,
+        slice_thickness=_slices(
+            specimen, slice_thickness_A, film_slice_thickness_A or slice_thickness_A
+        ),
         parametrization="lobato",
         projection="infinite",
     ).build(lazy=False)
@@ -93,6 +102,17 @@ def exit_wave(
         width_A=specimen.width_A,
         energy_eV=energy_eV,
     )
+
+
+def _slices(specimen: Specimen, thickness_A: float, film_A: float) -> tuple[float, ...]:
+    """Return the thickness of every slice: of the film below all particles, then of the rest."""
+    lowest_A = specimen.positions_A[specimen.in_particle, 2].min(initial=specimen.height_A)
+    rest_A = specimen.height_A - lowest_A
+    slices: list[float] = []
+    for height_A, most_A in ((float(lowest_A), film_A), (float(rest_A), thickness_A)):
+        n = int(np.ceil(height_A / most_A))
+        slices += [height_A / n] * n if n else []
+    return tuple(slices)
 
 
 def electron_wavelength(energy_eV: float) -> float:

@@ -57,18 +57,19 @@ def preprocess_micrograph(
         raise ValueError("the image has pixels that are NaN; repair it or leave it out")
     if lowest < 0:
         np.maximum(counts, 0, out=counts)
-    if parameters.xray.passes:
-        replaced = remove_xrays(counts, parameters.xray.threshold_counts, parameters.xray.passes)
+    xray = parameters.xray
+    if xray.passes:
+        replaced = remove_xrays(counts, xray.threshold_counts, xray.passes, xray.method)
         if replaced > _MANY_XRAYS * counts.size:
             _log.warning(
                 "%.2g %% of the pixels lie more than %g counts above the median and were smoothed "
                 "as x-ray outliers: raise preprocessing.xray.threshold_counts if they belong to "
                 "the image",
                 100 * replaced / counts.size,
-                parameters.xray.threshold_counts,
+                xray.threshold_counts,
             )
-    if parameters.flat_field.mode == "fit":
-        correct_flat_field(counts, parameters.flat_field.downsample)
+    if parameters.flat_field.mode != "none":
+        correct_flat_field(counts, parameters.flat_field.downsample, parameters.flat_field.mode)
     if parameters.pixel_size_nm is not None:
         counts = resample(counts, pixel_size_nm, parameters.pixel_size_nm)
         pixel_size_nm = parameters.pixel_size_nm

@@ -34,6 +34,24 @@ CRYSTALS: dict[str, dict[str, float | str]] = {
     "CdSe": {"crystalstructure": "wurtzite", "a": 4.299, "c": 7.010},
 }
 
+#: Planes of lowest energy of the crystal structures, each family with the distance from the centre
+#: relative to the nearest one (Wulff; Au: Marks, Rep. Prog. Phys. 57 (1994) 603).
+FACETS: dict[str, tuple[tuple[Floats, float], ...]] = {
+    "fcc": (
+        (np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) / 3**0.5, 1.0),
+        (np.concatenate([np.eye(3), -np.eye(3)]), 2 / 3**0.5),
+    ),
+    # {10-10} and {0001}; the first axis of the cell lies along x
+    "wurtzite": (
+        (np.array([[np.cos(a), np.sin(a), 0.0] for a in np.pi / 6 + np.arange(6) * np.pi / 3]), 1),
+        (np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), 1.0),
+    ),
+}
+
+#: Distance of the nearest faces from the centre of a particle, in its radii: at the first the
+#: faces of an fcc crystal meet at the sphere (a truncated octahedron), at 1 they vanish.
+FACET_DISTANCE = (0.78, 0.92)
+
 #: Vacuum below the support and above the highest particle, Å.
 MARGIN_A = 2.0
 
@@ -90,6 +108,7 @@ def particle_atoms(
     aspect_ratio: float = 1.0,
     height_ratio: float = 1.0,
     twinned: bool = False,
+    faceted: bool = False,
     in_plane: bool = True,
 ) -> tuple[NDArray[np.int_], Floats]:
     """Cut a randomly oriented particle out of a crystal.
@@ -108,6 +127,9 @@ def particle_atoms(
         share of the diameter (a particle wetting its support).
     twinned : bool
         Mirror one half at a {111} plane (cubic crystals only).
+    faceted : bool
+        Cut the sphere (ellipsoid) at the planes of :data:`FACETS`, each at a random distance
+        within :data:`FACET_DISTANCE`. A twin has the faces of both its crystals.
     in_plane : bool
         An oblong particle lies flat: its long axis is in the plane of the support.
 
@@ -149,6 +171,7 @@ def particle_atoms(
         half = height <= 1e-6
         strictly = height[half] < -1e-6  # atoms on the twin plane belong to both halves
         mirrored = positions[half] - 2 * height[half, None] * normal
+        kept_below = int(half.sum())
         positions = np.concatenate([positions[half], mirrored[strictly]])
         numbers = np.concatenate([numbers[half], numbers[half][strictly]])
     # where in the unit cell (for a twin: along its plane normal) the centre lies is random
@@ -161,15 +184,36 @@ def particle_atoms(
         rotation = turn * lay * spin
     else:
         rotation = Rotation.random(rng=rng)
-    along = positions @ long_axis
-    across2 = np.sum(positions**2, axis=1) - along**2
-    inside = across2 / radius_A**2 + (along / (radius_A * aspect_ratio)) ** 2 <= 1
+    scaled = positions / [radius_A, radius_A, radius_A * aspect_ratio]
+    inside = np.sum(scaled**2, axis=1) <= 1
+    if faceted:
+        faces = _faces(str(crystal["crystalstructure"]), rng)
+        if twinned:  # each half ends at the faces of its own crystal
+            upper = np.arange(len(positions)) >= kept_below
+            turned_faces = faces - 2 * np.outer(faces @ normal, normal)
+            inside &= np.where(upper, _within(scaled, turned_faces), _within(scaled, faces))
+        else:
+            inside &= _within(scaled, faces)
     turned = rotation.apply(positions[inside])
     numbers = numbers[inside]
     if height_ratio < 1:
         above = turned[:, 2] >= radius_A - height_ratio * diameter_A
         turned, numbers = turned[above], numbers[above]
     return numbers, turned
+
+
+def _faces(structure: str, rng: np.random.Generator) -> Floats:
+    """Return the faces of a crystal as vectors: outer normals divided by distances (in radii)."""
+    faces = []
+    for normals, distance in FACETS[structure]:
+        distances = np.minimum(distance * rng.uniform(*FACET_DISTANCE, size=len(normals)), 1.0)
+        faces.append(normals / distances[:, None])
+    return np.concatenate(faces)
+
+
+def _within(points: Floats, faces: Floats) -> NDArray[np.bool_]:
+    """Return which points, shape (N, 3), lie inside of all faces."""
+    return np.asarray((points @ faces.T <= 1).all(axis=1))
 
 
 def place_particles(
@@ -338,11 +382,11 @@ def build_specimen(
     ValueError
         If the particles do not fit in the field.
     """
-    place_rng, film_rng, crystal_rng, thermal_rng = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)
+    place_rng, film_rng, crystal_rng, thermal_rng, thickness_rng = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5)
     )
+    film_A = 10 * float(thickness_rng.uniform(*support.thickness_nm))
     diameter_A, diameter_spread_A = 10 * kind.diameter_nm, 10 * kind.diameter_spread_nm
-    thickness_A = 10 * support.thickness_nm
     count = int(place_rng.integers(kind.particles[0], kind.particles[1] + 1))
     diameters = place_rng.normal(diameter_A, diameter_spread_A, size=count)
     diameters = np.clip(
@@ -354,7 +398,7 @@ def build_specimen(
 
     film_numbers, film = amorphous_film(
         width_A,
-        thickness_A,
+        film_A,
         support.composition,
         support.atoms_per_A3,
         film_rng,
@@ -363,17 +407,18 @@ def build_specimen(
     )
     numbers, positions, owner = [film_numbers], [film], [np.zeros(len(film), bool)]
     for spot, diameter in zip(spots, diameters, strict=True):
-        twin = bool(crystal_rng.random() < kind.twinned)
+        twin, facets = crystal_rng.random(2) < (kind.twinned, kind.faceted)
         z, atoms = particle_atoms(
             kind.material,
             float(diameter),
             crystal_rng,
             aspect_ratio=kind.aspect_ratio,
             height_ratio=kind.height_ratio,
-            twinned=twin,
+            twinned=bool(twin),
+            faceted=bool(facets),
         )
         # the lowest atoms touch the film's mean surface
-        lift = thickness_A + 1.5 - atoms[:, 2].min()
+        lift = film_A + 1.5 - atoms[:, 2].min()
         numbers.append(z)
         positions.append(atoms + np.array([spot.x_A, spot.y_A, lift]))
         owner.append(np.ones(len(atoms), bool))

@@ -17,6 +17,7 @@ from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
+from temshift.study.separation import Separation, separation
 
 __all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
 
@@ -37,7 +38,10 @@ class ReportContent:
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
-        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+        ``network, protocol, fold, restart, step, epoch, train_loss, validation_loss,
+        validation_dice``.
+    integrity : DataFrame, optional
+        What the integrity check found (:mod:`temshift.study.integrity`).
     examples : dict of str to list of Example
         Of each network.
     """
@@ -59,6 +63,7 @@ class ReportContent:
     explanation: pd.DataFrame
     histories: pd.DataFrame
     examples: dict[str, list[Example]]
+    integrity: pd.DataFrame | None = None
 
     @classmethod
     def from_tables(
@@ -70,6 +75,8 @@ class ReportContent:
         **tables: Any,
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
+        gaps = tables.pop("gaps")
+        reason = gaps["reason"].astype(object)
         return cls(
             plan=StudyPlan.from_parameters(parameters),
             reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
@@ -81,6 +88,7 @@ class ReportContent:
             parameters=plain(dict(parameters)),
             splits=splits.set_index("split"),
             fingerprints=fingerprints.set_index("split"),
+            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),  # CSV has no empty text
             **tables,
         )
 
@@ -93,6 +101,11 @@ class ReportContent:
     def protocol(self) -> str:
         """The protocol from which the sentences speak."""
         return self.protocols[0]
+
+    @property
+    def separation(self) -> Separation:
+        """How well specimens were kept apart in training and test (protocol ``grouped``)."""
+        return separation(self.results)
 
     @property
     def sources(self) -> dict[str, list[str]]:

@@ -137,7 +137,7 @@ def histories_figure(histories: pd.DataFrame) -> Figure:
         for column, quantity in enumerate(shown, start=1):
             # one line a network: the folds follow each other, with a break between them
             x, y = [], []
-            for _, fold in own.groupby(["protocol", "fold"]):
+            for _, fold in own.groupby(["protocol", "fold", "restart"]):
                 x += [*fold["step"].tolist(), None]
                 y += [*fold[quantity].replace(np.nan, None).tolist(), None]
             figure.add_trace(

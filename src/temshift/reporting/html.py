@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 import temshift
+from temshift.config.modelling import ModellingParameters
 from temshift.learning.examples import RANKS, Example
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, range_in_words, records
@@ -22,7 +23,9 @@ from temshift.reporting.sentences import (
     headlines,
     number,
     paper_checks,
+    separation_notes,
     study_phrase,
+    unseen,
     with_interval,
 )
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
@@ -52,6 +55,8 @@ def render_report(content: ReportContent) -> str:
         "reporting": content.reporting,
         "findings": headlines(content),
         "checks": paper_checks(content),
+        "separation_notes": separation_notes(content),
+        "unseen": unseen(content),
         "studies": [_study(content, name, pictures) for name in content.plan.studies],
         "splits": _splits(content),
         "fingerprints": _fingerprints(content),
@@ -62,6 +67,7 @@ def render_report(content: ReportContent) -> str:
             if split.preprocessing and name in content.splits.index
         },
         "calibration": _calibration(content),
+        "quality": [] if content.integrity is None else records(content.integrity),
         "explanation": explanation_sentence(content),
         "scatters": _scatters(content),
         "histories": _histories(content),
@@ -155,7 +161,9 @@ def _forest(content: ReportContent, study: str) -> str:
             css=f"v-{_slug(g['verdict'])}",
             value=with_interval(g["gap"], g["low"], g["high"]),
             note=f"{g['network']} on {g['test_split']}: {g['verdict']}, "
-            f"p = {number(g['p_value'], 3)}, n = {g['n_groups']}",
+            f"p = {number(g['p_value'], 3)} ({number(g['p_holm'], 3)} corrected), "
+            f"n = {g['n_groups']} in {g['n_folds']} folds"
+            + (f"; {g['reason']}" if g["reason"] else ""),
         )
         for g in records(gaps)
     ]
@@ -300,7 +308,10 @@ def _scatters(content: ReportContent) -> list[str]:
         ]
         charts.append(
             svg.scatter(
-                points, row["title"], f"ρ = {number(row['rho'])}, n = {row['n_pairs']}", y_range
+                points,
+                row["title"],
+                f"ρ = {number(row['rho'])}, p = {number(row['p_value'])}, n = {row['n_pairs']}",
+                y_range,
             )
         )
     return charts
@@ -333,21 +344,65 @@ def _training(content: ReportContent) -> dict[str, Any]:
     architecture = m.architecture
     encoder = f" with encoder {architecture.encoder}" if architecture.encoder else ""
     length = f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"
-    crop = f", cropped to {training.crop_px} px at random" if training.crop_px else ""
+    crops = f"crops of {training.crop_px} px" if training.crop_px else "patches"
     return {
         "architecture": f"{architecture.name}{encoder}",
         "length": length,
-        "batch": f"{training.batch_size} patches{crop}",
+        "batch": f"{training.batch_size} {crops}",
         "rate": f"{training.learning_rate:g}, {training.schedule.replace('_', ' ')}",
         "kept": "of the lowest validation loss" if training.keep == "best" else "of the last step",
-        "seeds": ", ".join(str(seed) for seed in training.seeds[: m.folds]),
+        "seeds": _seeds(m),
+        "attempts": _attempts(content),
     }
+
+
+def _seeds(modelling: ModellingParameters) -> str:
+    """Say where the seeds of the folds come from."""
+    training, seeds = modelling.training, []
+    if "grouped" in modelling.protocols:
+        seeds.append(f"derived from {training.seed}, the name of the network and the fold")
+    if "published" in modelling.protocols:
+        listed = ", ".join(str(seed) for seed in training.seeds[: modelling.folds])
+        seeds.append(f"{listed} (protocol published)" if seeds else listed)
+    return "; ".join(seeds)
+
+
+def _attempts(content: ReportContent) -> str:
+    """Say which folds were started again, and which have not learned in the end."""
+    if content.histories.empty:
+        return ""
+    keys = ["network", "protocol", "fold"]
+    restarts = content.histories.groupby(keys, sort=False)["restart"].max()
+    again = restarts[restarts > 0]
+    names = ", ".join(f"{_name(fold)} ({times} x)" for fold, times in again.items())
+    text = (
+        f"{len(again)} of {len(restarts)} trained folds had not learned and were started again "
+        f"from another seed: {names}."
+        if len(again)
+        else f"All {len(restarts)} folds learned at the first attempt."
+    )
+    learned = content.results.groupby(keys, sort=False)["learned"].all()
+    failed = [_name(fold) for fold, ok in learned.items() if not ok]
+    if failed:
+        limit = content.modelling.training.learned_above
+        text = (
+            f"{len(failed)} folds have not learned (Dice on some of their own training patches "
+            f"below {limit:g}): {', '.join(failed)}. What is said of their networks says little "
+            f"about the images. " + (text if len(again) else "")
+        )
+    return text.strip()
+
+
+def _name(fold: Any) -> str:
+    """Return network, protocol and fold in words."""
+    network, _, number = fold
+    return f"{network} fold {number}"
 
 
 def _lines(history: pd.DataFrame, quantity: str, css: str) -> list[svg.Line]:
     return [
         svg.Line(fold["step"].tolist(), fold[quantity].astype(float).tolist(), css)
-        for _, fold in history.groupby("fold")
+        for _, fold in history.groupby(["fold", "restart"])
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from temshift.reporting.content import ReportContent
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
+from temshift.study.verdicts import LOSSES, REFERENCE_WEAK, study_verdict, surest
 
 __all__ = [
     "Check",
@@ -19,7 +21,9 @@ __all__ = [
     "headlines",
     "number",
     "paper_checks",
+    "separation_notes",
     "study_phrase",
+    "unseen",
     "with_interval",
 ]
 
@@ -28,6 +32,10 @@ __all__ = [
 _IN_DOMAIN = 0.80
 #: The same for the hardest sets: particles below 3 nm, and doses below 100 e/Å².
 _IN_DOMAIN_HARD, _SMALL_NM, _LOW_DOSE = 0.70, 3.0, 100.0
+#: A correlation that chance reaches more often is not spoken of.
+_BY_CHANCE = 0.05
+#: Gaps that would take more folds lie on the limit of two verdicts.
+_MOST_FOLDS = 60
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,16 @@ class Headline:
     title : str
         Its heading.
     verdict : str
-        Of its worst shift.
+        Of its surest loss (:func:`temshift.study.verdicts.study_verdict`).
     text : str
-        The worst shift, in a sentence without its full stop.
+        The surest loss, the one whose interval has the largest lower end, in a sentence without
+        its full stop.
     tally : str
         How many shifts break, degrade, are robust, or cannot be decided.
     remedy : str
-        What robust training changes in the worst shift, or empty.
+        What robust training changes there, or empty.
+    power : str
+        What the study could have seen, and what would decide what is open; or empty.
     caveat : str
         Sentences on what else differs between the study's sets, and on sets that their own network
         has not learned; or empty.
@@ -58,6 +69,7 @@ class Headline:
     text: str
     tally: str
     remedy: str
+    power: str
     caveat: str
 
 
@@ -121,19 +133,45 @@ def headlines(content: ReportContent) -> list[Headline]:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        worst = _largest(gaps, "gap")
+        judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
         found.append(
             Headline(
                 study=study,
                 title=content.plan.title(study),
-                verdict=str(worst["verdict"]),
-                text=_shift(content, study, worst),
+                verdict=study_verdict(gaps),
+                text=_finding(content, study, gaps),
                 tally=_tally(gaps),
-                remedy=_remedy(content, study, worst),
+                remedy=_remedy(content, study, surest(judged)) if len(judged) else "",
+                power=_power(content, judged),
                 caveat=_caveat(content, study),
             )
         )
     return found
+
+
+def _finding(content: ReportContent, study: str, gaps: pd.DataFrame) -> str:
+    """Say what the surest loss is, or that none is sure."""
+    judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
+    if judged.empty:
+        return "No shift can be judged: the networks of the test sets are no standard"
+    limit = content.reporting.degrades_above
+    if (judged["verdict"] == "robust").all():
+        nearest = judged.sort_values("high", kind="stable").iloc[-1]
+        shifts = "shift" if len(judged) == len(gaps) else "shift that can be judged"
+        return (
+            f"No {shifts} costs more than {limit:g} Dice; nearest to it: "
+            f"{_lower(_shift(content, study, nearest))}"
+        )
+    row = surest(judged)
+    text = _shift(content, study, row)
+    if not row["low"] > 0:
+        return f"No loss is sure; nearest to one: {_lower(text)}"
+    if not row["p_holm"] <= 1 - content.reporting.confidence:
+        text += (
+            f"; the surest of {len(content.study_gaps(study))} comparisons may be so by chance "
+            f"(p = {number(row['p_holm'])}, corrected for their number)"
+        )
+    return text
 
 
 def _shift(content: ReportContent, study: str, gap: pd.Series) -> str:
@@ -144,9 +182,45 @@ def _shift(content: ReportContent, study: str, gap: pd.Series) -> str:
     own = f"the network trained there reaches {number(gap['reference_dice'])}"
     if gap["gap"] < 0:
         gain = with_interval(-gap["gap"], -gap["high"], -gap["low"])
-        return f"No network loses Dice; one trained {trained} gains {gain} {tested} ({own})"
+        return f"A network trained {trained} gains {gain} Dice {tested} ({own})"
     loss = with_interval(gap["gap"], gap["low"], gap["high"])
     return f"A network trained {trained} loses {loss} Dice {tested} ({own})"
+
+
+def _power(content: ReportContent, judged: pd.DataFrame) -> str:
+    """Say which loss the study would have seen, and what would decide its open shifts."""
+    if judged.empty:
+        return ""
+    seen = judged["detectable"].dropna()
+    if seen.empty:
+        return "A single fold or group does not say how much Dice varies: nothing can be told."
+    low, middle, high = (number(v) for v in (seen.min(), seen.median(), seen.max()))
+    span = f"; from {low} to {high} over its shifts" if low != high else ""
+    text = f"This study would see a loss of {middle} Dice in four of five repetitions{span}."
+    open_ = judged[judged["folds_to_decide"].notna()]
+    if open_.empty:
+        return text
+    near = open_[open_["folds_to_decide"] <= _MOST_FOLDS]
+    count = len(open_)
+    shifts = f"{count} open shift{'s' if count > 1 else ''}"
+    if near.empty:
+        return f"{text} The {shifts} lie too near to a limit to be decided by more data."
+    near = near.sort_values("folds_to_decide", kind="stable")
+    few, many = near.iloc[0], near.iloc[-1]
+    needed = _folds(content, few)
+    if few["folds_to_decide"] < many["folds_to_decide"]:
+        needed += f" for the first, {_folds(content, many)} for the last"
+    text += f" To decide {'its' if len(near) == count else f'{len(near)} of its'} {shifts} "
+    text += f"would take about {needed}, if they vary as now."
+    if len(near) < count:
+        text += f" {count - len(near)} {'lie' if count - len(near) > 1 else 'lies'} on a limit."
+    return text
+
+
+def _folds(content: ReportContent, gap: pd.Series) -> str:
+    folds = int(gap["folds_to_decide"])
+    groups = math.ceil(folds * gap["n_groups"] / gap["n_folds"])
+    return f"{folds} folds with {groups} {content.unit}s"
 
 
 def _tally(gaps: pd.DataFrame) -> str:
@@ -158,6 +232,7 @@ def _tally(gaps: pd.DataFrame) -> str:
         "robust or degrades": ("is robust or degrades", "are robust or degrade"),
         "robust": ("is robust", "are robust"),
         "undecided": ("is undecided", "are undecided"),
+        REFERENCE_WEAK: ("has a weak reference", "have a weak reference"),
     }
     counts = Counter(gaps["verdict"])
     parts = [f"{counts[v]} {few[counts[v] > 1]}" for v, few in words.items() if counts[v]]
@@ -165,7 +240,7 @@ def _tally(gaps: pd.DataFrame) -> str:
 
 
 def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
-    """Return what the best further network gains where the study's worst shift is."""
+    """Return what the surest further network gains where the study's surest loss is."""
     gains = content.gains
     gains = gains[
         (gains["study"] == study)
@@ -175,7 +250,7 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
     ]
     if gains.empty:
         return ""
-    best = _largest(gains, "gain")
+    best = surest(gains, "gain")
     gain = with_interval(best["gain"], best["low"], best["high"])
     home = content.gains[
         (content.gains["study"] == study)
@@ -192,8 +267,16 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
 
 
 def _caveat(content: ReportContent, study: str) -> str:
-    """Return what else the sets of a study differ in, and which of them were not learned."""
+    """Return which networks failed, and what else the sets of a study differ in."""
     caveats = []
+    gaps = content.default_gaps(study)
+    for split, rows in gaps[gaps["verdict"] == REFERENCE_WEAK].groupby("test_split", sort=False):
+        tested = _phrase(content, study).format(condition(content, study, str(split)))
+        caveats.append(f"Losses {tested} are not judged: {rows['reason'].iloc[0]}.")
+    failed = gaps[(gaps["verdict"] != REFERENCE_WEAK) & (gaps["reason"].fillna("") != "")]
+    caveats += [
+        f"{_upper(reason)}: its losses are not judged." for reason in _once(failed["reason"])
+    ]
     weak = [s for s in content.plan.studies[study].splits if s in _weak_splits(content)]
     if weak:
         own = [f"{number(_own(content, s)['dice'])} on {s}" for s in weak]
@@ -228,16 +311,22 @@ def explanation_sentence(content: ReportContent, scope: str = ALL_STUDIES) -> st
     e = e.sort_values("rho", ascending=False)
     best = e.iloc[0]
     pairs = f"over {int(e['n_pairs'].max())} pairs of image sets"
-    if best["rho"] < 0.5:
+    if not best["p_value"] <= _BY_CHANCE or best["rho"] < 0.5:
         return (
-            f"No single component orders the losses well ({pairs}; the best is "
-            f"{COMPONENTS[best['component']]}, Spearman’s ρ = {number(best['rho'])})."
+            f"No component orders the losses better than chance may ({pairs}; the best is "
+            f"{COMPONENTS[best['component']]}, Spearman’s ρ = {number(best['rho'])}, "
+            f"p = {number(best['p_value'])})."
         )
     close = [
         f"{COMPONENTS[row['component']]} (ρ = {number(row['rho'])})"
-        for _, row in e[e["rho"] >= max(0.5, best["rho"] - 0.1)].head(4).iterrows()
+        for _, row in e[(e["rho"] >= best["rho"] - 0.1) & (e["p_value"] <= _BY_CHANCE)]
+        .head(4)
+        .iterrows()
     ]
-    text = f"The losses are ordered best by the distance in {_listed(close)}, {pairs}."
+    text = (
+        f"The losses are ordered best by the distance in {_listed(close)}, {pairs} "
+        f"(p = {number(best['p_value'], 3)}, corrected for the number of components)."
+    )
     if scope != ALL_STUDIES:
         return text
     return (
@@ -282,18 +371,18 @@ def _magnification_check(content: ReportContent) -> Check:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        drops = int(sum(_drop(content, gap) == "visible" for _, gap in gaps.iterrows()))
-        worst = _largest(gaps, "gap")
-        share = drops / len(gaps)
-        status = "visible" if share >= 0.5 else "partly visible" if drops else "not visible"
-        if not drops and (gaps["high"] > content.reporting.degrades_above).any():
-            status = "unclear"
+        corrected = gaps.assign(p_value=gaps["p_holm"])
+        drops = int(sum(_drop(content, gap) == "visible" for _, gap in corrected.iterrows()))
+        status = "visible" if drops >= len(gaps) / 2 else "partly visible"
+        if not drops:
+            status = "not visible" if (gaps["verdict"] == "robust").all() else "unclear"
         return Check(
             claim,
             status,
-            f"{drops} of {len(gaps)} cells off the diagonal lose more than "
-            f"{content.reporting.degrades_above:g} Dice with an interval above 0. The largest "
-            f"loss: {_lower(_shift(content, study, worst))}.",
+            f"{drops} of {len(gaps)} cells off the diagonal surely lose Dice, more than "
+            f"{content.reporting.degrades_above:g} by their estimate (p ≤ "
+            f"{1 - content.reporting.confidence:.2g}, corrected for their number). "
+            f"{_finding(content, study, gaps)}.",
         )
     return Check(claim, "not tested", "No study of this run varies the pixel size.")
 
@@ -304,19 +393,20 @@ def _material_check(content: ReportContent) -> Check:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        worst = _largest(gaps, "gap")
-        limit = content.reporting.breaks_above
-        if (gaps["high"] < limit).all():
+        losses = gaps["verdict"].isin(LOSSES)
+        robust = gaps["verdict"] == "robust"
+        if robust.all():
             status = "visible"
-        elif (gaps["gap"] < limit).all():
-            status = "unclear"
+        elif losses.any():
+            status = "partly visible" if robust.any() else "not visible"
         else:
-            status = "partly visible" if gaps["gap"].median() < limit else "not visible"
+            status = "unclear"
         return Check(
             claim,
             status,
-            f"The median gap is {number(gaps['gap'].median())}; the largest: "
-            f"{_lower(_shift(content, study, worst))}. Small means below {limit:g} Dice.",
+            f"{int(robust.sum())} of {len(gaps)} are robust (below "
+            f"{content.reporting.degrades_above:g} Dice with their whole interval), in "
+            f"{int(losses.sum())} a network degrades or breaks. {_finding(content, study, gaps)}.",
         )
     return Check(claim, "not tested", "No study of this run varies the material.")
 
@@ -373,7 +463,9 @@ def _demanded(content: ReportContent, split: str) -> float:
 def _drop(content: ReportContent, gap: pd.Series) -> str:
     """Return whether one gap is a loss: visible, unclear or not visible."""
     limit = content.reporting.degrades_above
-    if gap["gap"] > limit and gap["low"] > 0:
+    if gap["reason"]:
+        return "unclear"
+    if gap["gap"] > limit and gap["p_value"] <= 1 - content.reporting.confidence:
         return "visible"
     return "not visible" if gap["high"] < limit else "unclear"
 
@@ -385,9 +477,52 @@ def _numbers(content: ReportContent, study: str) -> pd.Series:
     return pd.Series(values, dtype=float).dropna()
 
 
-def _largest(table: pd.DataFrame, column: str) -> pd.Series:
-    return table.sort_values(column, kind="stable").iloc[-1]
-
-
 def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
+
+
+def _upper(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _once(values: pd.Series) -> list[str]:
+    return list(dict.fromkeys(values.astype(str)))
+
+
+# --------------------------------------------------------------------------- training and test
+def unseen(content: ReportContent) -> str:
+    """Return what a network was tested on: ``specimens that it has not seen``, if that is so."""
+    if content.protocol != "grouped":
+        return "patches that it was not trained on"
+    if content.curation.group_by == "specimen_id" and not content.separation.holds:
+        return "micrographs that it has not seen"
+    return f"{content.unit}s that it has not seen"
+
+
+def separation_notes(content: ReportContent) -> list[str]:
+    """Say where training and test are not of different specimens, as far as the data tell."""
+    notes = []
+    if "grouped" in content.protocols:
+        apart = content.separation
+        if apart.divided:
+            notes.append(
+                f"{apart.divided} of {apart.specimens} specimens have micrographs on both sides, "
+                "in training and in test: how networks do on a new specimen is not known from "
+                "them, and losses may be larger there."
+            )
+        if apart.unnamed:
+            which = (
+                f"{apart.unnamed} of {apart.micrographs} micrographs name no specimen"
+                if apart.unnamed < apart.micrographs
+                else "No specimen is named"
+            )
+            notes.append(
+                f"{which}: each such micrograph counts as independent. Where several show one "
+                "specimen, networks have met it in training, and intervals are too narrow."
+            )
+    if content.protocol == "published":
+        notes.append(
+            "Patches of one micrograph stand in training and in test (protocol published): how "
+            "networks do on a new micrograph of their own set is not known from this."
+        )
+    return notes

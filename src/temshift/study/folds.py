@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from temshift.config.errors import UserError
+
 __all__ = [
     "FoldError",
     "FoldIndices",
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 
-class FoldError(ValueError):
+class FoldError(UserError):
     """Folds that cannot be made, or that share what must be kept apart."""
 
 
@@ -117,11 +119,13 @@ def assign_groups_to_folds(
                 "groups with other splits"
             )
     if problems:
+        *others, last = problems
         raise FoldError(
-            "The micrographs cannot be divided into folds:\n- "
-            + "\n- ".join(problems)
-            + "\nTake fewer folds (modelling.folds), smaller groups (curation.group_by) or more "
-            "micrographs"
+            f"The micrographs cannot be divided into {folds} folds (modelling.folds)",
+            f"{last}; expected at least one group in each fold",
+            "Take fewer folds (modelling.folds), smaller groups (curation.group_by) or more "
+            "micrographs",
+            [f"- {problem}" for problem in others],
         )
     return fold_of
 
@@ -158,14 +162,18 @@ def grouped_folds(fold: ArrayLike, group: ArrayLike, folds: int) -> list[FoldInd
     for name, number in zip(groups.tolist(), fold_of.tolist(), strict=True):
         if places.setdefault(name, number) != number:
             raise FoldError(
-                f"group {name!r} has patches in folds {places[name]} and {number}: a network "
-                "would be tested on what it was trained on. Run data_curation again"
+                f"A group of micrographs is divided: {name!r}",
+                f"group {name!r} has patches in folds {places[name]} and {number}; expected one "
+                "fold, since a network would be tested on what it was trained on",
+                "Run data_curation and preprocessing again",
             )
     present = set(places.values())
     if present != set(range(folds)):
         raise FoldError(
+            f"The patches do not belong to {folds} folds (modelling.folds)",
             f"there must be patches in the folds 0 to {folds - 1}, found the folds "
-            f"{sorted(present)}. Run data_curation again after a change of modelling.folds"
+            f"{sorted(present)}",
+            "Run data_curation and preprocessing again after a change of modelling.folds",
         )
     made = []
     for i in range(folds):
@@ -208,7 +216,11 @@ def published_folds(n_patches: int, folds: int = 5) -> list[FoldIndices]:
     [[3, 4, 5, 6, 7, 8, 9], [2], [0, 1]]
     """
     if n_patches < folds:
-        raise FoldError(f"{n_patches} patches cannot be divided into {folds} folds")
+        raise FoldError(
+            f"There are too few patches for {folds} folds (modelling.folds)",
+            f"{n_patches} patches cannot be divided into {folds} folds; expected one each",
+            "Take fewer folds, or a smaller preprocessing.patch_px or background_threshold",
+        )
     patches = np.arange(n_patches)
     parts, size = np.array_split(patches, folds), n_patches // folds
     made = []

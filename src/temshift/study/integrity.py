@@ -6,6 +6,7 @@ reported together.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +16,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.curation import CurationParameters
+from temshift.config.errors import UserError
 from temshift.config.splits import SplitParameters
-from temshift.microscopy.micrograph import Micrograph, Store
+from temshift.microscopy.micrograph import Micrograph, Store, pixel_sha256
+from temshift.microscopy.particles import median_diameter_px
 from temshift.parallel import available_cores, map_ordered
+from temshift.study import quality
 from temshift.study.folds import assign_groups_to_folds, group_names
-from temshift.study.splits import select_splits
+from temshift.study.paths import meant_paths
+from temshift.study.splits import SplitError, select_splits
 from temshift.study.tables import finding, findings_table
 
 __all__ = [
@@ -28,6 +33,8 @@ __all__ = [
     "IntegrityError",
     "accept",
     "inspect_micrographs",
+    "refused",
+    "report_integrity",
 ]
 
 _log = logging.getLogger(__name__)
@@ -36,10 +43,13 @@ _log = logging.getLogger(__name__)
 MEASUREMENT_COLUMNS = (
     "micrograph_id",
     "sha256",
+    "pixel_sha256",
     "height_px",
     "width_px",
     "header_pixel_size_nm",
     "labelled_share",
+    "label_sha256",
+    "particle_diameter_px",
 )
 
 #: Columns that an accepted micrograph table has beyond the contract's.
@@ -61,7 +71,7 @@ PLAUSIBLE_DOSE = (0.1, 2e4)
 DOSE_TOLERANCE = 0.1
 
 
-class IntegrityError(ValueError):
+class IntegrityError(UserError):
     """Data that must be mended before a study."""
 
 
@@ -76,8 +86,9 @@ def inspect_micrographs(
 
     Errors: missing or unreadable files, a mask of another shape or with other values, NaN, a
     constant image, a hash other than the table's, the same image in two groups (it would stand in
-    training and test). Warnings: saturation, an empty or nearly full mask, the same image twice
-    in one group, pixel size or dose that differ between table and header, an unlikely dose.
+    training and test; pixels are compared, whatever their files). Warnings: saturation, an empty
+    or nearly full mask, the same image twice in one group, pixel size or dose that differ between
+    table and header, an unlikely dose.
 
     Parameters
     ----------
@@ -102,7 +113,13 @@ def inspect_micrographs(
     """
     found: list[dict[str, str]] = findings.to_dict("records")  # type: ignore[assignment]
     table = _with_header_pixel_sizes(table, store, splits, found)
-    selected = select_splits(table, splits, parameters.contract)
+    try:
+        selected = select_splits(table, splits, parameters.contract)
+    except SplitError:
+        if not any(f["severity"] == "error" for f in found):
+            raise
+        # errors of the table come first: a number that cannot be read may be the reason
+        return findings_table(found), pd.DataFrame(columns=list(MEASUREMENT_COLUMNS))
     ids = {i for rows in selected.values() for i in rows["micrograph_id"]}
     used = table[table["micrograph_id"].isin(ids)]  # each once, in the order of the table
 
@@ -160,17 +177,7 @@ def accept(
     """
     errors = report[report["severity"] == "error"]
     if len(errors):
-        shown = [
-            f"- {row['file']}: {row['column']}: found {row['found']}; expected {row['expected']}"
-            for row in errors.head(5).to_dict("records")
-        ]
-        more = f"\n… and {len(errors) - 5} more" if len(errors) > 5 else ""
-        raise IntegrityError(
-            f"The data have {len(errors)} errors, which must be mended or left out first:\n"
-            + "\n".join(shown)
-            + f"{more}\nAll of them stand in the table data_curation.reporting.integrity "
-            "(integrity.csv in the folder 08_reporting)"
-        )
+        raise refused(errors)
     for row in report.head(10).to_dict("records"):
         _log.warning("%(file)s: %(column)s: %(found)s; expected %(expected)s", row)
     if len(report) > 10:
@@ -193,6 +200,76 @@ def accept(
     return accepted[[*table.columns, *ACCEPTED_COLUMNS]]
 
 
+def refused(errors: pd.DataFrame) -> IntegrityError:
+    """Return the error that tells the first of several errors in a table of findings, and more."""
+    first, *others = errors.head(6).to_dict("records")
+    details = [
+        f"- {row['file']}: {row['column']}: found {row['found']}; expected {row['expected']}"
+        for row in others
+    ]
+    if len(errors) > 6:
+        details.append(f"… and {len(errors) - 6} more")
+    if details:
+        details.insert(0, f"The data have {len(errors)} errors; beside the one below:")
+    return IntegrityError(
+        f"{first['file']}: {first['column']} is wrong",
+        f"Found {first['found']}; expected {first['expected']}",
+        "Mend the table or the files, or leave these rows out"
+        + (f"; all {len(errors)} errors" if details else "; what was found")
+        + " are listed in 08_reporting/integrity.csv",
+        details,
+    )
+
+
+def report_integrity(
+    table: pd.DataFrame,
+    inspected: pd.DataFrame,
+    measurements: pd.DataFrame,
+    parameters: CurationParameters,
+    splits: Mapping[str, SplitParameters],
+    varied: Mapping[str, list[str]],
+    patches: quality.Patches,
+) -> pd.DataFrame:
+    """Add to what was found in single files what only the whole table shows.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`temshift.study.tables.standardise_table`.
+    inspected, measurements : DataFrame
+        From :func:`inspect_micrographs`.
+    parameters : CurationParameters
+    splits : mapping of str to SplitParameters
+    varied : mapping of str to list of str
+        Column that a study varies, to the splits of such studies.
+    patches : Patches
+        How micrographs will be cut.
+
+    Returns
+    -------
+    DataFrame
+        ``inspected`` and all further findings, errors first (:mod:`temshift.study.quality`).
+    """
+    found: list[dict[str, str]] = inspected.to_dict("records")  # type: ignore[assignment]
+    header = measurements.set_index("micrograph_id")["header_pixel_size_nm"]
+    sizes = table["pixel_size_nm"].fillna(table["micrograph_id"].map(header).astype(float))
+    known = table.assign(pixel_size_nm=sizes)
+    try:
+        selected = select_splits(known, splits, parameters.contract)
+    except SplitError:
+        if not (inspected["severity"] == "error").any():
+            raise
+        return findings_table(found)  # errors of the table come first: they may be the reason
+    rows = known[known["micrograph_id"].isin(measurements["micrograph_id"])]
+    found += quality.look_at_patches(selected, measurements, splits, patches)
+    found += quality.implausible_pixel_sizes(rows, measurements)
+    found += quality.unused_micrographs(table, selected)
+    found += quality.overlapping_splits(selected, splits)
+    found += quality.repeated_masks(rows, measurements)
+    found += quality.unknown_cells(known, selected, varied)
+    return findings_table(found)
+
+
 def _with_header_pixel_sizes(
     table: pd.DataFrame,
     store: Store,
@@ -206,6 +283,11 @@ def _with_header_pixel_sizes(
     for path, size in zip(table["path"], table["pixel_size_nm"], strict=True):
         if not np.isnan(size):
             sizes.append(size)
+            continue
+        if not store.exists(path):
+            sizes.append(None)
+            hint = _meant(path, store, "")
+            found.append(finding("error", path, "path", f"no file {path!r}", f"a micrograph{hint}"))
             continue
         try:
             sizes.append(store.read_header(path).pixel_size_nm)
@@ -228,13 +310,19 @@ def _look_at(
     def warn(column: str, what: Any, expected: str) -> None:
         found.append(finding("warning", path, column, what, expected))
 
+    if not path or not label_path:
+        return found, None  # the table's own findings tell it
     micrograph = label = None
-    try:
-        micrograph = store.read(path)
-    except ValueError as problem:
-        error("path", _reason(problem), "a readable micrograph")
+    if not store.exists(path):
+        error("path", f"no file {path!r}", f"a micrograph{_meant(path, store, label_path)}")
+    else:
+        try:
+            micrograph = store.read(path)
+        except ValueError as problem:
+            error("path", _reason(problem), "a readable micrograph")
     if not store.exists(label_path):
-        error("label_path", f"no file {label_path!r}", "a mask for every micrograph")
+        hint = _meant(label_path, store, path)
+        error("label_path", f"no file {label_path!r}", f"a mask for every micrograph{hint}")
     else:
         try:
             label = store.read_label(label_path, parameters.label_kind)
@@ -246,8 +334,11 @@ def _look_at(
     height, width = micrograph.image.shape
     _look_at_pixels(micrograph.image, error, warn)
     _look_at_header(row, micrograph, parameters, warn)
-    share = np.nan
+    share, mask_digest, diameter = np.nan, "", np.nan
     if label is not None:
+        if label.any():
+            mask_digest = _pixel_digest(label)
+            diameter = median_diameter_px(label) or np.nan
         share = float(label.mean())
         if label.shape != (height, width):
             shape = f"{label.shape[0]} × {label.shape[1]} px"
@@ -259,7 +350,17 @@ def _look_at(
     digest = store.sha256(path)
     if row["sha256"] not in ("", digest):
         error("sha256", digest, f"{row['sha256']}, as in the table: the file has changed")
-    measured = (path, digest, height, width, micrograph.pixel_size_nm, share)
+    measured = (
+        path,
+        digest,
+        pixel_sha256(micrograph.image),
+        height,
+        width,
+        micrograph.pixel_size_nm,
+        share,
+        mask_digest,
+        diameter,
+    )
     return found, {
         **dict(zip(MEASUREMENT_COLUMNS, measured, strict=True)),
         "micrograph_id": row["micrograph_id"],
@@ -284,7 +385,8 @@ def _look_at_header(
 ) -> None:
     size, header = row["pixel_size_nm"], micrograph.pixel_size_nm
     if header is not None and abs(size - header) > parameters.pixel_size_tolerance * header:
-        warn("pixel_size_nm", f"{size:g} in the table", f"{header:.4g}, as in the header")
+        expected = f"{header:.4g}, as in the header{_other_unit(size / header)}"
+        warn("pixel_size_nm", f"{size:g} in the table", expected)
     dose, stated = row["dose_e_per_A2"], micrograph.metadata.get("dose_e_per_A2")
     if not np.isnan(dose) and not PLAUSIBLE_DOSE[0] <= dose <= PLAUSIBLE_DOSE[1]:
         low, high = PLAUSIBLE_DOSE
@@ -293,21 +395,40 @@ def _look_at_header(
         warn("dose_e_per_A2", f"{dose:g} in the table", f"{stated:g}, as in the header")
 
 
+def _other_unit(ratio: float) -> str:
+    """Say in which unit a pixel size may be that is so many times the header's."""
+    for factor, unit in ((10, "Å"), (1000, "pm"), (0.001, "µm")):
+        if abs(ratio / factor - 1) < 0.1:
+            return f" (is the column in {unit}?)"
+    return ""
+
+
+def _meant(path: str, store: Store, partner: str) -> str:
+    """Say which files a path may mean that is not there; not its own mask or micrograph."""
+    meant = meant_paths(path, (other for other in store.paths() if other != partner))
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+
+
+def _pixel_digest(label: NDArray[np.uint8]) -> str:
+    shape = repr(label.shape).encode()
+    return hashlib.sha256(shape + np.packbits(label).tobytes()).hexdigest()
+
+
 def _duplicates(
     used: pd.DataFrame, measurements: pd.DataFrame, group_by: str
 ) -> list[dict[str, str]]:
-    """Return findings for images that are there more than once."""
+    """Return findings for images that are there more than once, in whatever file."""
     rows = used.assign(group=group_names(used, group_by))[["micrograph_id", "path", "group"]]
-    rows = rows.merge(measurements[["micrograph_id", "sha256"]], on="micrograph_id")
+    rows = rows.merge(measurements[["micrograph_id", "pixel_sha256"]], on="micrograph_id")
     found = []
-    for _, same in rows.groupby("sha256", sort=False):
+    for _, same in rows.groupby("pixel_sha256", sort=False):
         first, *others = zip(same["path"], same["group"], strict=True)
         for path, group in others:
             divided = group != first[1]
             expected = "every image once" + (
                 " (it could be trained on and tested)" if divided else ""
             )
-            what = f"the same content as {first[0]}"
+            what = f"the same pixels as {first[0]}"
             found.append(finding("error" if divided else "warning", path, "path", what, expected))
     return found
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from temshift.config.base import nearest
+from temshift.config.base import hint
 from temshift.config.contract import CONTRACT, Column
+from temshift.config.errors import UserError
 from temshift.config.splits import SplitParameters
 from temshift.study.tables import known_values
 
@@ -20,7 +21,7 @@ __all__ = ["SplitError", "select_split", "select_splits"]
 RELATIVE_TOLERANCE = 1e-4
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """A split whose conditions no micrograph fulfils."""
 
 
@@ -60,8 +61,9 @@ def select_split(
     for column in split.where:
         if column not in table:
             raise SplitError(
-                f"splits.{name}.where asks for {column!r}, which the table of micrographs lacks; "
-                f"{nearest(column, table.columns)}"
+                f"splits.{name}.where asks for {column!r}, which the table of micrographs lacks",
+                f"Found {column!r}; expected {hint(column, table.columns)}",
+                f"Mend splits.{name}.where, or declare the column in curation.columns",
             )
     fulfilled = {
         column: _fulfils(table[column], condition, columns[column].numeric)
@@ -69,18 +71,20 @@ def select_split(
     }
     selected = np.logical_and.reduce(list(fulfilled.values()))
     if not selected.any():
-        lines = []
+        conditions = []
         for column, rows in fulfilled.items():
             others = np.logical_and.reduce(
                 [r for c, r in fulfilled.items() if c != column] or [np.ones(len(table), bool)]
             )
-            lines.append(
-                f"  {column}: {split.where[column]!r} is fulfilled by {rows.sum()}; "
+            conditions.append(
+                f"{column}: {split.where[column]!r} is fulfilled by {rows.sum()}; "
                 f"{_nearest(table, columns[column], split.where[column], others)}"
             )
         raise SplitError(
-            f"Split {name!r} selects none of {len(table)} micrographs. Conditions (splits.{name}"
-            ".where):\n" + "\n".join(lines)
+            f"Split {name!r} selects none of {len(table)} micrographs (splits.{name}.where)",
+            ". ".join(conditions),
+            f"Mend splits.{name}.where in parameters_data_curation.yml, or the table; null removes "
+            "a split or a study that is inherited from conf/base",
         )
     return table[selected].reset_index(drop=True)
 
@@ -97,14 +101,17 @@ def select_splits(
     SplitError
         All splits that select nothing.
     """
-    selected, problems = {}, []
+    selected: dict[str, pd.DataFrame] = {}
+    problems: list[SplitError] = []
     for name, split in splits.items():
         try:
             selected[name] = select_split(table, name, split, columns)
         except SplitError as error:
-            problems.append(str(error))
+            problems.append(error)
     if problems:
-        raise SplitError("\n".join(problems))
+        *others, last = problems
+        details = [f"- {e.what}: {e.found}" for e in others]
+        raise SplitError(last.what, last.found, last.remedy, details)
     return selected
 
 

@@ -1,29 +1,19 @@
 """From per-micrograph results to matrices, gaps and verdicts.
 
-Units and resampling
---------------------
 The independent units are *groups*: specimens, sessions or micrographs, as ``curation.group_by``
-says (:func:`temshift.study.folds.group_names`); results name the group of every row. A cell
-of a matrix (one network tested on one split) holds for every fold the sums from which the fold's
-Dice follows; its value is the mean over the folds.
+says (:func:`temshift.study.folds.group_names`); results name the group of every row. A cell of a
+matrix (one network tested on one split) holds for every fold the sums from which the fold's Dice
+follows; its value is the mean over the folds. Gaps compare two networks on the same micrographs.
 
-Intervals come from a hierarchical bootstrap. Where each group is tested by one fold only (protocol
-``grouped``), folds are drawn with replacement, and within every drawn fold its groups. Where each
-fold is tested on every group (protocol ``published``), folds and groups are drawn independently of
-each other (the pigeonhole bootstrap: Owen, Ann. Appl. Stat. 1, 386, 2007). Percentile intervals of
-few units are too narrow; their percentiles are therefore moved outwards so that the interval of a
-mean has the width of Student's t (expanded percentile interval: Hesterberg, Am. Stat. 69, 371,
-2015, section 5.3).
-
-Gaps compare two networks on the same micrographs and draw the same groups for both. Their p-value
-is that of a sign-flip permutation test over groups (two-sided, of the mean, all sign patterns if
-they are at most 10 000): with n groups it cannot fall below 2 / 2^n. It is conditional on the
-networks as trained, while the interval includes the variation between folds.
+Intervals and p-values take networks and groups as random (:mod:`temshift.study.intervals`). Where
+each group is tested by one fold (protocol ``grouped``), the variances between folds are shrunk over
+all cells, or all gaps, of one protocol and number of folds; a cell thus has the same interval in
+every study. p-values are corrected within each study (Holm).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,36 +24,63 @@ from numpy.typing import NDArray
 from temshift.config.contract import Column
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
+from temshift.study.intervals import (
+    Variance,
+    dice_scatter,
+    holm,
+    least_visible,
+    moderated_variance,
+    p_value,
+    paired_difference,
+    t_interval,
+    two_way_variance,
+)
 from temshift.study.tables import known_values
+from temshift.study.verdicts import folds_to_decide, judge
 
 __all__ = [
     "FoldSums",
     "Interval",
-    "bootstrap_dice",
-    "bootstrap_difference",
-    "classify",
     "compare_robust_training",
     "compare_with_in_domain",
+    "dice_intervals",
     "dice_matrices",
+    "difference_intervals",
     "find_confounds",
     "fold_sums",
-    "sign_flip_p_value",
     "splits_table",
 ]
 
 #: Numbers that differ by less than this are the same setting (nominal 421 and 425 e/Å²).
 _SAME_SETTING = 0.05
 
-_SIGN_FLIPS = 10_000
-
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval; ``low`` and ``high`` NaN with a single group."""
+    """An estimate with its confidence interval.
+
+    Attributes
+    ----------
+    estimate, low, high : float
+    standard_error, df : float
+        What the interval was made of: Student's t with these degrees of freedom.
+    p_value : float
+        Of the estimate being 0, two-sided.
+
+    All but the estimate are NaN for a single fold or a single group.
+    """
 
     estimate: float
     low: float
     high: float
+    standard_error: float
+    df: float
+    p_value: float
+
+    @property
+    def variance(self) -> Variance:
+        """The squared standard error and its degrees of freedom."""
+        return Variance(np.array(self.standard_error**2), np.array(self.df))
 
 
 @dataclass(frozen=True)
@@ -93,10 +110,10 @@ class FoldSums:
         return means
 
     @property
-    def group_means(self) -> NDArray[np.float64]:
-        """Score of each group, pooled over the folds, shape (G,)."""
-        means: NDArray[np.float64] = self.sums.sum(axis=0) / self.weights.sum(axis=0)
-        return means
+    def values(self) -> NDArray[np.float64]:
+        """Score of each fold and group, shape (F, G); 0 where it was not tested."""
+        tested = self.weights > 0
+        return np.divide(self.sums, self.weights, out=np.zeros_like(self.sums), where=tested)
 
     @property
     def mean(self) -> float:
@@ -137,91 +154,58 @@ def fold_sums(results: pd.DataFrame) -> FoldSums:
     return FoldSums(sums, weights, groups.tolist())
 
 
-def bootstrap_dice(cell: FoldSums, parameters: ReportingParameters) -> Interval:
-    """Return the mean over folds of a cell with its bootstrap interval."""
-    rng = np.random.default_rng(parameters.bootstrap_seed)
-    n = parameters.bootstrap
-    if cell.nested:
-        draws = _nested_draws(cell.sums, cell.weights, rng, n)
-    else:
-        draws = _crossed_draws(cell, _group_draws(len(cell.groups), rng, n), rng)
-    return _interval(cell.mean, draws, len(cell.groups), parameters.confidence)
+def dice_intervals(cells: Sequence[FoldSums], confidence: float) -> list[Interval]:
+    """Return the means over folds of cells with their intervals.
+
+    Parameters
+    ----------
+    cells : sequence of FoldSums
+        Scatter is shared among those in which each group has one fold, by their number of folds.
+    confidence : float
+    """
+    variances = _variances(cells, [dice_scatter(cell.mean) for cell in cells])
+    means = [cell.mean for cell in cells]
+    return [_interval(m, v, confidence, 0.0) for m, v in zip(means, variances, strict=True)]
 
 
-def bootstrap_difference(
-    first: FoldSums, second: FoldSums, parameters: ReportingParameters
-) -> Interval:
-    """Return ``first − second`` of two networks on the same groups, drawn together.
+def difference_intervals(
+    pairs: Sequence[tuple[FoldSums, FoldSums]], confidence: float
+) -> list[Interval]:
+    """Return the differences first − second of two networks on the same groups.
+
+    Networks that were tested alike are compared fold by fold and group by group; see
+    :func:`temshift.study.intervals.paired_difference` for others.
+
+    Parameters
+    ----------
+    pairs : sequence of pairs of FoldSums
+        Scatter is shared as in :func:`dice_intervals`.
+    confidence : float
 
     Raises
     ------
     ValueError
-        The two were not tested on the same groups.
+        Two were not tested on the same groups.
     """
-    if first.groups != second.groups:
-        missing = sorted(set(first.groups) ^ set(second.groups))
-        raise ValueError(
-            f"two networks can only be compared on the same micrographs; {len(missing)} were "
-            f"tested by one of them only, the first is {missing[0]!r}"
-        )
-    rng = np.random.default_rng(parameters.bootstrap_seed)
-    n = parameters.bootstrap
-    paired = first.nested and first.weights.shape == second.weights.shape
-    if paired and np.array_equal(first.weights, second.weights):
-        draws = _nested_draws(first.sums - second.sums, first.weights, rng, n)
-    else:
-        groups = _group_draws(len(first.groups), rng, n)
-        draws = _crossed_draws(first, groups, rng) - _crossed_draws(second, groups, rng)
-    return _interval(first.mean - second.mean, draws, len(first.groups), parameters.confidence)
-
-
-def sign_flip_p_value(differences: NDArray[np.float64], seed: int) -> float:
-    """Two-sided sign-flip permutation test that paired differences are symmetric about 0.
-
-    Parameters
-    ----------
-    differences : ndarray, shape (n,)
-        One an independent unit.
-    seed : int
-        Used only if there are more than 10 000 sign patterns.
-
-    Returns
-    -------
-    float
-        NaN for fewer than two differences.
-    """
-    from scipy.stats import permutation_test
-
-    if len(differences) < 2:
-        return float("nan")
-    if np.ptp(differences) == 0 == differences[0]:
-        return 1.0
-    test = permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=_SIGN_FLIPS,
-        rng=np.random.default_rng(seed),
-    )
-    return float(test.pvalue)
-
-
-def classify(gap: Interval, parameters: ReportingParameters) -> str:
-    """Return the verdict on a shift, as far as the interval allows one.
-
-    A gap up to ``degrades_above`` is *robust*, up to ``breaks_above`` *degrades*, above *breaks*.
-    If the whole interval lies in one class, that is the verdict; if in two neighbouring ones, both
-    are named (``"degrades or breaks"``); else it is ``"undecided"``.
-    """
-    classes = ("robust", "degrades", "breaks")
-    if not np.isfinite([gap.low, gap.high]).all():
-        return "undecided"
-    limits = (parameters.degrades_above, parameters.breaks_above)
-    low, high = (int(np.searchsorted(limits, value)) for value in (gap.low, gap.high))
-    if low == high:
-        return classes[low]
-    return " or ".join(classes[low : high + 1]) if high - low == 1 else "undecided"
+    for first, second in pairs:
+        if first.groups != second.groups:
+            missing = sorted(set(first.groups) ^ set(second.groups))
+            raise ValueError(
+                f"two networks can only be compared on the same micrographs; {len(missing)} were "
+                f"tested by one of them only, the first is {missing[0]!r}"
+            )
+    alike = [i for i, (first, second) in enumerate(pairs) if _tested_alike(first, second)]
+    differences = [_difference(*pairs[i]) for i in alike]
+    scatter = [dice_scatter(pairs[i][0].mean, pairs[i][1].mean) for i in alike]
+    variances = dict(zip(alike, _variances(differences, scatter), strict=True))
+    intervals = []
+    for i, (first, second) in enumerate(pairs):
+        if i in variances:
+            estimate, variance = first.mean - second.mean, variances[i]
+        else:
+            estimate, variance = _unlike(first, second)
+        intervals.append(_interval(estimate, variance, confidence, -1.0))
+    return intervals
 
 
 # --------------------------------------------------------------------------- tables
@@ -234,10 +218,9 @@ def dice_matrices(
     -------
     DataFrame
         ``study, protocol, network, train_on, test_split, in_domain, n_folds, n_groups,
-        n_micrographs, n_patches, dice, low, high, fold_std, precision, recall,
-        mean_certainty``;
-        ``fold_std`` is the standard deviation over folds (n − 1), precision and recall come from
-        the counts of all micrographs.
+        n_micrographs, n_patches, dice, low, high, standard_error, df, fold_std, precision,
+        recall, mean_certainty``; ``fold_std`` is the standard deviation over folds (n − 1),
+        precision and recall come from the counts of all micrographs.
     """
     cells = _Cells(results, parameters)
     rows = []
@@ -265,6 +248,8 @@ def dice_matrices(
                 "dice": dice.estimate,
                 "low": dice.low,
                 "high": dice.high,
+                "standard_error": dice.standard_error,
+                "df": dice.df,
                 "fold_std": _std(sums.fold_means),
                 "precision": tp / (tp + fp) if tp + fp else float("nan"),
                 "recall": tp / (tp + fn) if tp + fn else float("nan"),
@@ -287,24 +272,34 @@ def compare_with_in_domain(
     Returns
     -------
     DataFrame
-        ``study, protocol, network, train_on, test_split, reference, reference_protocol, n_groups,
-        dice, reference_dice, gap, low, high, p_value, verdict, point_verdict``; ``verdict`` takes
-        the interval into account, ``point_verdict`` is what the estimate alone would say.
+        ``study, protocol, network, train_on, test_split, reference, reference_protocol, n_folds,
+        n_groups, dice, reference_dice, gap, low, high, standard_error, df, p_value, p_holm,
+        detectable, verdict, reason, point_verdict, folds_to_decide``. ``p_holm`` is corrected for
+        the number of gaps of the study under the protocol; ``detectable`` is the true gap that
+        this comparison would tell from 0 in four of five repetitions; ``verdict`` takes the
+        interval into account, and the ``reason`` says why a gap was not judged
+        (:func:`temshift.study.verdicts.judge`); ``point_verdict`` is what the estimate alone would
+        say; ``folds_to_decide`` is the number of folds, each with as many groups as now, that
+        would narrow the interval to one class if the estimate stayed (NaN where it is decided or
+        not judged, infinite beyond 1000).
     """
     cells = _Cells(results, parameters)
-    rows = []
+    places = []
     for study, protocol, network, split in _places(results, plan):
         if network == split:
             continue
         reference_protocol = next(
             (p for p in [protocol, *cells.protocols] if not cells.rows(split, split, p).empty), None
         )
-        if reference_protocol is None:
-            continue
-        comparison = cells.compare((split, split, reference_protocol), (network, split, protocol))
+        if reference_protocol is not None:
+            places.append((study, (split, split, reference_protocol), (network, split, protocol)))
+    compared = cells.compare((own, tested) for _, own, tested in places)
+    rows = []
+    for study, own, tested in places:
+        comparison = compared.get((own, tested))
         if comparison is None:
             continue
-        reference, tested, gap, p_value = comparison
+        network, split, protocol = tested
         rows.append(
             {
                 "study": study,
@@ -313,21 +308,17 @@ def compare_with_in_domain(
                 "train_on": " + ".join(plan.train_on(network)),
                 "test_split": split,
                 "reference": split,
-                "reference_protocol": reference_protocol,
-                "n_groups": len(tested.groups),
-                "dice": tested.mean,
-                "reference_dice": reference.mean,
-                "gap": gap.estimate,
-                "low": gap.low,
-                "high": gap.high,
-                "p_value": p_value,
-                "verdict": classify(gap, parameters),
-                "point_verdict": classify(
-                    Interval(gap.estimate, gap.estimate, gap.estimate), parameters
-                ),
+                "reference_protocol": own[2],
+                **_described(comparison, "reference_dice", "gap", parameters.confidence),
+                "own_failure": cells.failure(*own, lowest=parameters.fails_below),
+                "failure": cells.failure(*tested),
+                "guest": split not in plan.train_on(network),
             }
         )
-    return pd.DataFrame(rows, columns=list(_GAP_COLUMNS))
+    table = _with_holm(pd.DataFrame(rows, columns=list(_GAP_ROW)))
+    table = judge(table, parameters)
+    table["folds_to_decide"] = folds_to_decide(table, parameters)
+    return table[list(_GAP_COLUMNS)]
 
 
 def compare_robust_training(
@@ -341,37 +332,33 @@ def compare_robust_training(
     Returns
     -------
     DataFrame
-        ``study, protocol, network, baseline, test_split, n_groups, dice, baseline_dice, gain, low,
-        high, p_value``; a positive gain is an improvement.
+        ``study, protocol, network, baseline, test_split, n_folds, n_groups, dice, baseline_dice,
+        gain, low, high, standard_error, df, p_value, p_holm, detectable``; a positive gain is an
+        improvement. See :func:`compare_with_in_domain`.
     """
     cells = _Cells(results, parameters)
-    rows = []
+    places = []
     for study, protocol, network, split in _places(results, plan):
         own = plan.networks.get(network)
         if own is None or own.imported or len(own.train_on) != 1 or network == own.train_on[0]:
             continue
-        baseline = own.train_on[0]
-        comparison = cells.compare((network, split, protocol), (baseline, split, protocol))
-        if comparison is None:
-            continue
-        tested, default, gain, p_value = comparison
-        rows.append(
-            {
-                "study": study,
-                "protocol": protocol,
-                "network": network,
-                "baseline": baseline,
-                "test_split": split,
-                "n_groups": len(tested.groups),
-                "dice": tested.mean,
-                "baseline_dice": default.mean,
-                "gain": gain.estimate,
-                "low": gain.low,
-                "high": gain.high,
-                "p_value": p_value,
-            }
-        )
-    return pd.DataFrame(rows, columns=list(_GAIN_COLUMNS))
+        places.append((study, (network, split, protocol), (own.train_on[0], split, protocol)))
+    compared = cells.compare((tested, baseline) for _, tested, baseline in places)
+    rows = [
+        {
+            "study": study,
+            "protocol": tested[2],
+            "network": tested[0],
+            "baseline": baseline[0],
+            "test_split": tested[1],
+            **_described(comparison, "baseline_dice", "gain", parameters.confidence),
+        }
+        for study, tested, baseline in places
+        if (comparison := compared.get((tested, baseline))) is not None
+    ]
+    return _with_holm(pd.DataFrame(rows, columns=[c for c in _GAIN_COLUMNS if c != "p_holm"]))[
+        list(_GAIN_COLUMNS)
+    ]
 
 
 def find_confounds(plan: StudyPlan, micrographs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -466,19 +453,28 @@ def splits_table(
 _MATRIX_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "in_domain"),
     *("n_folds", "n_groups", "n_micrographs", "n_patches"),
-    *("dice", "low", "high", "fold_std", "precision", "recall", "mean_certainty"),
+    *("dice", "low", "high", "standard_error", "df", "fold_std"),
+    *("precision", "recall", "mean_certainty"),
 )
+_TESTED = ("low", "high", "standard_error", "df", "p_value", "p_holm", "detectable")
+_JUDGED = ("verdict", "reason", "point_verdict", "folds_to_decide")
 _GAP_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "reference", "reference_protocol"),
-    *("n_groups", "dice", "reference_dice", "gap", "low", "high", "p_value"),
-    *("verdict", "point_verdict"),
+    *("n_folds", "n_groups", "dice", "reference_dice", "gap", *_TESTED),
+    *_JUDGED,
+)
+#: A gap before it is judged.
+_GAP_ROW = (
+    *(c for c in _GAP_COLUMNS if c not in _JUDGED and c != "p_holm"),
+    *("own_failure", "failure", "guest"),
 )
 _GAIN_COLUMNS = (
-    *("study", "protocol", "network", "baseline", "test_split", "n_groups"),
-    *("dice", "baseline_dice", "gain", "low", "high", "p_value"),
+    *("study", "protocol", "network", "baseline", "test_split"),
+    *("n_folds", "n_groups", "dice", "baseline_dice", "gain", *_TESTED),
 )
 
 _Place = tuple[str, str, str]  # network, test split, protocol
+_Comparison = tuple[FoldSums, FoldSums, Interval]
 
 
 class _Cells:
@@ -490,41 +486,92 @@ class _Cells:
         self._rows: dict[Any, pd.DataFrame] = dict(
             iter(results.groupby(["network", "test_split", "protocol"]))
         )
+        self._sums: dict[tuple[str, ...], FoldSums] = {}
         self._dice: dict[_Place, Interval] = {}
-        self._compared: dict[tuple[_Place, _Place], Any] = {}
         self.protocols = list(dict.fromkeys(results["protocol"]))
 
     def rows(self, *place: str) -> pd.DataFrame:
         return self._rows.get(place, self._empty)
 
     def sums(self, *place: str) -> FoldSums:
-        return fold_sums(self.rows(*place))
+        if place not in self._sums:
+            self._sums[place] = fold_sums(self.rows(*place))
+        return self._sums[place]
 
-    def dice(self, network: str, split: str, protocol: str) -> Interval:
-        place = (network, split, protocol)
-        if place not in self._dice:
-            self._dice[place] = bootstrap_dice(self.sums(*place), self._parameters)
-        return self._dice[place]
+    def dice(self, *place: str) -> Interval:
+        if not self._dice:
+            for protocol in self.protocols:
+                places = [p for p in self._rows if p[2] == protocol]
+                sums = [self.sums(*p) for p in places]
+                intervals = dice_intervals(sums, self._parameters.confidence)
+                self._dice |= dict(zip(places, intervals, strict=True))
+        return self._dice[place[0], place[1], place[2]]
 
     def compare(
-        self, first: _Place, second: _Place
-    ) -> tuple[FoldSums, FoldSums, Interval, float] | None:
-        """Compare two cells on the micrographs that both were tested on."""
-        if (first, second) not in self._compared:
-            self._compared[first, second] = self._work_out(first, second)
-        found: tuple[FoldSums, FoldSums, Interval, float] | None = self._compared[first, second]
+        self, pairs: Iterable[tuple[_Place, _Place]]
+    ) -> dict[tuple[_Place, _Place], _Comparison]:
+        """Compare cells on the micrographs that both were tested on; leave out those without."""
+        found: dict[tuple[_Place, _Place], _Comparison] = {}
+        both: dict[tuple[_Place, _Place], tuple[FoldSums, FoldSums]] = {}
+        for first, second in dict.fromkeys(pairs):
+            a, b = self.rows(*first), self.rows(*second)
+            tested, others = set(a["micrograph_id"]), set(b["micrograph_id"])
+            if tested == others != set():
+                both[first, second] = self.sums(*first), self.sums(*second)
+            elif common := tested & others:
+                x, y = (fold_sums(rows[rows["micrograph_id"].isin(common)]) for rows in (a, b))
+                both[first, second] = x, y
+        for protocols in dict.fromkeys((first[2], second[2]) for first, second in both):
+            places = [p for p in both if (p[0][2], p[1][2]) == protocols]
+            intervals = difference_intervals([both[p] for p in places], self._parameters.confidence)
+            found |= {p: (*both[p], i) for p, i in zip(places, intervals, strict=True)}
         return found
 
-    def _work_out(
-        self, first: _Place, second: _Place
-    ) -> tuple[FoldSums, FoldSums, Interval, float] | None:
-        a, b = self.rows(*first), self.rows(*second)
-        common = set(a["micrograph_id"]) & set(b["micrograph_id"])
-        if not common:
-            return None
-        x, y = (fold_sums(rows[rows["micrograph_id"].isin(common)]) for rows in (a, b))
-        p = sign_flip_p_value(x.group_means - y.group_means, self._parameters.bootstrap_seed)
-        return x, y, bootstrap_difference(x, y, self._parameters), p
+    def failure(self, *place: str, lowest: float = 0.0) -> str:
+        """Say which folds of a network have not learned, or score less than that; or nothing."""
+        rows = self.rows(*place)
+        if "learned" in rows:
+            failed = sorted(set(rows.loc[~rows["learned"].astype(bool), "fold"]))
+            if failed:
+                folds = " and ".join(str(fold) for fold in failed)
+                return f"fold{'s' if len(failed) > 1 else ''} {folds} of {place[0]} did not learn"
+        worst = float(self.sums(*place).fold_means.min())
+        return f"a fold of {place[0]} reaches only {worst:.2f}" if worst < lowest else ""
+
+
+def _described(
+    comparison: _Comparison, other: str, difference: str, confidence: float
+) -> dict[str, Any]:
+    """Return the columns that gaps and gains have in common.
+
+    A gap is other − Dice, a gain Dice − other. Where the two were tested on different patches of
+    the same micrographs, groups count as in the one that fewer folds tested, and what is given as
+    the other's Dice is what the difference leaves.
+    """
+    first, second, interval = comparison
+    tested, reference = (second, first) if difference == "gap" else (first, second)
+    sign = 1 if difference == "gap" else -1
+    return {
+        "n_folds": len(tested.fold_means),
+        "n_groups": len(tested.groups),
+        "dice": reference.mean - sign * interval.estimate,
+        other: reference.mean,
+        difference: interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "standard_error": interval.standard_error,
+        "df": interval.df,
+        "p_value": interval.p_value,
+        "detectable": float(least_visible(interval.variance, confidence)),
+    }
+
+
+def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
+    """Add ``p_holm``, corrected within each study and protocol."""
+    corrected = pd.Series(np.nan, table.index)
+    for _, rows in table.groupby(["study", "protocol"]):
+        corrected[rows.index] = holm(rows["p_value"])
+    return table.assign(p_holm=corrected)
 
 
 def _places(results: pd.DataFrame, plan: StudyPlan) -> Iterator[tuple[str, str, str, str]]:
@@ -536,57 +583,48 @@ def _places(results: pd.DataFrame, plan: StudyPlan) -> Iterator[tuple[str, str, 
                     yield name, protocol, network, split
 
 
-def _nested_draws(
-    sums: NDArray[np.float64], weights: NDArray[np.float64], rng: np.random.Generator, n: int
-) -> NDArray[np.float64]:
-    """Draw folds, and groups within each drawn fold; return n means over folds."""
-    k = len(sums)
-    means = np.empty((k, n, k))
-    for fold in range(k):
-        own = np.flatnonzero(weights[fold])
-        drawn = own[rng.integers(len(own), size=(n, k, len(own)))]
-        means[fold] = sums[fold][drawn].sum(-1) / weights[fold][drawn].sum(-1)
-    folds = rng.integers(k, size=(1, n, k))
-    draws: NDArray[np.float64] = np.take_along_axis(means, folds, axis=0)[0].mean(-1)
-    return draws
+def _variances(cells: Sequence[FoldSums], scatter: Sequence[Any]) -> list[Variance]:
+    """Return the variance of each cell's mean; of nested cells, moderated over those of K folds."""
+    found: dict[int, Variance] = {}
+    families: dict[int, list[int]] = {}
+    for i, cell in enumerate(cells):
+        if cell.nested and len(cell.sums) > 1:
+            families.setdefault(len(cell.sums), []).append(i)
+        else:
+            found[i] = two_way_variance(cell.values, cell.weights)
+    for members in families.values():
+        means = np.stack([cells[i].fold_means for i in members])
+        shared = moderated_variance(means, np.array([scatter[i] for i in members]))
+        for i, value, df in zip(members, shared.value, shared.df, strict=True):
+            found[i] = Variance(value, df)
+    return [found[i] for i in range(len(cells))]
 
 
-def _group_draws(n_groups: int, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """Return how often each group is drawn, shape (n, n_groups)."""
-    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n).astype(float)
+def _interval(estimate: float, variance: Variance, confidence: float, smallest: float) -> Interval:
+    """Return the interval within what is possible: from ``smallest`` to 1."""
+    low, high = np.clip(t_interval(estimate, variance, confidence), smallest, 1.0)
+    error, p = float(np.sqrt(variance.value)), p_value(estimate, variance)
+    return Interval(float(estimate), float(low), float(high), error, float(variance.df), float(p))
 
 
-def _crossed_draws(
-    cell: FoldSums, groups: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Draw folds beside the drawn groups; return the means over folds.
-
-    A drawn fold none of whose groups was drawn is left out of its mean; if that leaves nothing,
-    the folds count once each.
-    """
-    k = len(cell.sums)
-    sums, weights = groups @ cell.sums.T, groups @ cell.weights.T
-    tested = weights > 0
-    means = np.divide(sums, weights, out=np.zeros_like(sums), where=tested)
-    folds = rng.multinomial(k, np.full(k, 1 / k), size=len(groups)) * tested
-    folds = np.where(folds.sum(axis=1, keepdims=True) > 0, folds, tested)
-    draws: NDArray[np.float64] = (folds * means).sum(axis=1) / folds.sum(axis=1)
-    return draws
+def _tested_alike(first: FoldSums, second: FoldSums) -> bool:
+    """Return whether two networks tested the same groups in the same folds, equally weighted."""
+    if first.weights.shape != second.weights.shape:
+        return False
+    shares = [w / w.sum(axis=1, keepdims=True) for w in (first.weights, second.weights)]
+    return np.allclose(*shares)
 
 
-def _interval(
-    estimate: float, draws: NDArray[np.float64], n_groups: int, confidence: float
-) -> Interval:
-    """Return the expanded percentile interval (Hesterberg 2015)."""
-    from scipy.stats import norm, t
+def _difference(first: FoldSums, second: FoldSums) -> FoldSums:
+    weights = first.weights
+    return FoldSums((first.values - second.values) * weights, weights, first.groups)
 
-    if n_groups < 2:
-        return Interval(estimate, float("nan"), float("nan"))
-    tail = (1 - confidence) / 2
-    student = t.ppf(tail, n_groups - 1) * np.sqrt(n_groups / (n_groups - 1))
-    expanded = float(norm.cdf(student))
-    low, high = np.quantile(draws, [expanded, 1 - expanded])
-    return Interval(estimate, float(low), float(high))
+
+def _unlike(first: FoldSums, second: FoldSums) -> tuple[float, Variance]:
+    swap = (first.weights > 0).sum() > (second.weights > 0).sum()
+    a, b = (second, first) if swap else (first, second)
+    estimate, variance = paired_difference(a.values, a.weights, b.values, b.weights)
+    return float(-estimate if swap else estimate), variance
 
 
 def _std(values: NDArray[np.float64]) -> float:

@@ -19,6 +19,8 @@ import pandas as pd
 from temshift.config.base import nearest
 from temshift.config.contract import CONTRACT, DERIVED, Column
 from temshift.config.curation import CurationParameters
+from temshift.config.errors import UserError
+from temshift.study.paths import leaves_folder
 
 __all__ = [
     "FINDING_COLUMNS",
@@ -39,13 +41,13 @@ FINDING_COLUMNS = ("severity", "file", "column", "found", "expected")
 _NUMBERS = ("dice", "low", "high", "min", "max")
 _COUNTS = ("n_micrographs", "n_groups", "n_patches")
 
-#: What a text cell may hold that means nothing.
+#: What a cell may hold that means nothing (docs/own_images.md), in any case.
 _EMPTY = ("", "nan", "none", "<na>", "nat")
 
-_PLACEHOLDER = re.compile(r"\{([^{}]+?)(\.stem)?\}")
+_PLACEHOLDER = re.compile(r"\{([^{}]+?)(\.stem|\.parent)?\}")
 
 
-class TableError(ValueError):
+class TableError(UserError):
     """The metadata table cannot be read as a micrograph table."""
 
 
@@ -81,8 +83,9 @@ def standardise_table(
 
     Columns are taken under their own names, those of ``parameters.columns``, or from
     ``parameters.constants``. A name with braces is a template over the table's columns:
-    ``"{Folder}/{File name}"``, ``"{Folder}/Labels/{File name.stem}_label.png"`` (``.stem`` leaves
-    out the extension). Without a column for it, ``micrograph_id`` is the path without its
+    ``"{Folder}/{File name}"``, ``"{Folder}/Labels/{File name.stem}_label.png"``; as in
+    :mod:`pathlib`, ``.stem`` is the name without folder and extension, ``.parent`` the folder.
+    Without a column for it, ``micrograph_id`` is the path without its
     extension, folder included, since file names may repeat.
 
     Parameters
@@ -115,10 +118,14 @@ def standardise_table(
     for column in parameters.contract.values():
         cells = table[column.name]
         if column.numeric:
+            if parameters.decimal == ",":
+                cells = cells.str.replace(",", ".", regex=False)
             table[column.name] = _numbers(cells, column.name, names, findings)
         elif column.type == "date":
             table[column.name] = _dates(cells, column.name, parameters.date_format, names, findings)
     table["sha256"] = table["sha256"].str.lower()
+    if not parameters.allow_outside:
+        findings += _outside(table, names)
     findings += [
         broken
         for broken in _broken_rules(table, names)
@@ -162,7 +169,11 @@ def known_values(table: pd.DataFrame, column: Column) -> pd.Series:
 def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
     """Return a table with all columns of the contract and the user's own as text."""
     if raw.empty:
-        raise TableError("the metadata table has no rows: give it one row a micrograph")
+        raise TableError(
+            "The metadata table has no rows",
+            "Found a header at most; expected one row a micrograph",
+            "Fill it, or name another table in globals.yml",
+        )
     text = raw.rename(columns=lambda name: str(name).strip()).map(_text)
     problems, columns = [], {}
     for column in parameters.contract:
@@ -198,7 +209,13 @@ def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
         else:
             columns[column] = pd.Series("", index=text.index)
     if problems:
-        raise TableError("The metadata table cannot be used:\n- " + "\n- ".join(problems))
+        *others, last = problems
+        raise TableError(
+            "The metadata table lacks what curation.columns asks for",
+            last,
+            "Mend curation.columns in parameters_data_curation.yml, or the header of the table",
+            [f"- {problem}" for problem in others],
+        )
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
@@ -214,7 +231,10 @@ def _text(value: Any) -> str:
 
 def _fill(text: pd.DataFrame, template: str, column: str, problems: list[str]) -> pd.Series:
     """Return the texts that a template gives, one a row."""
-    fields = {name for name, _ in _PLACEHOLDER.findall(template)}
+    fields = {
+        whole if (whole := f"{name}{part}") in text else name
+        for name, part in _PLACEHOLDER.findall(template)
+    }
     missing = sorted(fields - set(text.columns))
     if missing or not fields:
         problems.append(
@@ -226,10 +246,15 @@ def _fill(text: pd.DataFrame, template: str, column: str, problems: list[str]) -
 
     def fill(row: Mapping[str, str]) -> str:
         def value(match: re.Match[str]) -> str:
-            cell = row[match[1]]
-            return _without_extension(cell) if match[2] else cell
+            if match[0][1:-1] in row:
+                return row[match[0][1:-1]]
+            path = PurePosixPath(row[match[1]])
+            return {".stem": path.stem, ".parent": str(path.parent)}.get(match[2], row[match[1]])
 
-        return _PLACEHOLDER.sub(value, template)
+        if not any(row[field] for field in fields):
+            return ""
+        filled = _PLACEHOLDER.sub(value, template)
+        return filled if template.startswith("/") else filled.lstrip("/")  # an empty folder
 
     rows: list[dict[str, str]] = text.to_dict("records")  # type: ignore[assignment]
     return pd.Series([fill(row) for row in rows], index=text.index)
@@ -245,8 +270,31 @@ def _numbers(
     """Return text as float64; what is no number is a finding and NaN."""
     numbers = pd.to_numeric(cells.where(cells != "", None), errors="coerce").astype(np.float64)
     for i in np.flatnonzero((cells != "").to_numpy() & ~np.isfinite(numbers.to_numpy())):
-        findings.append(finding("error", names[i], column, cells.iloc[i], "a number"))
+        expected = f"a number{_why_no_number(cells.iloc[i])}"
+        findings.append(finding("error", names[i], column, cells.iloc[i], expected))
     return numbers.where(np.isfinite(numbers))
+
+
+def _why_no_number(cell: str) -> str:
+    """Say what a cell that is no number may have been meant to be."""
+    if re.fullmatch(r"[-+]?[\d.]*,\d+(e[-+]?\d+)?", cell, re.IGNORECASE):
+        return " (a decimal comma? write a point, or set curation.decimal: ',')"
+    if re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?\s*[^\d\s].*", cell, re.IGNORECASE):
+        return " without its unit"
+    if not any(c.isdigit() for c in cell):
+        return ", or an empty cell if it is not known"
+    return ""
+
+
+def _outside(table: pd.DataFrame, names: list[str]) -> list[dict[str, str]]:
+    """Return the paths that leave the folder of the micrographs."""
+    expected = "a path below the folder, without '..' (or curation.allow_outside: true)"
+    return [
+        finding("error", name, column, path, expected)
+        for column in ("path", "label_path")
+        for name, path in zip(names, table[column], strict=True)
+        if leaves_folder(path)
+    ]
 
 
 def _dates(
@@ -262,8 +310,7 @@ def _dates(
         iso = ""
         if cell:
             try:
-                read = datetime.strptime(cell, date_format or "%Y-%m-%d")
-                iso = read.date().isoformat()
+                iso = _date(cell, date_format)
             except ValueError:
                 wanted = f"in the form {date_format!r} (curation.date_format)"
                 if date_format is None:
@@ -271,6 +318,16 @@ def _dates(
                 findings.append(finding("error", name, column, cell, f"a date {wanted}"))
         dates.append(iso)
     return pd.Series(dates, index=cells.index, dtype=str)
+
+
+def _date(cell: str, date_format: str | None) -> str:
+    """Return a date in ISO form; a spreadsheet's own dates, at midnight, are in that already."""
+    try:
+        return datetime.strptime(cell, date_format or "%Y-%m-%d").date().isoformat()
+    except ValueError:
+        if not re.match(r"\d{4}-\d\d-\d\d([ T]|$)", cell):
+            raise
+        return datetime.fromisoformat(cell).date().isoformat()
 
 
 def _broken_rules(table: pd.DataFrame, names: list[str]) -> list[dict[str, str]]:

@@ -21,9 +21,11 @@ def name_needed_files(
     """Return the micrographs and masks that the splits select; saving them fetches the files."""
     import pandas as pd
 
-    from temshift.study import splits, tables
+    from temshift.study import integrity, splits, tables
 
-    table, _ = tables.standardise_table(metadata, curation)
+    table, findings = tables.standardise_table(metadata, curation)
+    if (errors := findings[findings["severity"] == "error"]).size:
+        raise integrity.refused(errors)
     selected = splits.select_splits(table, _typed(chosen), curation.contract).values()
     files = pd.concat(list(selected))[["path", "label_path"]].to_numpy().ravel()
     return list(dict.fromkeys(files))
@@ -38,17 +40,37 @@ def standardise_table(
     return tables.standardise_table(metadata, curation)
 
 
-def check_integrity(
+def inspect_files(
     table: DataFrame,
     findings: DataFrame,
     store: MicrographStore,
     curation: CurationParameters,
     **splits: Any,
 ) -> tuple[DataFrame, DataFrame]:
-    """Look at every micrograph and mask that a split selects; report all that is found."""
+    """Look at every micrograph and mask that a split selects; list all that is found in them."""
     from temshift.study import integrity
 
     return integrity.inspect_micrographs(table, findings, store, curation, _typed(splits))
+
+
+def report_integrity(
+    varied: dict[str, list[str]],
+    table: DataFrame,
+    inspected: DataFrame,
+    measurements: DataFrame,
+    curation: CurationParameters,
+    patch_px: int,
+    pixel_size_nm: float | None,
+    **splits: Any,
+) -> DataFrame:
+    """Add what only the table as a whole shows, and whether patches fit; report everything."""
+    from temshift.study import integrity
+    from temshift.study.quality import Patches
+
+    patches = Patches(patch_px, pixel_size_nm)
+    return integrity.report_integrity(
+        table, inspected, measurements, curation, _typed(splits), varied, patches
+    )
 
 
 def accept_micrographs(

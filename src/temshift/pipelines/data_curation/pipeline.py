@@ -8,11 +8,12 @@ from temshift.binding import bind
 from temshift.context import project_parameters, study_plan
 from temshift.pipelines.data_curation.nodes import (
     accept_micrographs,
-    check_integrity,
     describe_curated_set,
+    inspect_files,
     name_curated_sets,
     name_metadata_table,
     name_needed_files,
+    report_integrity,
     select_split,
     standardise_table,
 )
@@ -30,11 +31,14 @@ def create_pipeline() -> Pipeline:
     curated = [name for name in plan.used_splits if name in plan.curated_splits]
     selected = [name for name in plan.used_splits if name not in plan.curated_splits]
     return Pipeline(
-        [*(_selection(selected) if selected else []), *(_adoption(curated) if curated else [])]
+        [
+            *(_selection(selected, plan.varied(selected)) if selected else []),
+            *(_adoption(curated) if curated else []),
+        ]
     )
 
 
-def _selection(used: list[str]) -> list[Node]:
+def _selection(used: list[str], varied: dict[str, list[str]]) -> list[Node]:
     """Check a table and its files, then select each split."""
     splits = _parameters_of(used)
     return [
@@ -49,7 +53,7 @@ def _selection(used: list[str]) -> list[Node]:
             name="standardise_table",
         ),
         Node(
-            check_integrity,
+            inspect_files,
             inputs={
                 "table": "data_curation.intermediate.micrographs",
                 "findings": "data_curation.intermediate.findings",
@@ -58,10 +62,24 @@ def _selection(used: list[str]) -> list[Node]:
                 **splits,
             },
             outputs=[
-                "data_curation.reporting.integrity",
+                "data_curation.intermediate.inspected",
                 "data_curation.intermediate.measurements",
             ],
-            name="check_integrity",
+            name="inspect_files",
+        ),
+        Node(
+            bind(report_integrity, varied),
+            inputs={
+                "table": "data_curation.intermediate.micrographs",
+                "inspected": "data_curation.intermediate.inspected",
+                "measurements": "data_curation.intermediate.measurements",
+                "curation": "params:curation",
+                "patch_px": "params:preprocessing.patch_px",
+                "pixel_size_nm": "params:preprocessing.pixel_size_nm",
+                **splits,
+            },
+            outputs="data_curation.reporting.integrity",
+            name="report_integrity",
         ),
         Node(
             accept_micrographs,

@@ -46,6 +46,6 @@ def collect_histories(*histories: DataFrame) -> DataFrame:
     """Put the training histories below each other; imported networks have none."""
     import pandas as pd
 
-    columns = ["network", "protocol", "fold", "step", "epoch"]
+    columns = ["network", "protocol", "fold", "restart", "step", "epoch"]
     columns += ["train_loss", "validation_loss", "validation_dice"]
     return collect(*histories) if histories else pd.DataFrame(columns=columns)

@@ -46,6 +46,7 @@ def explain(
     gaps: DataFrame,
     splits: dict[str, Any],
     studies: dict[str, Any],
+    reporting: ReportingParameters,
     **fingerprints: dict[str, Any],
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Set distances between the splits' fingerprints against the gaps, and correlate the two."""
@@ -53,7 +54,8 @@ def explain(
 
     by_split = by_owner(fingerprints)
     distances = fingerprint_distances(gaps, StudyPlan(splits=splits, studies=studies), by_split)
-    return fingerprint_table(by_split), distances, explain_gaps(distances)
+    explanation = explain_gaps(distances, by_split, reporting)
+    return fingerprint_table(by_split), distances, explanation
 
 
 def draw_matrix(study: str, matrix: DataFrame) -> Any:
@@ -92,6 +94,7 @@ def write_report(
     distances: DataFrame,
     explanation: DataFrame,
     histories: DataFrame,
+    integrity: DataFrame | None = None,
     **others: Any,
 ) -> tuple[str, dict[str, Any]]:
     """Write the report and its summary.
@@ -118,5 +121,6 @@ def write_report(
         explanation=explanation,
         histories=histories,
         examples=by_owner(examples),
+        integrity=integrity,
     )
     return render_report(content), summarise(content)

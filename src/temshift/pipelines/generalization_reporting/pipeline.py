@@ -51,6 +51,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "gaps": f"{_TABLES}.gaps",
                 "splits": "params:splits",
                 "studies": "params:studies",
+                "reporting": "params:reporting",
                 **each(plan.used_splits, "fingerprint"),
             },
             outputs=[f"{_TABLES}.{name}" for name in ("fingerprints", "distances", "explanation")],
@@ -89,6 +90,8 @@ def _figures(plan: StudyPlan) -> list[Node]:
 def _report(plan: StudyPlan) -> Node:
     compared = ("matrix", "gaps", "gains", "confounds", "splits")
     explained = ("fingerprints", "distances", "explanation")
+    checked = set(plan.used_splits) - set(plan.curated_splits)
+    integrity = {"integrity": "data_curation.reporting.integrity"} if checked else {}
     return Node(
         nodes.write_report,
         inputs={
@@ -96,6 +99,7 @@ def _report(plan: StudyPlan) -> Node:
             "results": _RESULTS,
             "histories": _HISTORIES,
             **{name: f"{_TABLES}.{name}" for name in (*compared, *explained)},
+            **integrity,
             **each(plan.rows, "examples"),
         },
         outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],

@@ -35,7 +35,8 @@ def train_network(
     -------
     networks : NetworkSet
     history : DataFrame
-        ``network, protocol, fold, step, epoch, train_loss, validation_loss, validation_dice``.
+        ``network, protocol, fold, restart, step, epoch, train_loss, validation_loss,
+        validation_dice``.
     """
     from temshift.learning.modelling import train_network_set
 

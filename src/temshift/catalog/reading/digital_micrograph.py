@@ -82,12 +82,12 @@ def find_image(path: Path) -> int:
     """
     size = path.stat().st_size
     if size < 24:
-        raise ValueError(f"it has only {size} bytes, which is no DM3 or DM4 file")
+        raise ValueError(f"it is truncated, or no DM3 or DM4 file: it has only {size} bytes")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             tree = _Walk(data).root()
         except struct.error as error:
-            raise ValueError("it is damaged: it ends in the middle of a tag") from error
+            raise ValueError("it is truncated: it ends in the middle of a tag") from error
     return _choose(tree)
 
 

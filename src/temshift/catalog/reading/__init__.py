@@ -1,0 +1,1 @@
+"""Reading one image from a file of any format of the field."""

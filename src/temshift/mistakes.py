@@ -1,0 +1,274 @@
+"""What Kedro, YAML, pandas and the system raise, as the error that a user can mend.
+
+The parameters are checked before anything runs (:func:`temshift.config.check.check_parameters`),
+and our own code raises :class:`~temshift.config.errors.UserError` or an error with a message for
+its reader. This module is for the rest: :func:`as_user_error` gives every exception the same form.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from temshift.config.base import hint
+from temshift.config.errors import UserError, invalid, problems_of
+
+__all__ = ["as_user_error", "environment_exists", "unknown_name"]
+
+
+def as_user_error(error: BaseException) -> UserError:
+    """Return an exception in the form of three lines.
+
+    Parameters
+    ----------
+    error : BaseException
+        Whatever stopped a command.
+    """
+    chain = list(_chain(error))
+    for cause in chain:
+        if isinstance(cause, UserError):
+            return cause
+    for cause in chain:
+        known = _known(cause)
+        if known is not None:
+            return known
+    own = next((e for e in reversed(chain) if _is_ours(e)), None)
+    if own is not None:
+        return _of_text(str(own), _dataset(chain))
+    cause = chain[-1]
+    place = _dataset(chain) or _our_place(chain)
+    return UserError(
+        f"{place or 'A command'} failed, and temshift does not know why",
+        f"{type(cause).__name__}: {_first_lines(str(cause)) or 'without a message'}",
+        "Repeat the command with --verbose to see where; if your data and parameters are in order, "
+        "this is a fault of temshift's: please report it with info.log",
+    )
+
+
+def unknown_name(kind: str, wrong: str, valid: Iterable[str], remedy: str = "") -> UserError:
+    """Return the error for a name that is not among those that there are."""
+    return UserError(
+        f"There is no {kind} {wrong!r}",
+        f"Found {wrong!r}; expected {hint(wrong, valid)}",
+        remedy or f"Name one of these after the option for the {kind}",
+    )
+
+
+def environment_exists(conf: Path, env: str | None) -> None:
+    """Raise the error for an environment that has no folder under ``conf``."""
+    if not env or "://" in str(conf) or (conf / env).is_dir() or not conf.is_dir():
+        return
+    folders = [p.name for p in conf.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    raise unknown_name(
+        "environment",
+        env,
+        folders,
+        f"Name one of these with --env, or make the folder {conf / env}",
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what caused it, outermost first."""
+    seen: set[int] = set()
+    now: BaseException | None = error
+    while now is not None and id(now) not in seen:
+        seen.add(id(now))
+        yield now
+        now = now.__cause__ or (None if now.__suppress_context__ else now.__context__)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether our own code has raised an error with words for the user."""
+    if not isinstance(error, ValueError | OSError | RuntimeError) and not _is_dataset_error(error):
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return False
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "temshift" in Path(frames[-1].filename).parts
+
+
+def _is_dataset_error(error: BaseException) -> bool:
+    return type(error).__name__ in ("DatasetError", "DatasetNotFoundError")
+
+
+def _of_text(text: str, dataset: str) -> UserError:
+    """Return a message of ours as three lines: its head, what was found, what to do."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
+    sentences = re.split(r"(?<=[^.\d])\. (?=[A-Z])|; (?=check|mend|set|add)", lines[-1])
+    remedy = sentences[-1] if len(sentences) > 1 else ""
+    first, found = lines[0], lines[-1]
+    if len(lines) == 1:
+        head, colon, rest = first.partition(": ")
+        first, found = (head, rest) if colon and len(head) < 120 else (dataset or "The run", first)
+    if remedy:
+        found = found.removesuffix(remedy).rstrip(" ;.")
+    return UserError(
+        f"{first.rstrip(':')} cannot be used" if len(lines) == 1 else first,
+        found[:1].upper() + found[1:] if found else "See above",
+        (remedy or "Mend what is named there; docs/own_images.md lists what is expected").rstrip(
+            "."
+        ),
+        lines[1:-1],
+    )
+
+
+def _dataset(chain: list[BaseException]) -> str:
+    """Return the dataset that could not be loaded or saved, as Kedro's error names it."""
+    for error in chain:
+        if _is_dataset_error(error):
+            found = re.search(r"filepath='?([^',)]+)", str(error))
+            if found:
+                return _relative(found[1])
+    return ""
+
+
+def _our_place(chain: list[BaseException]) -> str:
+    for error in reversed(chain):
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if "temshift" in Path(frame.filename).parts:
+                return f"{Path(frame.filename).stem}.{frame.name}"
+    return ""
+
+
+def _first_lines(text: str, width: int = 300) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= width else f"{plain[: width - 1]}…"
+
+
+def _relative(path: str) -> str:
+    """Return a path below the working folder without that folder."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+# --------------------------------------------------------------------------- what others raise
+def _known(error: BaseException) -> UserError | None:
+    """Return the error for an exception whose cause is known from its type."""
+    for kind in type(error).__mro__:
+        explain = _EXPLAIN.get(kind.__name__)
+        if explain is not None:
+            return explain(error)
+    return None
+
+
+def _of_pydantic(error: Any) -> UserError:
+    return invalid(problems_of(error))
+
+
+def _of_yaml(error: Any) -> UserError:
+    text = str(error)
+    file = re.search(r"(?:file |in \")([^\s\",]+)", text)
+    line = re.search(r"line (\d+)", text)
+    where = f"{_relative(file[1])}, line {line[1]}" if file and line else _first_lines(text, 120)
+    return UserError(
+        f"{where}: this is no valid YAML",
+        "Found a line that cannot be read; expected 'key: value' with equal indentation by blanks "
+        "(no tabs), closed brackets and quotes, and each key once",
+        "Mend the line named, or the one before it",
+    )
+
+
+def _of_interpolation(error: Any) -> UserError:
+    text = str(error)
+    key = re.search(r"(?:[Kk]ey|resolver)\s+'([^']+)'", text)
+    name = key[1] if key else _first_lines(text, 80)
+    return UserError(
+        f"conf: a value refers to {name!r}, which is not defined",
+        f"Found ${{globals:{name}}} or the like; expected a key of globals.yml",
+        f"Define {name!r} in globals.yml of the environment, or mend its name in the catalog",
+    )
+
+
+def _of_missing_file(error: Any) -> UserError:
+    path = _relative(str(error.filename or error))
+    return UserError(
+        f"{path}: there is no such file",
+        "Found nothing at this path; expected a file",
+        "Put it there or mend the path (globals.yml and the catalog of the environment); if a "
+        "pipeline makes it, run that first: kedro run",
+    )
+
+
+def _of_folder(error: Any) -> UserError:
+    return UserError(
+        f"{_relative(str(error.filename or error))}: this is a folder",
+        "Found a folder; expected a file",
+        "Mend the path (globals.yml and the catalog of the environment)",
+    )
+
+
+def _of_permission(error: Any) -> UserError:
+    return UserError(
+        f"{_relative(str(error.filename or error))}: not allowed",
+        "Found a file or folder that you may not read or write, or that another program holds "
+        "open; expected access",
+        "Close it elsewhere (a spreadsheet?), or mend its permissions",
+    )
+
+
+def _of_memory(error: Any) -> UserError:
+    return UserError(
+        "The memory of this machine does not suffice",
+        f"Found too little: {_first_lines(str(error), 120) or 'an allocation failed'}",
+        "Set a smaller modelling.training.batch_size, reporting.batch_size or patch_px, or close "
+        "other programs",
+    )
+
+
+def _of_import(error: Any) -> UserError:
+    name = getattr(error, "name", None) or "a package"
+    return UserError(
+        f"The Python package {name!r} is missing or broken",
+        f"Found {_first_lines(str(error), 160)}; expected it to be installed",
+        "Install what temshift needs again: make install, or pip install -e .",
+    )
+
+
+def _of_configuration(error: Any) -> UserError:
+    return UserError(
+        "conf: the configuration cannot be read",
+        f"Found {_first_lines(str(error), 200)}",
+        "Mend the file named; conf/base has an example of each",
+    )
+
+
+def _of_encoding(error: Any) -> UserError:
+    return UserError(
+        "A text file is not written in the encoding that is expected",
+        f"Found the byte 0x{error.object[error.start]:02x} at {error.start}; expected "
+        f"{error.encoding}",
+        "Save it as UTF-8, or set load_args: {encoding: ...} of its dataset in the catalog, e.g. "
+        "latin-1, cp1252 or utf-16",
+    )
+
+
+def _of_lock(error: Any) -> UserError:
+    return UserError(
+        "Another run is at work in the same folder",
+        f"Found its lock: {_first_lines(str(error), 120)}; expected none",
+        "Wait until it has finished",
+    )
+
+
+_EXPLAIN = {
+    "ValidationError": _of_pydantic,
+    "YAMLError": _of_yaml,
+    "InterpolationResolutionError": _of_interpolation,
+    "InterpolationKeyError": _of_interpolation,
+    "FileNotFoundError": _of_missing_file,
+    "IsADirectoryError": _of_folder,
+    "NotADirectoryError": _of_missing_file,
+    "PermissionError": _of_permission,
+    "MemoryError": _of_memory,
+    "OutOfMemoryError": _of_memory,
+    "ImportError": _of_import,
+    "MissingConfigException": _of_configuration,
+    "OmegaConfBaseException": _of_configuration,
+    "UnicodeDecodeError": _of_encoding,
+    "Timeout": _of_lock,
+}
