@@ -12,8 +12,7 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a device that this machine lacks, networks that do not fit the patches, and new
-        micrographs that are not there.
+        """Refuse an absent device, networks that do not fit the patches, missing new micrographs.
 
         Raises
         ------
