@@ -233,26 +233,17 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
 
-    print("Protocol grouped: coverage / median width of cells; of gaps")
-    print(f"{'':34}{'K':>3}{'n':>4}{'SD':>5}" + "".join(f"{m:>28}" for m in METHODS))
-    for name, scenario in SCENARIOS.items():
-        for design in designs(scenario):
-            row = f"{name:34}{design.folds:>3}{design.specimens:>4}{design.fold_sd:>5.2f}"
-            if not design.possible:
-                if design.fold_sd == 0:
-                    print(f"{row}   not possible: fewer specimens than folds")
-                continue
-            found = judge(grouped(design, arguments.studies, rng))
-            print(row + "".join(_shown(found.get(m)) for m in METHODS), flush=True)
-    print("\nProtocol published: the same; a specimen's patches fall into folds at random")
-    for patches in (1, 4, 40):
-        for design in designs(folds=(3, 5, 10)):
-            row = f"{patches:>3} patches a specimen{'':13}"
-            row += f"{design.folds:>3}{design.specimens:>4}{design.fold_sd:>5.2f}"
-            if not design.possible:
-                continue
-            found = judge(published(design, patches, arguments.studies, rng))
-            print(row + "".join(_shown(o) for o in found.values()), flush=True)
+    ranges = [
+        *_print_grouped(arguments.studies, rng),
+        *_print_published(arguments.studies, rng),
+    ]
+    print("\nLowest and highest coverage over all numbers of folds and specimens, and fold SD")
+    print(f"{'':34}" + "".join(f"{c:>16}" for c in ("t, cells", "t, gaps", "cells", "gaps")))
+    for name, outcomes in ranges:
+        plain, ours = [o[0] for o in outcomes], [o[1] for o in outcomes]
+        columns = [[o.cells[0] for o in plain], [o.gaps[0] for o in plain]]
+        columns += [[o.cells[0] for o in ours], [o.gaps[0] for o in ours]]
+        print(f"{name:34}" + "".join(f"{f'{min(c):.3f} – {max(c):.3f}':>16}" for c in columns))
     print("\nSaid of gaps that are 0 (protocol grouped)")
     for name, scenario in SCENARIOS.items():
         worst: dict[str, float] = {}
@@ -261,6 +252,52 @@ def main() -> None:
                 for what, share in false_findings(design, arguments.studies // 3, rng).items():
                     worst[what] = max(worst.get(what, 0.0), share)
         print(f"{name:34}" + ", ".join(f"{w}: at most {s:.3f}" for w, s in worst.items()))
+
+
+Ranges = list[tuple[str, list[tuple[Outcome, Outcome]]]]
+
+
+def _print_grouped(studies: int, rng: np.random.Generator) -> Ranges:
+    """Print one line a design; return t and ours of each scenario."""
+    print("Protocol grouped: coverage / median width of cells; of gaps")
+    print(_heading(list(METHODS)))
+    ranges: Ranges = []
+    for name, scenario in SCENARIOS.items():
+        outcomes = []
+        for design in designs(scenario):
+            if not design.possible:
+                if design.fold_sd == 0:
+                    print(f"{_line(name, design)}   not possible: fewer specimens than folds")
+                continue
+            found = judge(grouped(design, studies, rng))
+            print(_line(name, design) + "".join(_shown(found.get(m)) for m in METHODS), flush=True)
+            outcomes.append((found["t"], found["ours"]))
+        ranges.append((name, outcomes))
+    return ranges
+
+
+def _print_published(studies: int, rng: np.random.Generator) -> Ranges:
+    """Print one line a design; return t and ours, cells of guests and of own networks together."""
+    print("\nProtocol published: the same; patches of a specimen fall into folds at random")
+    print(_heading(["t, guests", "ours, guests", "ours, own network"]))
+    ranges: Ranges = []
+    for patches in (1, 4, 40):
+        name, outcomes = f"published, {patches} patches a specimen", []
+        for design in designs(folds=(3, 5, 10)):
+            if design.possible:
+                found = judge(published(design, patches, studies, rng))
+                print(_line(name, design) + "".join(_shown(o) for o in found.values()), flush=True)
+                outcomes += [(found["t"], found["guests"]), (found["t"], found["own"])]
+        ranges.append((name, outcomes))
+    return ranges
+
+
+def _heading(columns: list[str]) -> str:
+    return f"{'':34}{'K':>3}{'n':>4}{'SD':>5}" + "".join(f"{c:>28}" for c in columns)
+
+
+def _line(name: str, design: Design) -> str:
+    return f"{name:34}{design.folds:>3}{design.specimens:>4}{design.fold_sd:>5.2f}"
 
 
 def _shown(outcome: Outcome | None) -> str:

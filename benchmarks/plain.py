@@ -1,4 +1,4 @@
-"""The study's own procedure for training and inference, written plainly (DESIGN §6, §7, §11).
+"""The study's own procedure for training and inference, written plainly.
 
 A reference for the benchmarks: one fold after the other, patches rotated one at a time on the CPU
 by SciPy, batches made by a DataLoader, metrics read back every step. Labels are rotated with

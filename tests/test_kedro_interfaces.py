@@ -11,6 +11,7 @@ import pytest
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks.specs import PipelineSpecs
+from kedro.framework.project import pipelines
 from kedro.io import AbstractDataset, CachedDataset, DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner, Task
@@ -110,6 +111,14 @@ def test_a_context_has_its_configuration_loader():
     """context.py keeps it for the registry of pipelines."""
     fields = {attribute.name for attribute in KedroContext.__attrs_attrs__}
     assert "config_loader" in fields
+
+
+def test_a_context_validates_parameters_of_the_pipelines_asked_for():
+    """context.py widens it to all pipelines: by ``_pipelines_to_validate`` and this method."""
+    assert parameters(KedroContext._get_validated_params) == ["self"]
+    fields = {attribute.name for attribute in KedroContext.__attrs_attrs__}
+    assert "_pipelines_to_validate" in fields
+    assert parameters(pipelines.set_requested) == ["pipeline_names"]
 
 
 def test_the_hook_before_a_run():

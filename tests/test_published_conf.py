@@ -1,9 +1,11 @@
 """conf/published: the paper's splits, studies and protocol, and what they select."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from kedro.config import OmegaConfigLoader
 from tests.real_data import SHARED
 
@@ -256,3 +258,25 @@ def test_the_curated_sets_are_those_the_published_networks_were_trained_on(param
     for split in plan.used_splits:  # and they are said to show what the micrographs show
         here, there = plan.splits[split].where, parameters["splits"][split]["where"]
         assert all(here[column] == there[column] for column in here.keys() & there.keys())
+
+
+@pytest.mark.parametrize("env", ["local", "published", "curated"])
+def test_one_place_for_copies_of_ones_own(env, tmp_path):
+    shutil.copytree(ROOT / "conf" / "base", tmp_path / "base")
+    if env == "local":
+        (tmp_path / env).mkdir()
+    else:
+        shutil.copytree(ROOT / "conf" / env, tmp_path / env)
+    text = yaml.safe_load((tmp_path / "base" / "globals.yml").read_text())
+    text["published"]["sources"] = ["/my/copies"]
+    (tmp_path / "base" / "globals.yml").write_text(yaml.safe_dump(text))
+    loader = OmegaConfigLoader(
+        conf_source=str(tmp_path),
+        base_env="base",
+        default_run_env=env,
+        merge_strategy={"parameters": "soft", "globals": "soft"},
+    )
+    fetched = [d["download"] for d in loader["catalog"].values() if "download" in d]
+    assert len(fetched) == {"local": 2, "published": 4, "curated": 3}[env]
+    for download in fetched:
+        assert download["sources"][0] == ["/my/copies"]

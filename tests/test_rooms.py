@@ -174,6 +174,7 @@ NOT_IMPORTED = {
     "sparse",  # RosettaSciIO's, for spectrum images of Velox beside an image
     "torchvision",  # segmentation-models-pytorch needs the release that fits torch
     "omegaconf",  # Kedro's; held below 2.4
+    "openpyxl",  # Excel, for pandas
     "pyarrow",  # Parquet
     "matplotlib",  # notebooks
     "scikit-image",  # the plain procedure in benchmarks and tests; a package the user fixed

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from kedro.config import AbstractConfigLoader
 from kedro.framework.context import KedroContext
-from kedro.framework.project import settings
+from kedro.framework.project import pipelines, settings
 
 from temshift.config.check import check_parameters
 from temshift.config.errors import UserError
@@ -29,6 +30,11 @@ _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
 class ProjectContext(KedroContext):
     """Kedro's context, which remembers its configuration loader for the registry.
 
+    All pipelines are registered and all parameters validated, whichever are asked for. Kedro would
+    leave the parameters of the others as they stand in the files: ``--pipelines
+    generalization_reporting`` would get other values than a run of the whole study, and repeat
+    what is up to date.
+
     Raises
     ------
     UserError
@@ -39,11 +45,19 @@ class ProjectContext(KedroContext):
         super().__init__(*args, **kwargs)
         global _loader
         _loader = self.config_loader
+        pipelines.set_requested(None)
         project_parameters()
+
+    def _get_validated_params(self) -> dict[str, Any]:
+        self._pipelines_to_validate = None
+        params: dict[str, Any] = super()._get_validated_params()
+        return params
 
 
 def project_parameters() -> dict[str, Any]:
     """Return the raw parameters of the running environment, after all have been checked.
+
+    They are read once a session.
 
     Raises
     ------
@@ -54,11 +68,7 @@ def project_parameters() -> dict[str, Any]:
     loader = _loader
     if loader is None:
         root = Path(os.environ.get("KEDRO_PROJECT_PATH", _find_root()))
-        loader = settings.CONFIG_LOADER_CLASS(
-            conf_source=str(root / settings.CONF_SOURCE),
-            env=os.environ.get("KEDRO_ENV"),
-            **settings.CONFIG_LOADER_ARGS,
-        )
+        loader = _without_session(root, os.environ.get("KEDRO_ENV"))
     if _checked is None or _checked[0] is not loader:
         environment_exists(Path(loader.conf_source), loader.env)
         try:
@@ -68,6 +78,14 @@ def project_parameters() -> dict[str, Any]:
         check_parameters(parameters, _own_pipelines(), lambda key: _where(loader, key))
         _checked = loader, parameters
     return dict(_checked[1])
+
+
+@lru_cache(maxsize=1)
+def _without_session(root: Path, env: str | None) -> AbstractConfigLoader:
+    loader: AbstractConfigLoader = settings.CONFIG_LOADER_CLASS(
+        conf_source=str(root / settings.CONF_SOURCE), env=env, **settings.CONFIG_LOADER_ARGS
+    )
+    return loader
 
 
 def study_plan() -> StudyPlan:

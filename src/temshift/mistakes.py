@@ -102,17 +102,24 @@ def _of_text(text: str, dataset: str) -> UserError:
     first, found = lines[0], lines[-1]
     if len(lines) == 1:
         head, colon, rest = first.partition(": ")
-        first, found = (head, rest) if colon and len(head) < 120 else (dataset or "The run", first)
+        known = bool(colon) and len(head) < 120
+        first, found = (head, rest) if known else (dataset or "What was given", first)
     if remedy:
         found = found.removesuffix(remedy).rstrip(" ;.")
     return UserError(
         f"{first.rstrip(':')} cannot be used" if len(lines) == 1 else first,
-        found[:1].upper() + found[1:] if found else "See above",
+        _sentence(found) if found else "See above",
         (remedy or "Mend what is named there; docs/own_images.md lists what is expected").rstrip(
             "."
         ),
         lines[1:-1],
     )
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital letter, unless the first word is a name out of the parameters."""
+    word = text.split()[0] if text.split() else ""
+    return text if "." in word.rstrip(".:") or "_" in word else text[:1].upper() + text[1:]
 
 
 def _dataset(chain: list[BaseException]) -> str:

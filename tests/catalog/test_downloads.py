@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +295,48 @@ def test_a_killed_download_goes_on_and_its_part_never_passes_for_whole(tmp_path,
     assert server.requests[-1] == ("GET", PATHS[0], f"bytes={kept}-")
     assert same(here, remote, PATHS[:1])
     assert not leftovers(here)
+
+
+def test_a_host_without_an_address_fails_at_once_and_is_asked_once(tmp_path, monkeypatch):
+    import socket
+
+    asked = []
+
+    def no_address(host, port):
+        asked.append(host)
+        raise socket.gaierror("Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setenv("no_proxy", "*")
+    begun = time.monotonic()
+    with pytest.raises(DownloadError, match="its host has no address") as error:
+        Downloader(tmp_path, ["https://no.such.host"]).fetch([f"{i}.dm3" for i in range(30)])
+    assert time.monotonic() - begun < 10
+    assert asked == ["no.such.host"] * 2
+    assert "published.sources in globals.yml" in str(error.value)
+    assert len(error.value.problems) == 30
+
+
+def test_files_put_there_by_hand_are_told_in_one_line(tmp_path, caplog):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    Downloader(tmp_path, ["https://no.such.host"], offline=True).fetch(list("abc"))
+    assert [r.getMessage() for r in caplog.records if "by hand" in r.getMessage()] == [
+        f"{tmp_path}: 3 file(s) put here by hand, e.g. a; taken as they are and recorded"
+    ]
+
+
+def test_lists_of_sources_are_tried_one_after_another(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a").write_text("mine")
+    sources = [[], [str(tmp_path / "other"), str(tmp_path / "own")], "https://no.such.host"]
+    Downloader(tmp_path / "here", sources).fetch(["a"])
+    assert (tmp_path / "here" / "a").read_text() == "mine"
+
+
+def test_a_download_error_survives_a_process_border():
+    import pickle
+
+    error = DownloadError({"a": "missing"}, Path("folder"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.problems) == (str(error), error.problems)

@@ -211,14 +211,12 @@ def test_curated_sets_skip_curation_and_preprocessing(project, server, tmp_path)
     failed = run(project, env="curated")
     assert failed.returncode != 0
     assert "Au_5nm_330kx_80e_Std_UTC_FFCorr_Team05_Labels.h5: missing" in failed.stderr
-    assert "name a source (an address or a folder) in the catalog" in failed.stderr
+    assert "name a source (an address or a folder): published.sources" in failed.stderr
 
     change(
         project / "conf" / "curated",
         {
-            "catalog_data_curation.yml": {
-                "data_curation.raw.curated_sets": {"download": {"sources": [str(sets)]}}
-            }
+            "globals.yml": {"published": {"sources": [str(sets)]}},
         },
     )
     done = run(project, env="curated")

@@ -84,6 +84,7 @@ def catalog_of(project):
     catalog["params:curation"] = MemoryDataset(CURATION)
     catalog["params:modelling.folds"] = MemoryDataset(2)
     catalog["params:preprocessing.patch_px"] = MemoryDataset(16)
+    catalog["params:modelling.protocols"] = MemoryDataset(["grouped"])
     catalog["params:preprocessing.pixel_size_nm"] = MemoryDataset(None)
     for name, split in plan.splits.items():
         catalog[f"params:splits.{name}"] = MemoryDataset(split)
@@ -310,6 +311,7 @@ def test_template_for_own_images(tmp_path, rng, monkeypatch):
     catalog = DataCatalog.from_config(loader["catalog"])
     catalog["params:curation"] = MemoryDataset(CurationParameters(**parameters["curation"]))
     catalog["params:modelling.folds"] = MemoryDataset(parameters["modelling"]["folds"])
+    catalog["params:modelling.protocols"] = MemoryDataset(["grouped"])
     for key in ("patch_px", "pixel_size_nm"):
         value = parameters["preprocessing"][key]
         catalog[f"params:preprocessing.{key}"] = MemoryDataset(value)

@@ -52,6 +52,7 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
     catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
     for block, value in synthetic.PARAMETERS.items():
         catalog[f"params:{block}"] = MemoryDataset(value)
+    catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
     catalog["params:curation"] = MemoryDataset(CurationParameters())
     catalog["params:modelling"] = MemoryDataset(
         ModellingParameters(**synthetic.PARAMETERS["modelling"])

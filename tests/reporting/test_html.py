@@ -12,6 +12,7 @@ from tests import synthetic_study as synthetic
 from temshift.reporting.html import render_report
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.summary import summarise
+from temshift.study.tables import finding, findings_table
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -277,10 +278,7 @@ def test_the_report_names_the_unit_that_intervals_count(group_by):
 
 
 def test_warnings_of_the_integrity_check_stand_in_the_report():
-    from dataclasses import replace
-
-    from temshift.study.tables import finding, findings_table
-
+    replace = dataclasses.replace
     content = synthetic.report_content()
     assert "Data quality" not in render_report(content)
     none = replace(content, integrity=findings_table([]))

@@ -18,16 +18,18 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from temshift.catalog.files import atomic_path
+from temshift.config.errors import UserError
 
 if TYPE_CHECKING:
     import requests
@@ -42,7 +44,7 @@ _CHUNK_BYTES = 1 << 16
 _RETRIED = (429, 500, 502, 503, 504)
 
 
-class DownloadError(OSError):
+class DownloadError(UserError):
     """Files that could not be fetched or are not what they were; a line each.
 
     Attributes
@@ -52,15 +54,20 @@ class DownloadError(OSError):
     """
 
     def __init__(self, problems: dict[str, str], folder: Path) -> None:
-        self.problems = problems
+        self.problems, self._folder = problems, folder
         shown = [f"- {path}: {reason}" for path, reason in list(problems.items())[:20]]
         if len(problems) > len(shown):
             shown.append(f"- ... and {len(problems) - len(shown)} more")
+        first, *others = shown
         super().__init__(
-            f"{len(problems)} file(s) of {folder} are not usable:\n"
-            + "\n".join(shown)
-            + "\nWhat was fetched whole is kept: the next run goes on from there"
+            f"{len(problems)} file(s) of {folder} are not usable",
+            first.removeprefix("- "),
+            "Mend what is named; what was fetched whole is kept: the next run goes on from there",
+            others,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems, self._folder)
 
 
 class ChangedFileError(DownloadError):
@@ -95,8 +102,8 @@ class Downloader:
     folder : Path
         Where the files are kept, under the same relative paths.
     sources : sequence of str, or str
-        Base addresses (``https://...``) or local folders, tried in this order; without any, only
-        what has been put into the folder by hand can be used.
+        Base addresses (``https://...``) or local folders, tried in this order, lists among them
+        one after another; without any, only what has been put into the folder by hand can be used.
     offline : bool
         Contact nothing; what is missing is an error.
     workers : int
@@ -112,7 +119,7 @@ class Downloader:
     def __init__(
         self,
         folder: Path,
-        sources: Sequence[str] | str | None,
+        sources: Sequence[str | Sequence[str]] | str | None,
         *,
         offline: bool = False,
         workers: int = 4,
@@ -121,7 +128,7 @@ class Downloader:
         timeout_s: float = 60.0,
     ) -> None:
         self._folder = Path(folder)
-        listed = [sources] if isinstance(sources, str) else sources or []
+        listed = list(_flat(sources or []))
         self._sources = [source.rstrip("/") for source in listed]
         self._offline = offline or not listed
         self._workers = workers
@@ -130,6 +137,7 @@ class Downloader:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._dead: dict[str, str] = {}
+        self._known: dict[str, bool] = {}
 
     def fetch(self, paths: Iterable[str]) -> None:
         """Make sure that these files are there, whole and unchanged.
@@ -170,9 +178,14 @@ class Downloader:
             return
         if self._offline:
             self._refuse(rest, self._adopt_offline)
+            _log.warning(
+                "%s: %d file(s) put here by hand, e.g. %s; taken as they are and recorded",
+                *(self._folder, len(rest), rest[0]),
+            )
             return
 
         self._dead.clear()
+        self._known.clear()
         self._session = self._open_session()
         with self._session:
             remotes: dict[str, tuple[int, _Remote]] = {}
@@ -352,6 +365,13 @@ class Downloader:
         if source in self._dead:
             raise _UnusableError(self._dead[source])
         address = f"{source}/{quote(path)}"
+        if not self._resolves(source):
+            self._dead[source] = (
+                f"{source}: its host has no address; check the network and the spelling, name a "
+                "source of your own (published.sources in globals.yml), or set '--params "
+                "offline=true'"
+            )
+            raise _UnusableError(self._dead[source])
         try:
             answer = self._session.head(address, timeout=self._timeout_s, allow_redirects=True)
             answer.raise_for_status()
@@ -371,6 +391,28 @@ class Downloader:
                 f"{address} does not say how long it is, so it could not be checked"
             )
         return _Remote(address, int(length), _version(answer))
+
+    def _resolves(self, source: str) -> bool:
+        """Return whether a source's host is known; asked once, since retries would take a minute.
+
+        A proxy looks names up itself.
+        """
+        from requests.utils import get_environ_proxies
+
+        with self._lock:
+            if source not in self._known:
+                host = urlsplit(source).hostname or ""
+                known = bool(get_environ_proxies(source))
+                for attempt in range(2):
+                    if known:
+                        break
+                    time.sleep(attempt)
+                    try:
+                        known = bool(socket.getaddrinfo(host, None))
+                    except (OSError, UnicodeError):
+                        continue
+                self._known[source] = known
+            return self._known[source]
 
     def _open_session(self) -> requests.Session:
         import requests
@@ -428,10 +470,9 @@ class Downloader:
             if not self._sources:
                 return (
                     "missing, and there is no source to fetch it from. Put it here, or name a "
-                    "source (an address or a folder) in the catalog"
+                    "source (an address or a folder): published.sources in globals.yml"
                 )
             return "missing, and 'offline' is set. Put it here, or run once without 'offline'"
-        _log.warning("%s was put here by hand; taken as it is and recorded", file)
         self._record(path, _Record(file.stat().st_size, _sha256(file), str(file)))
         return None
 
@@ -488,6 +529,15 @@ def _version(answer: Any) -> str | None:
     if tag and not tag.startswith("W/"):
         return str(tag)
     return answer.headers.get("Last-Modified")
+
+
+def _flat(sources: Sequence[Any] | str) -> Iterator[str]:
+    """Yield the sources of nested lists; ``null`` is none."""
+    if isinstance(sources, str):
+        yield sources
+        return
+    for source in sources or ():
+        yield from _flat(source)
 
 
 def _is_web(address: str) -> bool:

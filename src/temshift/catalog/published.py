@@ -195,7 +195,7 @@ class WeightsDataset(_Fetching, AbstractDataset[Iterable[str], WeightsFolder]):
         except ChangedFileError:
             raise
         except DownloadError as error:
-            _log.warning("%s", error)
+            _log.warning("%s: %s", error.what, error.found)
         else:
             self._complete.touch()
 

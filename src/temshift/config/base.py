@@ -50,6 +50,8 @@ def close_to(wrong: str, valid: Iterable[str]) -> list[str]:
     if close:  # what is much further away than the best is not meant
         best, *ratios = (difflib.SequenceMatcher(None, wrong.lower(), c).ratio() for c in close)
         close = close[: 1 + sum(ratio > best - 0.15 for ratio in ratios)]
+    if len(wrong) >= 3:  # what begins so was cut short
+        close += [plain for plain in by_plain if plain.startswith(wrong.lower())]
     return list(dict.fromkeys(name for plain in close for name in by_plain[plain]))[:3]
 
 

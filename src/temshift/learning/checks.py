@@ -79,6 +79,7 @@ def _stride(architecture: Architecture, key: str) -> int:
     from temshift.learning.networks import build_network
 
     _check_weights(architecture, key)
+    _check_options(architecture, key)
     settings = architecture.model_dump() | {"encoder_weights": None}  # nothing is downloaded here
     if architecture.name == "published_unet":
         settings["encoder_weights"] = architecture.encoder_weights
@@ -109,6 +110,29 @@ def _check_weights(architecture: Architecture, key: str) -> None:
             f"{hint(architecture.encoder_weights, known)}",
             "Name one of these, or null for random ones",
         )
+
+
+def _check_options(architecture: Architecture, key: str) -> None:
+    """Refuse options of a model of smp that it would pass over in silence."""
+    if not architecture.options or (architecture.encoder or "").startswith("tu-"):
+        return  # what timm's encoders take is theirs to say
+    import inspect
+
+    import segmentation_models_pytorch as smp
+
+    models = {cls.__name__.lower(): cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    model = models.get(architecture.name.lower())
+    if model is None:
+        return
+    ours = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels", "classes"}
+    known = set(inspect.signature(model.__init__).parameters) - ours
+    for name in architecture.options:
+        if name not in known:
+            raise UserError(
+                f"{key}.architecture.options: {architecture.name} has no option {name!r}",
+                f"Found {name!r}; expected {hint(name, known)}",
+                "Mend its name, or leave it out",
+            )
 
 
 def _described(architecture: Architecture) -> str:

@@ -28,7 +28,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path, PurePosixPath
 from types import CodeType
@@ -89,7 +89,7 @@ class Behind:
 
 
 class Code:
-    """Reads sources, each once.
+    """Reads sources, each once; one of the same text as before is not parsed again.
 
     Parameters
     ----------
@@ -101,7 +101,6 @@ class Code:
         self._roots: dict[str, list[Path]] = {k: [Path(v)] for k, v in (roots or {}).items()}
         self._own = {"temshift"}
         self._modules: dict[str, _Module | None] = {}
-        self._pieces: dict[tuple[str, str, Role], list[_Piece]] = {}
         self._known: dict[tuple[str, str, Role], Behind] = {}
         self._assets: dict[str, dict[str, Path]] = {}
         self._foreign: dict[str, set[str]] = {}
@@ -174,7 +173,7 @@ class Code:
                 waiting.append((name, _EFFECTS, ""))
             if symbol == _EFFECTS:
                 waiting += [(m, _EFFECTS, "") for m in self._executed(module)]
-            for piece in self._piece(module, symbol, role):
+            for piece in module.pieces(symbol, role):
                 texts.setdefault(name, set()).add(f"{symbol} {role} {piece.text}")
                 strings |= piece.strings
                 for target in piece.imported:
@@ -282,22 +281,15 @@ class Code:
                     if rest:
                         candidates.append(base.parent / f"{base.name}.py")
                 if path := next((p for p in candidates if p.is_file()), None):
-                    self._modules[name] = _Module(name, path)
+                    self._modules[name] = _read_module(name, path)
                     break
         return self._modules[name]
-
-    def _piece(self, module: _Module, symbol: str, role: Role) -> list[_Piece]:
-        key = (module.name, symbol, role)
-        if key not in self._pieces:
-            statements = module.effects if symbol == _EFFECTS else module.symbols.get(symbol, [])
-            self._pieces[key] = [_Reader(module, role).read(s) for s in statements]
-        return self._pieces[key]
 
     def _imports(self, module: str) -> set[str]:
         """Return the packages that a module of a package that is not followed imports."""
         if module not in self._foreign:
             path = getattr(sys.modules.get(module), "__file__", None) or ""
-            found = _Module(module, Path(path)).imports if path.endswith(".py") else []
+            found = _read_module(module, Path(path)).imports if path.endswith(".py") else []
             self._foreign[module] = {target.module.partition(".")[0] for target in found}
         return self._foreign[module]
 
@@ -336,18 +328,35 @@ class _Target:
     name: str = ""
 
 
-class _Module:
-    """The statements of a module by the names that they define."""
+def _read_module(name: str, path: Path) -> _Module:
+    return _parsed(name, path.name == "__init__.py", path.read_bytes())
 
-    def __init__(self, name: str, path: Path) -> None:
+
+@lru_cache(maxsize=1000)
+def _parsed(name: str, is_package: bool, source: bytes) -> _Module:
+    return _Module(name, is_package, source)
+
+
+class _Module:
+    """The statements of a module by the names that they define; what was read of them is kept."""
+
+    def __init__(self, name: str, is_package: bool, source: bytes) -> None:
         self.name = name
-        self.is_package = path.name == "__init__.py"
+        self.is_package = is_package
         self.symbols: dict[str, list[ast.stmt]] = {}
         self.bindings: dict[str, list[_Target]] = {}
         self.imports: list[_Target] = []
         self.stars: list[str] = []
         self.effects: list[ast.stmt] = []
-        self._take(ast.parse(path.read_bytes()).body)
+        self._pieces: dict[tuple[str, Role], list[_Piece]] = {}
+        self._take(ast.parse(source).body)
+
+    def pieces(self, symbol: str, role: Role) -> list[_Piece]:
+        """Return what the statements behind a name say."""
+        if (symbol, role) not in self._pieces:
+            statements = self.effects if symbol == _EFFECTS else self.symbols.get(symbol, [])
+            self._pieces[symbol, role] = [_Reader(self, role).read(s) for s in statements]
+        return self._pieces[symbol, role]
 
     def targets(self, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, _Target, _Target]]:
         """Yield each name that an import binds, what it stands for and what is imported."""

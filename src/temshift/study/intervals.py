@@ -294,24 +294,65 @@ def _parts(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
     if bool((tested.sum(0) == 1).all()):
         means = (np.where(tested, values, 0.0) * weights).sum(-1) / weights.sum(1)
         return means.var(-1, ddof=1)[..., None] / folds, np.array([folds - 1.0])
-    y = values[..., tested]
-    fold, group = np.nonzero(tested)
-    share = (weights / weights.sum(1, keepdims=True) / folds)[tested]
-    identity = np.eye(len(share))
-    factors = [np.eye(folds)[fold], np.eye(groups)[group], identity]
-    residual = np.diag(weights[tested].mean() / weights[tested])
-    covariances = [factors[0] @ factors[0].T, factors[1] @ factors[1].T, residual]
-    centred = share[:, None] * (identity - share)
-    roots = [factor.T @ centred for factor in factors]  # the sums of squares are |root y|²
-    forms = [root.T @ root for root in roots]
-    expected = np.array([[np.sum(form * v) for v in covariances] for form in forms])
-    squares = np.stack([((y @ root.T) ** 2).sum(-1) for root in roots], -1)
+    share = np.where(tested, weights / weights.sum(1, keepdims=True) / folds, 0.0)
+    expected, wanted = _expectations(share, np.where(tested, weights, np.inf))
+    y = np.where(tested, values, 0.0)
+    mean = (share * y).sum((-2, -1), keepdims=True)
+    weighted = share * np.where(tested, y - mean, 0.0)
+    squares = np.stack(
+        [
+            (weighted.sum(-1) ** 2).sum(-1),
+            (weighted.sum(-2) ** 2).sum(-1),
+            (weighted**2).sum((-2, -1)),
+        ],
+        -1,
+    )
     scale = expected.sum(1)
     flat = (squares / scale).reshape(-1, 3)
     variances = np.array([nnls(expected / scale[:, None], row)[0] for row in flat])
-    wanted = np.array([share @ v @ share for v in covariances])
-    df = np.array([folds - 1.0, groups - 1.0, max(len(share) - folds - groups + 1.0, 1.0)])
+    df = np.array([folds - 1.0, groups - 1.0, max(tested.sum() - folds - groups + 1.0, 1.0)])
     return (variances * wanted).reshape(squares.shape), df
+
+
+def _expectations(share: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Return what variances of 1 contribute to the sums of squares, and to the mean's variance.
+
+    Parameters
+    ----------
+    share : ndarray, shape (K, G)
+        Of each value in the mean; they add up to 1.
+    weights : ndarray, shape (K, G)
+        The variance of a residual is inversely proportional to it.
+
+    Returns
+    -------
+    expected : ndarray, shape (3, 3)
+        Rows: sums of squares over folds, specimens and single values, of the deviations from the
+        mean times their share. Columns: variances of networks, specimens and residuals.
+    wanted : ndarray, shape (3,)
+    """
+    by_fold, by_group = share.sum(1), share.sum(0)
+    residual = np.mean(weights[np.isfinite(weights)]) / weights
+    noise = share**2 * residual
+    wanted = np.array([np.sum(by_fold**2), np.sum(by_group**2), noise.sum()])
+
+    def kept(level: Floats) -> Floats:
+        """Of an effect's square, what is left once the mean is taken off, summed over levels."""
+        left: Floats = 1 - 2 * level + np.sum(level**2)
+        return left
+
+    across = np.sum((share - np.outer(by_fold, by_group)) ** 2)
+    folds, groups = kept(by_fold)[:, None], kept(by_group)[None, :]
+    expected = [
+        [np.sum(by_fold**2 * kept(by_fold)), across, np.sum(noise * folds)],
+        [across, np.sum(by_group**2 * kept(by_group)), np.sum(noise * groups)],
+        [
+            np.sum(share**2 * folds),
+            np.sum(share**2 * groups),
+            np.sum(noise * (1 - 2 * share) + share**2 * noise.sum()),
+        ],
+    ]
+    return np.array(expected), wanted
 
 
 def _together(parts: Floats, df: Floats) -> Variance:

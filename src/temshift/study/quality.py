@@ -16,6 +16,7 @@ import pandas as pd
 
 from temshift.config.splits import SplitParameters
 from temshift.microscopy.preprocess import resampled_shape
+from temshift.study.folds import group_names
 from temshift.study.tables import finding
 
 __all__ = [
@@ -45,16 +46,23 @@ class Patches:
     ----------
     patch_px : int
     pixel_size_nm : float, optional
+    published : bool
+        Whether the protocol ``published`` is run, which uses no patch that overlaps another.
     """
 
-    def __init__(self, patch_px: int, pixel_size_nm: float | None = None) -> None:
+    def __init__(
+        self, patch_px: int, pixel_size_nm: float | None = None, published: bool = False
+    ) -> None:
         self.patch_px, self.pixel_size_nm = patch_px, pixel_size_nm
+        self.published = published
 
     def of(self, split: SplitParameters) -> Patches:
         """Return the same with a split's own ``preprocessing`` laid over it."""
         own = split.preprocessing
         return Patches(
-            own.get("patch_px", self.patch_px), own.get("pixel_size_nm", self.pixel_size_nm)
+            own.get("patch_px", self.patch_px),
+            own.get("pixel_size_nm", self.pixel_size_nm),
+            self.published,
         )
 
 
@@ -91,9 +99,13 @@ def overlapping_splits(
 
 
 def repeated_masks(table: pd.DataFrame, measurements: pd.DataFrame) -> Findings:
-    """Tell how many masks are pixel for pixel another micrograph's; empty ones do not count."""
+    """Tell how many masks are pixel for pixel those of another specimen.
+
+    Empty ones do not count, nor do several images of one field (the same ``specimen_id``).
+    """
     rows = table.merge(measurements[["micrograph_id", "label_sha256"]], on="micrograph_id")
     rows = rows[rows["label_sha256"] != ""]
+    rows = rows.assign(group=group_names(rows)).drop_duplicates(["label_sha256", "group"])
     again = rows[rows.duplicated("label_sha256")]
     if again.empty:
         return []
@@ -173,7 +185,8 @@ def look_at_patches(
     -------
     list of findings
         An error for each micrograph that is smaller than a patch, or is to be resampled and has no
-        pixel size; one warning if more than a quarter of the area of some lies in no patch.
+        pixel size; with the protocol ``published``, one warning if more than a quarter of the area
+        of some lies in no patch.
     """
     errors: dict[str, dict[str, str]] = {}
     lost: dict[str, list[float]] = {}
@@ -188,7 +201,7 @@ def look_at_patches(
                 continue
             count = (shape[0] // own.patch_px) * (shape[1] // own.patch_px)
             share = 1 - count * own.patch_px**2 / (shape[0] * shape[1])
-            if share > DROPPED_SHARE:
+            if own.published and share > DROPPED_SHARE:
                 lost.setdefault(name, []).append(share)
                 shapes.append(shape)
                 paths[row["path"]] = None
@@ -202,7 +215,8 @@ def look_at_patches(
                 _some(paths),
                 "preprocessing.patch_px",
                 f"{len(paths)} micrographs of which a large part lies in no patch of "
-                f"{patches.patch_px} px and is not used ({_listed(each, 4)} of the area)",
+                f"{patches.patch_px} px of the protocol 'published' and is not used by it "
+                f"({_listed(each, 4)})",
                 f"at most {DROPPED_SHARE:.0%}" + (f"; {better} px fit better" if better else ""),
             )
         )

@@ -61,13 +61,14 @@ def report_integrity(
     curation: CurationParameters,
     patch_px: int,
     pixel_size_nm: float | None,
+    protocols: list[str],
     **splits: Any,
 ) -> DataFrame:
     """Add what only the table as a whole shows, and whether patches fit; report everything."""
     from temshift.study import integrity
     from temshift.study.quality import Patches
 
-    patches = Patches(patch_px, pixel_size_nm)
+    patches = Patches(patch_px, pixel_size_nm, "published" in protocols)
     return integrity.report_integrity(
         table, inspected, measurements, curation, _typed(splits), varied, patches
     )

@@ -76,6 +76,7 @@ def _selection(used: list[str], varied: dict[str, list[str]]) -> list[Node]:
                 "curation": "params:curation",
                 "patch_px": "params:preprocessing.patch_px",
                 "pixel_size_nm": "params:preprocessing.pixel_size_nm",
+                "protocols": "params:modelling.protocols",
                 **splits,
             },
             outputs="data_curation.reporting.integrity",

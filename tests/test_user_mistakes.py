@@ -1,0 +1,631 @@
+"""A hundred mistakes of new users: none passes in silence, none ends in somebody else's words."""
+
+import copy
+import datetime
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+from kedro.config import OmegaConfigLoader
+from PIL import Image
+
+from temshift.catalog.metadata_table import MetadataTableDataset, read_metadata_table
+from temshift.catalog.micrographs import MicrographStore
+from temshift.cli import Told
+from temshift.config.check import check_parameters
+from temshift.config.curation import CurationParameters
+from temshift.config.errors import UserError
+from temshift.config.modelling import ModellingParameters
+from temshift.config.plan import StudyPlan
+from temshift.config.preprocessing import PreprocessingParameters
+from temshift.config.splits import SplitParameters
+from temshift.learning.checks import check_architectures
+from temshift.mistakes import as_user_error, environment_exists
+from temshift.study.integrity import accept, inspect_micrographs, report_integrity
+from temshift.study.quality import Patches
+from temshift.study.tables import standardise_table
+
+ROOT = Path(__file__).parents[1]
+FOREIGN = (
+    "pydantic",
+    "pandas",
+    "Traceback",
+    "input_type",
+    "extra_forbidden",
+    "kedro.",
+    "omegaconf",
+)
+
+
+def three_lines(error) -> str:
+    """Check the form of an error; return its text."""
+    told = as_user_error(error)
+    text = str(told)
+    lines = text.splitlines()
+    assert lines[-3:] == [told.what, told.found, told.remedy]
+    assert all(lines[-3:]), "an empty line"
+    assert not [word for word in FOREIGN if word.lower() in text.lower()], text
+    assert len(set(lines)) == len(lines), "a line is told twice"
+    return text
+
+
+# --------------------------------------------------------------------------- parameters
+@pytest.fixture(scope="module")
+def smoke_parameters():
+    loader = OmegaConfigLoader(
+        conf_source=str(ROOT / "conf"),
+        base_env="base",
+        default_run_env="smoke",
+        merge_strategy={"parameters": "soft", "globals": "soft"},
+    )
+    return dict(loader["parameters"])
+
+
+def test_the_parameters_of_every_environment_are_valid():
+    for env in ("local", "smoke", "mine", "published", "curated"):
+        loader = OmegaConfigLoader(
+            conf_source=str(ROOT / "conf"),
+            base_env="base",
+            default_run_env=env,
+            merge_strategy={"parameters": "soft", "globals": "soft"},
+        )
+        check_parameters(dict(loader["parameters"]))
+
+
+PARAMETERS = [
+    # key, value, what the message must say
+    ("modeling", {"training": {"steps": 3}}, "did you mean 'modelling'?"),
+    ("modelling_", {}, "did you mean 'modelling'?"),
+    ("network", {}, "did you mean 'networks'?"),
+    ("split", {}, "did you mean 'splits'?"),
+    ("study", {}, "did you mean 'studies'?"),
+    ("preprocesing", {}, "did you mean 'preprocessing'?"),
+    ("simulations", {}, "did you mean 'simulation'?"),
+    ("curate", {}, "did you mean 'curation'"),
+    ("report", {}, "did you mean 'reporting'?"),
+    ("downlaod", {}, "did you mean 'download'?"),
+    ("import_publishd", {}, "did you mean 'import_published'?"),
+    ("evalution", {}, "did you mean 'evaluation'?"),
+    ("colour", 3, "a block that is not known"),
+    ("modelling", None, "Found nothing; expected a block"),
+    ("modelling", 3, "expected a block of keys and values"),
+    ("curation", [], "expected a block of keys and values"),
+    ("splits", None, "expected a block of named entries"),
+    ("studies", {}, "no entry that is not null"),
+    ("modelling.training.stepps", 3, "did you mean 'steps'?"),
+    ("modelling.training.steps", -3, "Found -3; expected greater than 0"),
+    ("modelling.training.steps", "many", "Found 'many'; expected a whole number"),
+    ("modelling.training.steps", 2.5, "expected a whole number"),
+    ("modelling.training.epochs", 3, "give exactly one of 'epochs' and 'steps'"),
+    ("modelling.training.learning_rate", -1, "greater than 0"),
+    ("modelling.training.learning_rate", "fast", "expected a number"),
+    ("modelling.training.batch_size", 0, "greater than 0"),
+    ("modelling.training.crop_px", 50, "multiple of 16"),
+    ("modelling.training.seeds", 7, "expected a list"),
+    ("modelling.training.schedule", "cosine", "expected one of constant, one_cycle"),
+    ("modelling.training.foreground", 2, "less than or equal to 1"),
+    ("modelling.folds", 1, "greater than or equal to 2"),
+    ("modelling.folds", "three", "a whole number"),
+    ("modelling.protocols", ["group"], "did you mean 'grouped'?"),
+    ("modelling.protocols", [], "at least 1 entries"),
+    ("modelling.device", "gpu", "expected one of auto, cpu, cuda"),
+    ("modelling.precision", "float16", "did you mean 'bfloat16'"),
+    ("modelling.augmentation.dihedral", "alll", "did you mean 'all'?"),
+    ("modelling.augmentation.nois", {"rho": 1}, "did you mean 'noise'?"),
+    ("modelling.augmentation.noise", {}, "give exactly one of 'rho' (fixed)"),
+    ("modelling.augmentation.rotate_probability", 7, "less than or equal to 1"),
+    ("modelling.architecture.encodr", "resnet18", "did you mean 'encoder'?"),
+    ("networks.high_dose_noise.training.stesp", 3, "did you mean 'steps'?"),
+    ("networks.high_dose_noise.train_on", "high_dose", "expected a list"),
+    ("networks.high_dose_noise.train_on", ["hihg_dose"], "did you mean 'high_dose'"),
+    ("networks.high_dose_noise.train_on", [], "'train_on' must name at least one split"),
+    ("networks.high_dose_noise.imported", "maybe", "true or false"),
+    ("networks.high-dose", {"train_on": ["high_dose"]}, "letters, digits and _"),
+    ("splits.low_dose.wher", {"material": "Au"}, "did you mean 'where'?"),
+    ("splits.low_dose.where", {}, "at least 1 entries"),
+    ("splits.low_dose.where.dose", 80, "unknown column 'dose'"),
+    ("splits.low_dose.where.dose_e_per_A2", {"minimum": 3}, "{value, tolerance} or {min, max}"),
+    ("splits.low_dose.where.material", {"min": 3}, "which holds texts and no numbers"),
+    ("splits.low_dose.preprocessing", {"flat_feild": {}}, "did you mean 'flat_field'?"),
+    ("splits.2nd", {"where": {"material": "Au"}}, "beginning with a letter"),
+    ("studies.dose.varies", "dosage", "unknown column 'dosage'"),
+    ("studies.dose.varies", None, "expected text"),
+    ("studies.dose.splits", ["low_dose"], "at least 2 entries"),
+    ("studies.dose.splits", ["low_dose", "hihg_dose"], "did you mean 'high_dose'"),
+    ("studies.dose.networks", ["high_dose_nois"], "did you mean 'high_dose_noise'"),
+    ("studies.dose.vary", "dose_e_per_A2", "did you mean 'varies'?"),
+    ("preprocessing.patch_px", 100, "multiple of 16"),
+    ("preprocessing.patch_px", -512, "greater than or equal to 32"),
+    ("preprocessing.pixel_size_nm", 0, "greater than 0"),
+    ("preprocessing.flat_field", "none", "expected a block of keys and values"),
+    ("preprocessing.flat_field.mode", "backgroud", "did you mean 'background'?"),
+    ("preprocessing.standardise", "perhaps", "true or false"),
+    ("curation.columns.dose", "Dose", "unknown column 'dose'"),
+    ("curation.label_kind", "instances", "did you mean 'instance'?"),
+    ("curation.group_by", "specimen", "did you mean 'specimen_id'"),
+    ("curation.decimal", ";", "expected one of ,, ."),
+    ("reporting.confidence", 95, "less than 1"),
+    ("reporting.permutations", -1, "greater than or equal to"),
+    ("reporting.breaks_above", 0.01, "must be larger than 'degrades_above'"),
+    ("simulation.fields", 0, "greater than or equal to 1"),
+    ("simulation.specimens.au_2nm.material", "Pt", "expected one of Ag, Au, CdSe"),
+    ("simulation.specimens.au_2nm.support", "carbn", "did you mean 'carbon'?"),
+    ("simulation.acquisitions", [], "at least 1 entries"),
+    ("simulation.acquisitions.0.session", "15.1.2024", "a date such as 2024-01-15"),
+    ("simulation.acquisitions.0.dose", 80, "did you mean 'dose_e_per_A2'?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"), PARAMETERS, ids=[f"{k}={v}" for k, v, _ in PARAMETERS]
+)
+def test_parameters(smoke_parameters, key, value, said):
+    parameters = copy.deepcopy(smoke_parameters)
+    *parents, last = key.split(".")
+    block = parameters
+    for parent in parents:
+        block = block[int(parent)] if isinstance(block, list) else block.setdefault(parent, {})
+    block[last] = value
+    with pytest.raises(UserError) as caught:
+        check_parameters(parameters, where=lambda key: "conf/smoke/parameters.yml")
+    text = three_lines(caught.value)
+    assert said in text
+    assert text.endswith("Change it in conf/smoke/parameters.yml")
+
+
+ARCHITECTURES = [
+    ({"name": "Unett"}, {}, "did you mean 'Unet'"),
+    ({"name": "Unet", "encoder": "resnet17"}, {}, "unknown encoder 'resnet17'; did you mean"),
+    ({"name": "Unet", "encoder_weights": "imagnet"}, {}, "did you mean 'imagenet'?"),
+    ({"name": "published_unet", "encoder": "resnet18"}, {}, "has no 'encoder'"),
+    ({"name": "Unet", "encoder": "resnet18", "options": {"depht": 3}}, {}, "depht"),
+    (
+        {"name": "Unet", "encoder": "resnet18"},
+        {"patch_px": 208},
+        "208 px; expected a multiple of 32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("architecture", "preprocessing", "said"), ARCHITECTURES)
+def test_architectures(architecture, preprocessing, said):
+    splits = {n: {"where": {"dose_e_per_A2": d}} for n, d in (("low", 80), ("high", 884))}
+    studies = {"dose": {"varies": "dose_e_per_A2", "splits": ["low", "high"]}}
+    plan = StudyPlan.from_parameters({"splits": splits, "studies": studies})
+    modelling = ModellingParameters(architecture=architecture, training={"steps": 3})
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan, modelling, PreprocessingParameters(**preprocessing))
+    assert said in three_lines(caught.value)
+
+
+# --------------------------------------------------------------------------- the file of the table
+UMLAUT = "File,Ort\na.png,München\n"
+TABLES = [
+    ("absent.csv", None, {}, "the metadata table is not there"),
+    ("empty.csv", b"", {}, "the metadata table is empty"),
+    ("semicolons.csv", b"File;Dose\na.png;0,02\n", {}, 'sep: ";"'),
+    ("tabs.csv", b"File\tDose\na.png\t0.02\n", {}, r'sep: "\t"'),
+    ("latin.csv", UMLAUT.encode("latin-1"), {}, "encoding: cp1252"),
+    ("wide.csv", UMLAUT.encode("utf-16"), {}, "encoding: utf-16 there"),
+    ("wide_without_mark.csv", UMLAUT.encode("utf-16-le"), {}, "encoding: utf-16-le"),
+    ("eight_bit.csv", UMLAUT.encode(), {"encoding": "latin-1"}, "encoding: utf-8-sig"),
+    ("no_encoding.csv", b"a,b\n", {"encoding": "utf-9"}, "there is no encoding 'utf-9'"),
+    ("quotes.csv", b'File,Dose\n"a.png,3\nb.png,4\n', {}, "quotes that are not closed"),
+    ("decimal.csv", b"File,Dose\na.png,0,02\n", {}, "cannot be divided into columns"),
+    ("twice.csv", b"File,Dose,Dose\na.png,1,2\n", {}, "two columns of the metadata table have one"),
+    ("book.csv", b"PK\x03\x04rest", {}, "Let its name end in .xlsx"),
+    ("old.xls", b"\xd0\xcf\x11\xe0rest", {}, "Save it as .xlsx"),
+    ("broken.xlsx", b"no book", {}, "the workbook cannot be opened"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "options", "said"), TABLES, ids=[t[0] for t in TABLES])
+def test_files_of_tables(tmp_path, name, content, options, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_metadata_table(tmp_path / name, **options)
+    assert said in three_lines(caught.value)
+
+
+def test_a_table_that_is_a_folder(tmp_path):
+    with pytest.raises(UserError, match="the metadata table is a folder"):
+        read_metadata_table(tmp_path)
+
+
+def test_a_table_that_is_nearly_called_so(tmp_path):
+    (tmp_path / "table.csv").write_text("File\na.png\n")
+    with pytest.raises(UserError, match=r"did you mean 'table.csv'\?"):
+        read_metadata_table(tmp_path / "tabel.csv")
+
+
+def test_an_unknown_option_of_the_table():
+    with pytest.raises(UserError, match=r"expected one of encoding, sep, sheet"):
+        MetadataTableDataset("table.csv", load_args={"seperator": ";"})
+
+
+def test_a_workbook_is_read_as_it_looks(tmp_path):
+    rows = {"File": ["a.png", "b.png"], "Grid": [1, 2], "Dose": [80.5, None]}
+    rows["Date"] = [datetime.datetime(2021, 8, 26), None]
+    pd.DataFrame(rows).to_excel(tmp_path / "table.xlsx", index=False)
+    raw = read_metadata_table(tmp_path / "table.xlsx")
+    columns = {"path": "File", "label_path": "masks/{File}", "specimen_id": "Grid"}
+    columns |= {"dose_e_per_A2": "Dose", "session": "Date"}
+    for date_format in (None, "%d.%m.%Y"):
+        curation = CurationParameters(columns=columns, date_format=date_format)
+        table, findings = standardise_table(raw, curation)
+        assert findings.empty
+        assert table["session"].tolist() == ["2021-08-26", ""]
+        assert table["specimen_id"].tolist() == ["1", "2"]
+        assert table["dose_e_per_A2"][0] == 80.5
+    with pytest.raises(UserError, match="the workbook has no sheet 'Tabelle1'"):
+        read_metadata_table(tmp_path / "table.xlsx", sheet="Tabelle1")
+
+
+# --------------------------------------------------------------------------- cells of the table
+CELLS = [
+    ("dose_e_per_A2", "0,02", "a decimal comma?"),
+    ("dose_e_per_A2", "80 e/A2", "a number without its unit"),
+    ("dose_e_per_A2", "n/a", "or an empty cell"),
+    ("dose_e_per_A2", "-80", "a positive number"),
+    ("pixel_size_nm", "0", "a pixel between"),
+    ("session", "26.08.2021", "curation.date_format"),
+    ("session", "2021-13-45", "a date such as"),
+    ("sha256", "abc", "64 hexadecimal digits"),
+    ("path", "../a.png", "a path below the folder"),
+    ("path", "/data/a.png", "a path below the folder"),
+    ("path", "C:\\data\\a.png", "a path below the folder"),
+    ("label_path", "../masks/a.png", "a path below the folder"),
+    ("path", "", "given for every micrograph"),
+    ("path", "b.png", "a value of its own for every micrograph"),
+]
+
+
+@pytest.mark.parametrize(("column", "cell", "expected"), CELLS)
+def test_cells(column, cell, expected):
+    raw = pd.DataFrame({"path": ["a.png", "b.png"], "label_path": ["a_m.png", "b_m.png"]})
+    raw = raw.assign(**{column: [cell, raw[column][1] if column in raw else ""]})
+    findings = standardise_table(raw, CurationParameters())[1]
+    assert any(expected in text for text in findings["expected"]), findings.to_string()
+    assert set(findings["severity"]) == {"error"}
+
+
+def test_what_the_table_allows():
+    raw = pd.DataFrame(
+        {"path": ["../a.png"], "label_path": ["/m/a.png"], "dose_e_per_A2": ["0,02"]}
+    )
+    curation = CurationParameters(allow_outside=True, decimal=",")
+    table, findings = standardise_table(raw, curation)
+    assert findings.empty
+    assert table["dose_e_per_A2"][0] == 0.02
+
+
+def test_stem_and_parent_are_those_of_pathlib():
+    raw = pd.DataFrame({"File": ["day 1/a.dm3"]})
+    for template, path in (
+        ("masks/{File.stem}.png", "masks/a.png"),
+        ("{File.parent}/masks/{File.stem}.png", "day 1/masks/a.png"),
+    ):
+        columns = {"path": "File", "label_path": template}
+        table, _ = standardise_table(raw, CurationParameters(columns=columns))
+        assert table["label_path"][0] == path
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({}, "there is no column 'path'"),
+        ({"path": "Files", "label_path": "Mask"}, "did you mean 'File'"),
+        ({"path": "File", "label_path": "{Fil.stem}.png"}, "did you mean 'File'"),
+        ({"path": "File", "label_path": "{}.png"}, "names no column"),
+    ],
+)
+def test_columns(columns, said):
+    raw = pd.DataFrame({"File": ["a.png"], "Mask": ["a_m.png"]})
+    with pytest.raises(UserError) as caught:
+        standardise_table(raw, CurationParameters(columns=columns))
+    assert said in three_lines(caught.value)
+
+
+# --------------------------------------------------------------------------- files and whole tables
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Six micrographs with masks of 30 px particles, and their table."""
+    rows = []
+    for i in range(6):
+        picture = rng.integers(0, 255, (96, 96)).astype(np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"000{i}.png")
+        mask = np.zeros((96, 96), np.uint8)
+        mask[i : i + 30, 5:35] = 255
+        Image.fromarray(mask).save(tmp_path / f"000{i}_mask.png")
+        row = {"path": f"000{i}.png", "label_path": f"000{i}_mask.png", "pixel_size_nm": 0.02}
+        rows.append({**row, "dose_e_per_A2": 80 if i % 2 else 884, "material": "Au"})
+    return tmp_path, pd.DataFrame(rows)
+
+
+LOW_HIGH = {
+    "low": SplitParameters(where={"dose_e_per_A2": 80}),
+    "high": SplitParameters(where={"dose_e_per_A2": 884}),
+}
+
+
+def check(folder, raw, splits=LOW_HIGH, patches=None, **curation):
+    """Check data as ``kedro run --pipelines data_curation`` does; return the report."""
+    parameters = CurationParameters(**curation)
+    table, findings = standardise_table(raw, parameters)
+    inspected, measured = inspect_micrographs(
+        table, findings, MicrographStore(folder), parameters, splits
+    )
+    varied = {"dose_e_per_A2": list(splits)}
+    report = report_integrity(
+        table, inspected, measured, parameters, splits, varied, patches or Patches(96)
+    )
+    if (report["severity"] == "error").any():
+        with pytest.raises(UserError) as caught:
+            accept(table, report, measured, parameters, splits, 3)
+        three_lines(caught.value)
+    return report
+
+
+def texts(report, severity):
+    rows = report[report["severity"] == severity]
+    return (rows["found"] + "; " + rows["expected"]).tolist()
+
+
+def test_sound_data_give_no_word(folder):
+    assert check(*folder).empty
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("0000.PNG", "0000.png"),
+        ("0000", "0000.png"),
+        ("0", "0000.png"),
+        ("sub\\0000.png", "sub/0000.png"),
+        (unicodedata.normalize("NFD", "Möbius.png"), unicodedata.normalize("NFC", "Möbius.png")),
+        ("old/0000.png", "0000.png"),
+        ("0000.tif", "0000.png"),
+    ],
+)
+def test_files_that_are_called_otherwise(folder, wrong, meant):
+    where, raw = folder
+    (where / meant).parent.mkdir(exist_ok=True)
+    if not (where / meant).exists():
+        (where / "0000.png").rename(where / meant)
+    (error,) = texts(check(where, raw.assign(path=[wrong, *raw["path"][1:]])), "error")
+    assert f"did you mean {meant!r}" in error
+
+
+def test_masks_that_are_called_otherwise(folder):
+    where, raw = folder
+    (error,) = texts(
+        check(where, raw.assign(label_path=["0000_MASK.png", *raw["label_path"][1:]])), "error"
+    )
+    assert "did you mean '0000_mask.png'?" in error
+
+
+def test_findings_come_before_splits_that_select_nothing(folder):
+    where, raw = folder
+    comma = raw.assign(dose_e_per_A2=[f"{dose},0" for dose in raw["dose_e_per_A2"]])
+    errors = texts(check(where, comma), "error")
+    assert len(errors) == 6
+    assert all("a decimal comma?" in error for error in errors)
+
+
+def one_warning(report, said):
+    (warning,) = [text for text in texts(report, "warning") if said in text]
+    return warning
+
+
+def test_micrographs_in_no_split(folder):
+    where, raw = folder
+    report = check(where, raw.assign(dose_e_per_A2=[80, 884, 80, 884, 500, 500]))
+    assert "2 of 6 micrographs" in one_warning(report, "in no split")
+
+
+def test_overlapping_splits(folder):
+    splits = {**LOW_HIGH, "any": SplitParameters(where={"dose_e_per_A2": {"min": 100}})}
+    assert "high and any (3)" in one_warning(check(*folder, splits), "micrographs in two splits")
+
+
+def test_splits_that_differ_in_preprocessing_only_may_overlap(folder):
+    raw_too = SplitParameters(
+        where={"dose_e_per_A2": 80}, preprocessing={"flat_field": {"mode": "none"}}
+    )
+    assert check(*folder, {**LOW_HIGH, "raw": raw_too}).empty
+
+
+def test_identical_masks(folder):
+    where, raw = folder
+    (where / "0003_mask.png").write_bytes((where / "0001_mask.png").read_bytes())
+    one_warning(check(where, raw), "1 masks with the same pixels")
+    one_field = raw.assign(specimen_id=["a", "b", "c", "b", "d", "e"])
+    assert check(where, one_field).empty
+
+
+def test_empty_cells_in_the_studied_column(folder):
+    where, raw = folder
+    report = check(where, raw.assign(dose_e_per_A2=["", *raw["dose_e_per_A2"][1:]]))
+    assert "though a study varies it" in one_warning(report, "1 empty cells")
+    one_warning(report, "1 of 6 micrographs in no split")
+
+
+@pytest.mark.parametrize("pixel_size", [0.0002, 20, 200])
+def test_pixel_sizes_in_another_unit(folder, pixel_size):
+    where, raw = folder
+    report = check(where, raw.assign(pixel_size_nm=pixel_size))
+    assert "6 micrographs whose particles" in one_warning(report, "in Å or pm?")
+
+
+def test_patches_that_leave_much_out(folder):
+    assert check(*folder, patches=Patches(64)).empty  # the last ones overlap
+    report = check(*folder, patches=Patches(64, published=True))
+    warning = one_warning(report, "lies in no patch of 64 px")
+    assert "low: 56%" in warning
+    assert "96 px fit better" in warning
+
+
+def test_patches_that_are_larger_than_the_micrographs(folder):
+    errors = texts(check(*folder, patches=Patches(512)), "error")
+    assert len(errors) == 6
+    assert "96 × 96 px; at least one patch of 512 px" in errors[0]
+
+
+def test_resampling_without_a_pixel_size(folder):
+    where, raw = folder
+    report = check(where, raw.drop(columns="pixel_size_nm"), patches=Patches(96, 0.03))
+    assert all("asks for resampling" in error for error in texts(report, "error"))
+    assert len(report) == 6
+
+
+def test_masks_of_grey_values(folder):
+    where, raw = folder
+    Image.fromarray(np.arange(96 * 96, dtype=np.uint8).reshape(96, 96)).save(
+        where / "0000_mask.png"
+    )
+    (error,) = texts(check(where, raw), "error")
+    assert "label_kind" in error
+
+
+def test_an_inverted_and_an_empty_mask(folder):
+    where, raw = folder
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(where / "0000_mask.png")
+    inverted = np.full((96, 96), 255, np.uint8)
+    inverted[:10] = 0
+    Image.fromarray(inverted).save(where / "0001_mask.png")
+    report = check(where, raw)
+    one_warning(report, "a mask without any particle")
+    one_warning(report, "is it inverted?")
+
+
+def test_the_same_image_twice(folder):
+    where, raw = folder
+    (where / "0003.png").write_bytes((where / "0001.png").read_bytes())
+    (error,) = texts(check(where, raw), "error")
+    assert "0001.png" in error
+    assert "it could be trained on and tested" in error
+
+
+def test_too_few_samples_for_the_folds(folder):
+    where, raw = folder
+    parameters = CurationParameters()
+    table, findings = standardise_table(raw.assign(specimen_id=list("aabbbb")), parameters)
+    inspected, measured = inspect_micrographs(
+        table, findings, MicrographStore(where), parameters, LOW_HIGH
+    )
+    with pytest.raises(UserError) as caught:
+        accept(table, inspected, measured, parameters, LOW_HIGH, 3)
+    assert "for 3 folds" in three_lines(caught.value)
+
+
+# --------------------------------------------------------------------------- what others raise
+def raised(function):
+    try:
+        function()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda: yaml.safe_load("a: [1\nb: 2"), "this is no valid YAML"),
+        (lambda: yaml.safe_load("a:\n\tb: 2"), "no tabs"),
+        (lambda: Path("/nowhere/at/all").read_text(), "/nowhere/at/all: there is no such file"),
+        (lambda: Path("/").read_text(), "this is a folder"),
+        (lambda: b"\xff".decode("utf-8"), "the byte 0xff"),
+        (lambda: __import__("no_such_package"), "'no_such_package' is missing"),
+        (lambda: [][1], "temshift does not know why"),
+    ],
+)
+def test_errors_of_others(function, said):
+    assert said in three_lines(raised(function))
+
+
+def test_an_environment_that_does_not_exist():
+    error = raised(lambda: environment_exists(ROOT / "conf", "mien"))
+    assert "did you mean 'mine'?" in three_lines(error)
+
+
+# --------------------------------------------------------------------------- the command line
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pipelines", "modeling"], "did you mean 'modelling'?"),
+        (["--pipelins", "modelling"], "--pipelines"),
+        (["--runner", "Sequential"], "did you mean 'SequentialRunner'?"),
+        (["--runner-params", "forse=true"], "did you mean 'force'?"),
+        (["--params", "modelling"], "must contain a key and a value"),
+        (["--conf-source", "/nowhere"], "does not exist"),
+        (["--config", "/nowhere.yml"], "does not exist"),
+    ],
+)
+def test_arguments(arguments, said):
+    from temshift.cli import cli
+
+    result = CliRunner().invoke(cli, ["run", *arguments])
+    assert result.exit_code != 0
+    assert said in result.output
+    assert result.output.startswith("Error: ")
+    assert len(result.output.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--env mien", "did you mean 'mine'?"),
+        ("--env smoke --namespaces low_dos", "did you mean 'low_dose'?"),
+        ("--env smoke --params modeling.training.steps=3", "did you mean 'modelling'?"),
+        ("--env mine --pipelines data_curation", "the metadata table is not there"),
+    ],
+)
+def test_commands(tmp_path, arguments, said):
+    """In a process of its own: three lines at the end, no traceback; it is in the log file."""
+    import shutil
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "src").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "kedro", "run", *arguments.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said in output
+    *_, what, found, remedy = done.stderr.splitlines()
+    assert what.startswith("Error:  ")
+    assert found.startswith("        ")
+    assert remedy.startswith("Remedy: ")
+    assert not [word for word in FOREIGN if word in what + found + remedy]
+    assert "Traceback" not in output
+    assert "Traceback" in (tmp_path / "info.log").read_text()
+
+
+def test_a_misspelt_dataset():
+    from kedro.io import MemoryDataset
+
+    from temshift.catalog.study_catalog import StudyCatalog
+
+    catalog = StudyCatalog({"generalization_reporting.reporting.gaps": MemoryDataset(1)})
+    with pytest.raises(
+        UserError, match=r"did you mean 'generalization_reporting.reporting.gaps'\?"
+    ):
+        catalog.load("gaps")
+
+
+def test_the_form_of_what_is_told(capsys):
+    Told(UserError("a", "b", "c", ["before"])).show()
+    assert capsys.readouterr().err == "before\nError:  a\n        b\nRemedy: c\n"
