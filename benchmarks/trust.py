@@ -211,7 +211,11 @@ def judge_nothing(folder: Path, simulated: bool) -> None:
     print("| --- | --- | --- | --- | --- |")
     trusted = 0
     for name, image in nothing_to_see(simulated).items():
-        found = segmenter.segment(image, 0.02, 423.0)
+        try:
+            found = segmenter.segment(image, 0.02, 423.0)
+        except ValueError as error:
+            print(f"| {name} | refused: {str(error).split(':')[0]} | | | |")
+            continue
         judged = found.judgement
         of_all = int((found.networks["verdict"] == "trust").sum())
         trusted += of_all

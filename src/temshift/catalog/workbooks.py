@@ -63,9 +63,11 @@ class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.Data
                 sheet.column_dimensions[_letter(i)].width = min(60, max(11, len(str(column)) + 2))
 
             def cell(value: Any, sheet: Any = sheet, bold: bool = False) -> Any:
-                made = WriteOnlyCell(sheet, value=None if pd.isna(value) else value)
                 if isinstance(value, str):
-                    made.value, made.data_type = _XML_FORBIDDEN.sub("", value), "s"
+                    made = WriteOnlyCell(sheet, value=_XML_FORBIDDEN.sub("", value))
+                    made.data_type = "s"
+                else:
+                    made = WriteOnlyCell(sheet, value=None if pd.isna(value) else value)
                 if bold:
                     made.font = Font(bold=True)
                 return made

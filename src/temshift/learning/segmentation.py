@@ -435,6 +435,7 @@ class PreparedMicrograph:
     ) -> None:
         self._image, self._pixel_size_nm, self._resampled = image, pixel_size_nm, resampled
         self._made: dict[str, NDArray[np.float32]] = {}
+        self._scales: dict[tuple[int, ...], float] = {}
 
     def fits(self, card: NetworkCard) -> bool:
         """Return whether the micrograph can be prepared for a network."""
@@ -458,16 +459,20 @@ class PreparedMicrograph:
                     f"{made.shape[1]} px; networks need at least {SMALLEST_PX} px along each side"
                 )
             self._made[key] = made
+            if recipe.pixel_size_nm and self._pixel_size_nm:
+                self._scales[made.shape] = self._pixel_size_nm / recipe.pixel_size_nm
         return self._made[key]
 
     def back(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a probability on the pixels of the micrograph itself."""
         if probability.shape == self._image.shape:
             return probability
-        return resampled_back(probability, self._image.shape)
+        return resampled_back(probability, self._image.shape, self._scales[probability.shape])
 
 
-def resampled_back(probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def resampled_back(
+    probability: NDArray[np.float32], shape: tuple[int, int], scale: float
+) -> NDArray[np.float32]:
     """Return what was predicted on a resampled image on the pixels of the image itself.
 
     Parameters
@@ -476,12 +481,11 @@ def resampled_back(probability: NDArray[np.float32], shape: tuple[int, int]) -> 
     shape : (int, int)
         Of the image before :func:`temshift.microscopy.preprocess.resample`, which loses what fills
         no whole pixel; there the last value is continued.
+    scale : float
+        Pixel size before over that after.
     """
     from PIL import Image
 
-    # a pixel is square: the longer side knows the scale best
-    along = int(np.argmax(shape))
-    scale = probability.shape[along] / shape[along]
     wide = np.pad(probability, ((0, 2), (0, 2)), mode="edge")
     box = (
         0.0,
