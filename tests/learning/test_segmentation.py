@@ -174,7 +174,7 @@ def test_networks_that_need_a_pixel_size_are_left_out_without_one():
     found = segment(field(), {"needy": needy, "a": network_set()})
     assert found.network == "a"
     assert any("1 networks were left out" in note for note in found.notes)
-    with pytest.raises(ValueError, match="give deployment.pixel_size_nm"):
+    with pytest.raises(ValueError, match=r"give deployment\.pixel_size_nm"):
         segment(field(), {"needy": needy})
 
 
