@@ -114,7 +114,10 @@ SETS: dict[tuple[str, float, float], tuple[str, dict[str, str]]] = {
 
 #: The recipe before this calibration, as far as today's parameters can say it.
 BEFORE: dict[str, Any] = {
+    "multislice.film_slice_thickness_A": 4.0,
     "supports.carbon.thickness_nm": [4.0, 4.0],
+    "supports.carbon.roughness_nm": 0.3,
+    "supports.carbon.roughness_length_nm": 1.5,
     "specimens.au_5nm.particles": [4, 7],
     "specimens.au_2nm.particles": [12, 18],
     "specimens.au_10nm.particles": [1, 2],

@@ -102,15 +102,16 @@ def test_only_used_splits_are_preprocessed_each_in_its_namespace(pipeline):
 def test_runs_from_the_table_to_patches_and_fingerprints(pipeline, catalog):
     SequentialRunner().run(pipeline, catalog)
     dark, bright = (catalog.load(f"{split}.patches") for split in ("dark", "bright"))
-    assert len(dark) == len(bright) == 3 * 2 * 3
+    # the last of four patches in a row of 200 px overlaps the one before
+    assert len(dark) == len(bright) == 3 * 2 * 4
     assert dark.attributes["split"] == "dark"
     # a split's own preprocessing reaches its patches: flat field without standardisation
     assert abs(dark.images.mean()) < 0.1
     assert bright.images.mean() == pytest.approx(1, abs=0.02)
     # empty patches stay: what to leave out is for training to say
-    assert (dark.table["labelled_px"] == 0).sum() == 3 * 5
+    assert (dark.table["labelled_px"] == 0).sum() == 3 * 7
     found = catalog.load("dark.fingerprint")
-    assert found["n_patches"] == 18
+    assert found["n_patches"] == 24
     assert found["diameter_nm"] == pytest.approx(30 * 0.02, rel=0.05)
 
 

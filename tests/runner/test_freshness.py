@@ -195,8 +195,8 @@ def test_a_new_model_of_parameters_repeats_nothing(study):
 
 
 def test_a_new_block_of_parameters_repeats_nothing(study):
-    path = study.folder / "conf" / "smoke" / "parameters_deployment.yml"
-    path.write_text(yaml.safe_dump({"deployment": {"threshold": 0.5}}))
+    path = study.folder / "conf" / "smoke" / "parameters_others.yml"
+    path.write_text(yaml.safe_dump({"data_curation": {"threshold": 0.5}}))
     assert changed_parameters(study) == {}
     path.write_text(yaml.safe_dump({"calibration": {"summary": "another"}}))
     (study.folder / "conf" / "smoke" / "parameters_simulation.yml").unlink()
