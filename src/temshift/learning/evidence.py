@@ -87,8 +87,8 @@ def pairwise_dice(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     Examples
     --------
     >>> pairwise_dice(np.array([[[True, True]], [[True, False]]])).round(3)
-    array([[1.   , 0.75],
-           [0.75, 1.   ]])
+    array([[1.  , 0.75],
+           [0.75, 1.  ]])
     """
     flat = masks.reshape(len(masks), -1)
     common = np.zeros((len(flat), len(flat)))
