@@ -118,6 +118,16 @@ def flow() -> str:
         _text(70, 52, "table, images, masks", 10),
         _arrow(70, 62, 148, 36 + step),
     ]
+    parts += [
+        _box(505, 16 + 3 * step, 125, 46, "#fdf1dc"),
+        _text(567, 35 + 3 * step, "trust", 12, "bold"),
+        _text(567, 52 + 3 * step, "which masks to believe", 10),
+        _arrow(490, 39 + 3 * step, 503, 39 + 3 * step),
+        _box(505, 16 + 4 * step, 125, 46, "#fdf1dc"),
+        _text(567, 35 + 4 * step, "deployment", 12, "bold"),
+        _text(567, 52 + 4 * step, "new micrographs, sizes", 10),
+        _arrow(567, 62 + 3 * step, 567, 14 + 4 * step),
+    ]
     return _page(width, 16 + len(FLOW) * step + 8, "The flow of kedro run", parts)
 
 

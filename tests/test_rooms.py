@@ -22,7 +22,7 @@ ORDER = [
     {"learning"},
     {"catalog", "reporting"},
     {"runner", "mistakes"},
-    {"context", "types"},
+    {"api", "context", "types"},
     {"pipelines"},
     {"pipeline_registry", "hooks", "cli", "where"},
     {"settings", "__main__"},

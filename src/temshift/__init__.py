@@ -1,3 +1,16 @@
 """temshift: how TEM segmentation networks fail when the microscope or the sample changes."""
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "segment"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is public, and heavy, when it is first asked for."""
+    if name == "segment":
+        from temshift.api import segment
+
+        return segment
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,13 +12,15 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse a device that this machine lacks, and networks that do not fit the patches.
+        """Refuse an absent device, networks that do not fit the patches, missing new micrographs.
 
         Raises
         ------
         UserError
         """
         used = pipeline.datasets()
+        if "deployment.raw.micrographs" in used:
+            catalog.load("deployment.raw.micrographs")
         if "params:modelling" in used:
             device = catalog.load("params:modelling").device
             if device != "auto" and device != "cpu":

@@ -222,8 +222,8 @@ def _of_memory(error: Any) -> UserError:
     return UserError(
         "The memory of this machine does not suffice",
         f"Found too little: {_first_lines(str(error), 120) or 'an allocation failed'}",
-        "Set a smaller modelling.training.batch_size, reporting.batch_size or patch_px, or close "
-        "other programs",
+        "Set a smaller modelling.training.batch_size, evaluation.batch_size or patch_px, or "
+        "close other programs",
     )
 
 

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from temshift.catalog.micrographs import MicrographStore
     from temshift.catalog.networks import CheckpointStore
     from temshift.catalog.published import CuratedSets
+    from temshift.catalog.segmentations import SegmentationStore
     from temshift.learning.network_set import NetworkSet
     from temshift.microscopy.acquisitions import Exposures
     from temshift.microscopy.multislice import ExitWave
     from temshift.microscopy.patches import PatchStack, PatchStream
 else:
     CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = Any
-    MicrographStore = NetworkSet = PatchStack = PatchStream = Any
+    MicrographStore = NetworkSet = PatchStack = PatchStream = SegmentationStore = Any
 
 __all__ = [
     "CheckpointStore",
@@ -33,4 +34,5 @@ __all__ = [
     "NetworkSet",
     "PatchStack",
     "PatchStream",
+    "SegmentationStore",
 ]

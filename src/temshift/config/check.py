@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from temshift.config.base import NAME, hint
 from temshift.config.curation import CurationParameters
+from temshift.config.deployment import DeploymentParameters
 from temshift.config.errors import Problem, UserError, invalid, problems_of, shown
 from temshift.config.evaluation import EvaluationParameters
 from temshift.config.modelling import ModellingParameters, NetworkParameters
@@ -19,6 +20,7 @@ from temshift.config.published import DownloadParameters, ImportParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.config.simulation import SimulationParameters
 from temshift.config.splits import SplitParameters, StudyParameters
+from temshift.config.trust import TrustParameters
 
 __all__ = ["BLOCKS", "check_parameters"]
 
@@ -41,6 +43,8 @@ _NAMED: dict[str, type[BaseModel]] = {
 #: Blocks that an environment may do without.
 _OPTIONAL: dict[str, type[BaseModel] | None] = {
     "simulation": SimulationParameters,
+    "deployment": DeploymentParameters,
+    "trust": TrustParameters,
     "download": DownloadParameters,
     "import_published": ImportParameters,
     "calibration": None,  # what benchmarks found; the report shows it

@@ -34,7 +34,7 @@ from pathlib import Path, PurePosixPath
 from types import CodeType
 from typing import Any, Literal
 
-__all__ = ["Behind", "Code", "Role", "package_version"]
+__all__ = ["Behind", "Code", "Role", "code_digest", "package_version"]
 
 #: In what way a class of datasets is used: how it saves says nothing about what it loads.
 Role = Literal["", "input", "output"]
@@ -647,6 +647,15 @@ def _stored(nodes: list[Any]) -> set[str]:
         elif not isinstance(node, (*_Comprehension, ast.Lambda)):
             waiting += list(ast.iter_child_nodes(node))
     return names - outer
+
+
+def code_digest(*objects: Any) -> str:
+    """Return a digest of the code behind functions and classes, and of its packages' versions."""
+    code, behind = Code(), Behind()
+    for one in objects:
+        behind |= code.behind_class(one) if isinstance(one, type) else code.behind_function(one)
+    versions = [f"{name} {package_version(name)}" for name in sorted(behind.packages)]
+    return _hash(*(f"{k} {v}" for k, v in behind.hashes.items()), *versions)
 
 
 # -------------------------------------------------------------------- outside

@@ -1,0 +1,258 @@
+"""How far the trust in a mask can be trusted: ``python benchmarks/trust.py FOLDER_OF_DATA``.
+
+On the evidence of a finished study (``kedro run --pipelines trust``) every condition is left out in
+turn, with all networks trained on it: forest, conformal intervals, threshold and novelty are fitted
+without it. The conditions of the default study share specimens, and some are alike (two sessions):
+``near`` leaves out with each condition all that differ from it by less than 5 % in pixel size and
+in dose. Images that hold nothing to be segmented are judged by the model of all conditions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from temshift.api import load_networks, load_trust
+from temshift.config.trust import TrustParameters
+from temshift.learning.calibration import trained_on
+from temshift.learning.trust import JURY_EVIDENCE, TrustModel, features_of
+
+ROOT = Path(__file__).parents[1]
+USABLE = 0.6
+SINGLE = {
+    "soft Dice": "soft_dice",
+    "agreement with the turned image": "turned_dice",
+    "jury: mean": "jury_mean",
+    "jury: better half": "jury_upper",
+    "jury: best": "jury_best",
+}
+
+
+def near_conditions(cards: dict[str, dict], names: list[str]) -> dict[str, list[str]]:
+    """Return the conditions within 5 % in pixel size and dose of each, itself among them."""
+
+    def alike(first: str, second: str) -> bool:
+        for key in ("pixel_size_nm", "dose_e_per_A2"):
+            a, b = cards[first].get(key), cards[second].get(key)
+            if a and b and abs(np.log(a / b)) >= 0.05:
+                return False
+        return True
+
+    return {name: [other for other in names if alike(name, other)] for name in names}
+
+
+def leave_out(
+    evidence: pd.DataFrame,
+    agreement: pd.DataFrame,
+    on: dict[str, list[str]],
+    parameters: TrustParameters,
+    together: dict[str, list[str]],
+) -> pd.DataFrame:
+    """Judge every condition by a model that knows nothing of it, nor of what goes with it."""
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.isotonic import IsotonicRegression
+
+    parts = []
+    for condition, out in together.items():
+        networks = [name for name, splits in on.items() if set(splits) & set(out)]
+
+        def known(table: pd.DataFrame, out: list[str] = out, networks: list[str] = networks):
+            keep = ~table["test_split"].isin(out) & ~table["network"].isin(networks)
+            if "juror" in table:
+                keep &= ~table["juror"].isin(networks)
+            return table[keep]
+
+        left = [known(evidence), known(agreement)]
+        if left[0]["test_split"].nunique() < 3 or left[0]["network"].nunique() < 3:
+            print(f"  {condition}: too little is left without {', '.join(out)}")
+            continue
+        model = TrustModel.fit(
+            *left, {n: s for n, s in on.items() if n not in networks}, parameters
+        )
+        there = features_of(*left)
+        here = features_of(evidence, agreement, networks)
+        here = here[here["test_split"] == condition].reset_index(drop=True)
+        judged = model.judge(here).assign(condition=condition, dice=here["dice"])
+        judged["constant"] = there["dice"].mean()
+        for name, column in SINGLE.items():
+            fitted = IsotonicRegression(out_of_bounds="clip").fit(there[column], there["dice"])
+            judged[name] = fitted.predict(here[column])
+        jury = list(JURY_EVIDENCE)
+        forest = RandomForestRegressor(
+            parameters.trees, min_samples_leaf=4, random_state=parameters.seed
+        ).fit(there[jury], there["dice"])
+        judged["jury alone (forest)"] = forest.predict(here[jury])
+        parts.append(judged)
+    return pd.concat(parts, ignore_index=True)
+
+
+def report(judged: pd.DataFrame) -> dict[str, float]:
+    true = judged["dice"]
+    print(
+        f"{len(judged)} masks of {judged['micrograph_id'].nunique()} micrographs, "
+        f"{judged['condition'].nunique()} conditions; Dice {true.mean():.3f} ± {true.std():.3f}, "
+        f"{(true < USABLE).mean():.1%} below {USABLE}"
+    )
+    print("\n| predictor | MAE of Dice |\n| --- | --- |")
+    names = ["constant", *SINGLE, "jury alone (forest)", "predicted_dice"]
+    for name in names:
+        words = "all evidence" if name == "predicted_dice" else name
+        print(f"| {words} | {(judged[name] - true).abs().mean():.3f} |")
+    inside = (judged["low"] <= true) & (true <= judged["high"])
+    width = (judged["high"] - judged["low"]).mean()
+    bad = true < USABLE
+    rejected = judged["verdict"] == "do not trust"
+    trusted = judged["verdict"] == "trust"
+    print(f"\n90 % interval: holds {inside.mean():.1%}, mean width {width:.2f}")
+    by = inside.groupby(judged["condition"]).mean()
+    print(f"   by condition from {by.min():.0%} ({by.idxmin()}) to {by.max():.0%}")
+    print(f"do not trust: catches {rejected[bad].mean():.1%} of the masks below {USABLE}")
+    print(f"   false alarms: {rejected[~bad].mean():.1%} of the others")
+    print(
+        f"trust: {trusted.mean():.1%} of all; of these {bad[trusted].mean():.1%} are below {USABLE}"
+    )
+    print(
+        "\n| share kept, best predicted first | mean Dice | share below 0.6 |\n| --- | --- | --- |"
+    )
+    ranked = judged.sort_values("predicted_dice", ascending=False)
+    for share in (1.0, 0.9, 0.8, 0.7, 0.5, 0.3):
+        kept = ranked.head(round(share * len(ranked)))["dice"]
+        print(f"| {share:.0%} | {kept.mean():.3f} | {(kept < USABLE).mean():.1%} |")
+    return {"mae": float((judged["predicted_dice"] - true).abs().mean())}
+
+
+def nothing_to_see(simulated: bool) -> dict[str, np.ndarray]:
+    """Return images that hold no particle, as counts."""
+    from skimage import data
+
+    rng = np.random.default_rng(5)
+    page = np.tile(data.page().astype(float), (4, 2))[:700, :700]
+    images = {
+        "white noise": rng.poisson(400, (700, 700)).astype(float),
+        "photograph (camera)": data.camera().astype(float) * 4,
+        "photograph (brick)": data.brick().astype(float) * 4,
+        "text page": page * 4,
+        "light microscope (cells)": data.cell().astype(float)[:512, :512] * 4,
+        "moon": data.moon().astype(float) * 4,
+        "FFT of a photograph": np.log1p(
+            np.abs(np.fft.fftshift(np.fft.fft2(data.camera().astype(float))))
+        )
+        * 100,
+        "SEM-like (grain)": data.gravel().astype(float) * 4 + rng.poisson(30, (512, 512)),
+    }
+    radius = np.hypot(*np.mgrid[-350:350, -350:350])
+    rings = sum(np.exp(-((radius - r) ** 2) / 18) for r in (90, 150, 176, 230))
+    images["diffraction rings"] = rng.poisson(30 + 400 * rings + 4000 / (1 + radius)).astype(float)
+    if simulated:
+        images |= {f"empty carbon, {dose} e/Å²": empty_carbon(dose) for dose in (80, 423, 884)}
+    return images
+
+
+def empty_carbon(dose_e_per_A2: float) -> np.ndarray:
+    """Simulate the support film of the default study without a particle."""
+    import yaml
+
+    from temshift.config.simulation import SimulationParameters
+    from temshift.microscopy.acquisitions import expose
+    from temshift.microscopy.multislice import exit_wave
+    from temshift.microscopy.specimens import MARGIN_A, Specimen, amorphous_film
+
+    text = (ROOT / "conf" / "base" / "parameters_simulation.yml").read_text()
+    parameters = SimulationParameters.model_validate(yaml.safe_load(text)["simulation"])
+    support, multislice = parameters.supports["carbon"], parameters.multislice
+    width_A = 10 * parameters.field_width_nm
+    rng = np.random.default_rng(31)
+    numbers, positions = amorphous_film(
+        width_A,
+        10 * support.thickness_nm,
+        support.composition,
+        support.atoms_per_A3,
+        rng,
+        roughness_A=10 * support.roughness_nm,
+        roughness_length_A=10 * support.roughness_length_nm,
+    )
+    positions[:, 2] += MARGIN_A - positions[:, 2].min()
+    film = Specimen(
+        numbers=numbers,
+        positions_A=positions,
+        in_particle=np.zeros(len(numbers), bool),
+        width_A=width_A,
+        height_A=float(positions[:, 2].max() + MARGIN_A),
+        particles=(),
+    )
+    wave = exit_wave(
+        film,
+        energy_eV=multislice.energy_eV,
+        grid_px=multislice.grid_px,
+        slice_thickness_A=multislice.slice_thickness_A,
+    )
+    row = {
+        **dict.fromkeys(("instrument", "session", "specimen_id", "material", "support"), ""),
+        "dose_e_per_A2": dose_e_per_A2,
+        "pixel_size_nm": 0.02,
+        "defocus_A": parameters.imaging.defocus_A,
+        "exposure_seed": 77,
+        "unevenness": 0.05,
+    }
+    return expose(wave, row, parameters)[0].image
+
+
+def judge_nothing(folder: Path, simulated: bool) -> None:
+    from temshift.config.deployment import DeploymentParameters
+    from temshift.learning.segmentation import Segmenter
+
+    networks = load_networks(folder / "06_models")
+    trust = load_trust(folder / "07_model_output" / "trust", networks)
+    segmenter = Segmenter(networks, DeploymentParameters(networks="best"), trust)
+    print("\n| image | verdict | predicted Dice | novelty | networks that say trust |")
+    print("| --- | --- | --- | --- | --- |")
+    trusted = 0
+    for name, image in nothing_to_see(simulated).items():
+        try:
+            found = segmenter.segment(image, 0.02, 423.0)
+        except ValueError as error:
+            print(f"| {name} | refused: {str(error).split(':')[0]} | | | |")
+            continue
+        judged = found.judgement
+        of_all = int((found.networks["verdict"] == "trust").sum())
+        trusted += of_all
+        print(
+            f"| {name} | {judged['verdict']} | {judged['predicted_dice']:.2f} "
+            f"| {judged['novelty']:.1f} | {of_all} of {len(found.networks)} |"
+        )
+    print(f"\n{trusted} masks of nothing were to be trusted")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder of data of a finished study")
+    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--without-simulation", action="store_true")
+    arguments = parser.parse_args()
+    folder = arguments.data
+    tables = [
+        pd.read_parquet(folder / "07_model_output" / "trust" / f"{name}.parquet")
+        for name in ("evidence", "agreement")
+    ]
+    networks = load_networks(folder / "06_models")
+    on = trained_on(networks)
+    parameters = TrustParameters(trees=arguments.trees)
+    names = list(dict.fromkeys(tables[0]["test_split"]))
+    cards = {
+        name: next(iter(networks[name].values())).card.model_dump()
+        for name in names
+        if name in networks
+    }
+    print("## A condition left out\n")
+    report(leave_out(*tables, on, parameters, {name: [name] for name in names}))
+    print("\n## A condition left out with all that are near it\n")
+    report(leave_out(*tables, on, parameters, near_conditions(cards, names)))
+    print("\n## Nothing to see")
+    judge_nothing(folder, not arguments.without_simulation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What a script calls: one micrograph, segmented with the networks of a finished study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from temshift.catalog.networks import NetworksDataset
+from temshift.config.deployment import DeploymentParameters
+from temshift.config.trust import TrustParameters
+from temshift.learning.calibration import trained_on
+from temshift.learning.network_set import NetworkSet
+from temshift.learning.segmentation import Segmentation, Segmenter
+from temshift.learning.trust import TrustModel
+
+__all__ = ["load_networks", "load_trust", "segment"]
+
+
+def segment(
+    image: NDArray[Any],
+    pixel_size_nm: float | None = None,
+    networks: str | Path | Mapping[str, NetworkSet] = "data/06_models",
+    trust: str | Path | TrustModel | None = None,
+    device: str = "auto",
+    **parameters: Any,
+) -> Segmentation:
+    """Segment one micrograph: mask, particles, sizes, and whether to trust them.
+
+    For many micrographs make a :class:`temshift.learning.segmentation.Segmenter` once.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+        Detector counts; sides of at least 64 px.
+    pixel_size_nm : float, optional
+        Side of a pixel, nm; without it sizes are in px.
+    networks : path or mapping of str to NetworkSet
+        Folder of trained networks (``06_models`` of a study), or networks by name.
+    trust : path or TrustModel, optional
+        Folder of the study's evidence (``07_model_output/trust``). By default that beside the
+        folder of networks, if there is one; without evidence nothing is said about trust.
+    device : str
+    **parameters
+        Of :class:`temshift.config.deployment.DeploymentParameters`: ``networks`` excepted, such as
+        ``resample``, ``bar_px``, ``dose_e_per_A2``, ``material``, ``neck``.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    FileNotFoundError
+        No networks in the folder.
+    ValueError
+        The image or a parameter cannot be used.
+    """
+    folder = None if isinstance(networks, Mapping) else Path(networks)
+    sets = networks if isinstance(networks, Mapping) else load_networks(networks)
+    if trust is None and folder is not None:
+        beside = folder.parent / "07_model_output" / "trust"
+        trust = beside if (beside / "evidence.parquet").exists() else None
+    model = trust
+    if isinstance(model, str | Path):
+        model = load_trust(model, sets)
+    segmenter = Segmenter(sets, DeploymentParameters(**parameters), model, device)
+    return segmenter.segment(image, pixel_size_nm)
+
+
+def load_networks(folder: str | Path) -> dict[str, NetworkSet]:
+    """Return the networks of a folder, a folder a network, by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    found = sorted({p.parents[1] for p in Path(folder).glob("*/*/model.safetensors")})
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: there is no trained network in this folder, expected "
+            "<network>/<protocol>_fold<i>/model.safetensors. Run a study first, or name its folder "
+            "06_models"
+        )
+    return {path.name: NetworksDataset(str(path)).load() for path in found if path.name[0] != "."}
+
+
+def load_trust(
+    folder: str | Path,
+    networks: Mapping[str, NetworkSet],
+    parameters: TrustParameters | None = None,
+) -> TrustModel:
+    """Return the trust model of a study, fitted to its evidence.
+
+    Parameters
+    ----------
+    folder : path
+        With ``evidence.parquet`` and ``agreement.parquet`` (pipeline ``trust``).
+    networks : mapping of str to NetworkSet
+        Those of the study.
+    parameters : TrustParameters, optional
+    """
+    return TrustModel.fit(
+        pd.read_parquet(Path(folder) / "evidence.parquet"),
+        pd.read_parquet(Path(folder) / "agreement.parquet"),
+        trained_on(networks),
+        parameters or TrustParameters(),
+    )

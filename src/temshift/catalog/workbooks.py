@@ -1,0 +1,95 @@
+"""Tables in one Excel workbook, a sheet each."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+
+from temshift.catalog.files import atomic_path
+
+__all__ = ["WorkbookDataset"]
+
+#: Rows of a sheet beside its head (Excel has no more).
+_MOST_ROWS = 2**20 - 1
+
+#: Characters that a workbook cannot hold.
+_XML_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]):
+    """An ``.xlsx`` file with a sheet a table. Text is text, also if it looks like a formula.
+
+    Parameters
+    ----------
+    filepath : str
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, pd.DataFrame]:
+        """Return the sheets by their names."""
+        return pd.read_excel(Path(self._filepath), sheet_name=None)
+
+    def save(self, data: dict[str, pd.DataFrame]) -> None:
+        """Replace the file.
+
+        Raises
+        ------
+        DatasetError
+            A table has more rows than a sheet of Excel.
+        """
+        from openpyxl import Workbook
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.styles import Font
+
+        book = Workbook(write_only=True)
+        for name, table in data.items():
+            if len(table) > _MOST_ROWS:
+                raise DatasetError(
+                    f"{self._filepath}: {len(table)} rows of {name!r} are more than the "
+                    f"{_MOST_ROWS} of a sheet. Take the CSV file beside it"
+                )
+            sheet = book.create_sheet(name)
+            sheet.freeze_panes = "B2"
+            for i, column in enumerate(table.columns, start=1):
+                sheet.column_dimensions[_letter(i)].width = min(60, max(11, len(str(column)) + 2))
+
+            def cell(value: Any, sheet: Any = sheet, bold: bool = False) -> Any:
+                if isinstance(value, str):
+                    made = WriteOnlyCell(sheet, value=_XML_FORBIDDEN.sub("", value))
+                    made.data_type = "s"
+                else:
+                    made = WriteOnlyCell(sheet, value=None if pd.isna(value) else value)
+                if bold:
+                    made.font = Font(bold=True)
+                return made
+
+            sheet.append([cell(str(column), bold=True) for column in table.columns])
+            for row in table.astype(object).itertuples(index=False, name=None):
+                sheet.append([cell(value) for value in row])
+        with atomic_path(Path(self._filepath)) as temporary:
+            book.save(temporary)
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_file()
+
+    def content_paths(self) -> list[Path]:
+        """Return the file."""
+        return [Path(self._filepath)]
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+def _letter(column: int) -> str:
+    from openpyxl.utils import get_column_letter
+
+    return str(get_column_letter(column))

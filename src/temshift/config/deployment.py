@@ -1,0 +1,61 @@
+"""Segmenting new micrographs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from temshift.config.base import NAME, Strict
+
+__all__ = ["DeploymentParameters"]
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class DeploymentParameters(Strict):
+    """How new micrographs are segmented and measured (``deployment``).
+
+    Attributes
+    ----------
+    input : str, optional
+        A file, or a folder that is searched with all folders below it. Given on the command line
+        (``--params deployment.input=...``), where the catalog finds it.
+    name : str, optional
+        Of the folder of results, by default ``new_micrographs``; on the command line, too.
+    judge : bool
+        Learn from the tests of the study which masks can be believed, and say so.
+    networks : {"nearest", "best"} or list of str
+        Which network draws the mask: the one whose training condition is nearest (pixel size,
+        dose, material, as far as they are known); the one with the highest predicted Dice; or the
+        one of these names that is nearest.
+    pixel_size_nm, dose_e_per_A2, material
+        Of all micrographs, where their files do not say (the pixel size: whatever they say).
+    pixel_size_error : float
+        Relative standard uncertainty of the pixel size, carried into sizes: 0.01 is 1 %.
+    resample : bool
+        Resample every micrograph to the pixel size of its network first.
+    bar_px : int
+        Rows at the bottom that are a burnt-in bar: neither standardised nor segmented.
+    neck : float
+        Touching particles are divided where the neck between them is narrower than this share of
+        the smaller one's radius.
+    smallest_area_px2 : int
+        Smaller regions are no particles.
+    confidence : float
+        Coverage of the interval of the mean diameter.
+    """
+
+    input: str | None = None
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    judge: bool = True
+    networks: Literal["nearest", "best"] | list[Annotated[str, Field(pattern=NAME)]] = "nearest"
+    pixel_size_nm: Positive | None = None
+    dose_e_per_A2: Positive | None = None
+    material: str | None = None
+    pixel_size_error: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    resample: bool = False
+    bar_px: Annotated[int, Field(ge=0)] = 0
+    neck: Annotated[float, Field(ge=0, le=1)] = 0.8
+    smallest_area_px2: Annotated[int, Field(ge=1)] = 16
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -1,0 +1,609 @@
+"""Segmenting a new micrograph: which network, its mask, the particles, and whether to trust them.
+
+The mask is that of an ensemble, the folds of one network. Whether to believe it, the jury says:
+one fold of every other network (:mod:`temshift.learning.evidence`, :mod:`temshift.learning.trust`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from temshift.config.base import nearest
+from temshift.config.deployment import DeploymentParameters
+from temshift.learning.cards import NetworkCard
+from temshift.learning.devices import choose_device, single_threaded_operations
+from temshift.learning.evidence import gather_evidence, pairwise_dice
+from temshift.learning.inference import optimise_for_inference, predict_micrograph
+from temshift.learning.network_set import NetworkSet, TrainedNetwork
+from temshift.learning.trust import TrustModel, features_of
+from temshift.microscopy.particles import measure_particles
+from temshift.microscopy.preprocess import preprocess_micrograph
+from temshift.parallel import available_cores, map_ordered
+from temshift.study.sizes import mean_size, size_distribution
+
+__all__ = [
+    "SMALLEST_PX",
+    "PreparedMicrograph",
+    "Segmentation",
+    "Segmenter",
+    "Work",
+    "condition_distance",
+    "ensemble",
+    "plan_work",
+    "rank_networks",
+    "resampled_back",
+    "segment",
+]
+
+#: Smallest side of a micrograph, px.
+SMALLEST_PX = 64
+
+#: Networks without which there is no jury.
+_SMALLEST_JURY = 3
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What is known of a micrograph after it was segmented.
+
+    Attributes
+    ----------
+    mask : ndarray, shape (H, W), uint8
+        255 where a particle is.
+    probability : ndarray, shape (H, W), float16
+        Mean of the ensemble.
+    numbered : ndarray, shape (H, W), int32
+        The particles of the table by their numbers.
+    particles : DataFrame
+        See :data:`temshift.microscopy.particles.PARTICLE_COLUMNS`.
+    sizes : dict
+        See :func:`temshift.study.sizes.size_distribution`.
+    fold_means : list of float
+        Mean diameter that each fold measures by itself.
+    network : str
+        Whose folds drew the mask.
+    pixel_size_nm : float or None
+    fold_agreement : float
+        Mean Dice of the folds with each other; NaN with one fold.
+    networks : DataFrame
+        A row a network: ``network, distance`` of its training condition and, with a trust model,
+        ``predicted_dice, low, high, verdict``; the best first.
+    judgement : dict
+        ``predicted_dice, low, high, novelty, verdict, reasons`` of the mask; without a trust model
+        the verdict is ``"not judged"``.
+    notes : list of str
+        What the reader of the results should know.
+    """
+
+    mask: NDArray[np.uint8]
+    probability: NDArray[np.float16]
+    numbered: NDArray[np.int32]
+    particles: pd.DataFrame
+    sizes: dict[str, Any]
+    fold_means: list[float]
+    network: str
+    pixel_size_nm: float | None
+    fold_agreement: float
+    networks: pd.DataFrame
+    judgement: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def condition_distance(
+    card: NetworkCard,
+    pixel_size_nm: float | None = None,
+    dose_e_per_A2: float | None = None,
+    material: str | None = None,
+) -> float:
+    """Return how far a micrograph lies from a network's training condition.
+
+    The sum of |ln| of the ratio of pixel sizes, half that of the doses (noise goes with its square
+    root), and 0.2 for another material; what either does not say counts nothing.
+    """
+    distance = 0.0
+    if pixel_size_nm and card.pixel_size_nm:
+        distance += abs(float(np.log(pixel_size_nm / card.pixel_size_nm)))
+    if dose_e_per_A2 and card.dose_e_per_A2:
+        distance += 0.5 * abs(float(np.log(dose_e_per_A2 / card.dose_e_per_A2)))
+    if material and card.material:
+        distance += 0.2 * (material.lower() != str(card.material).lower())
+    return distance
+
+
+def rank_networks(
+    networks: Mapping[str, NetworkSet],
+    pixel_size_nm: float | None = None,
+    dose_e_per_A2: float | None = None,
+    material: str | None = None,
+) -> pd.DataFrame:
+    """Return the networks, the nearest training condition first.
+
+    Returns
+    -------
+    DataFrame
+        ``network, distance``.
+    """
+    folds = {name: ensemble(own) for name, own in networks.items() if own}
+    return _rank(folds, pixel_size_nm, dose_e_per_A2, material)
+
+
+class Segmenter:
+    """Segments micrographs with trained networks.
+
+    Parameters
+    ----------
+    networks : mapping of str to NetworkSet
+        Trained networks by name; all of them are the jury.
+    parameters : DeploymentParameters, optional
+    trust : TrustModel, optional
+        Without it nothing is said about trust.
+    device : str
+
+    Raises
+    ------
+    ValueError
+        A network that was asked for does not exist; no network can be used.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, NetworkSet],
+        parameters: DeploymentParameters | None = None,
+        trust: TrustModel | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.parameters = parameters or DeploymentParameters()
+        self.device = choose_device(device)
+        self._folds = {name: ensemble(folds) for name, folds in networks.items() if folds}
+        self._check_names()
+        unknown = [name for name, folds in self._folds.items() if not folds[0].card.preprocessing]
+        for name in unknown:  # training splits that differ in it
+            del self._folds[name]
+        if not self._folds:
+            raise ValueError(
+                "there is no network to segment with"
+                + (
+                    f": the cards of {', '.join(unknown)} do not say how their images were "
+                    "preprocessed (their training splits differ in it)"
+                    if unknown
+                    else ". Run the study first, or name another folder of networks"
+                )
+            )
+        self.trust = trust if len(self._folds) >= _SMALLEST_JURY else None
+        self._judges: dict[str, tuple[Any, Any]] = {}
+        self._drawers: dict[str, list[Any]] = {}
+
+    @property
+    def identity(self) -> str:
+        """A digest of everything but the micrograph that a result depends on."""
+        digest = hashlib.sha256()
+        asked = self.parameters.model_dump(mode="json", exclude={"input", "name"})
+        digest.update(json.dumps(asked, sort_keys=True).encode())
+        for name, folds in sorted(self._folds.items()):
+            for trained in folds:
+                card = json.dumps([name, trained.card.to_json()], sort_keys=True, default=str)
+                digest.update(card.encode())
+                for key, tensor in sorted(trained.state.items()):
+                    digest.update(key.encode())
+                    digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update((self.trust.identity if self.trust else "not judged").encode())
+        return digest.hexdigest()
+
+    def segment(
+        self,
+        image: NDArray[Any],
+        pixel_size_nm: float | None = None,
+        dose_e_per_A2: float | None = None,
+        material: str | None = None,
+    ) -> Segmentation:
+        """Segment one micrograph.
+
+        Parameters
+        ----------
+        image : ndarray, shape (H, W), any real type
+            Detector counts; sides of at least 64 px.
+        pixel_size_nm, dose_e_per_A2, material : optional
+            What is known of the micrograph; those of the parameters win.
+
+        Raises
+        ------
+        ValueError
+            The image is no single grey image of at least 64 × 64 px, is constant or holds NaN, or
+            resampling is asked for without a pixel size.
+        """
+        parameters = self.parameters
+        pixel_size_nm = parameters.pixel_size_nm or pixel_size_nm
+        image = _usable(image, parameters.bar_px)
+        if parameters.resample and not pixel_size_nm:
+            raise ValueError(
+                "deployment.resample needs the pixel size of the micrograph, which is unknown: "
+                "give deployment.pixel_size_nm"
+            )
+        prepared = PreparedMicrograph(image, pixel_size_nm, parameters.resample)
+        notes = [] if pixel_size_nm else ["The pixel size is unknown: sizes are in px."]
+        able = {name: folds for name, folds in self._folds.items() if prepared.fits(folds[0].card)}
+        if not able:
+            raise ValueError(
+                "every network resamples its images, but the pixel size of this micrograph is "
+                "unknown: give deployment.pixel_size_nm"
+            )
+        if len(able) < len(self._folds):
+            notes.append(
+                f"{len(self._folds) - len(able)} networks were left out: they resample their "
+                "images, and the pixel size is unknown."
+            )
+        ranking = _rank(
+            able,
+            pixel_size_nm,
+            parameters.dose_e_per_A2 or dose_e_per_A2,
+            parameters.material or material,
+        )
+        with single_threaded_operations(self.device):
+            for folds in able.values():
+                prepared.of(folds[0].card)
+            judged = self.trust is not None and len(able) >= _SMALLEST_JURY
+            if judged:
+                ranking = ranking.merge(self._judge(able, prepared), on="network")
+            name = _choose(ranking, parameters, judged)
+            parts = self._draw(name, prepared)
+        row = ranking[ranking["network"] == name].iloc[0].to_dict()
+        return self._measure(
+            name,
+            parts,
+            pixel_size_nm,
+            ranking,
+            {k: row[k] for k in _JUDGED} if judged else _NOT_JUDGED,
+            notes,
+        )
+
+    def _check_names(self) -> None:
+        if isinstance(self.parameters.networks, list):
+            for name in self.parameters.networks:
+                if name not in self._folds:
+                    raise ValueError(
+                        f"deployment.networks names {name!r}, which is not there; "
+                        f"{nearest(name, self._folds)}"
+                    )
+
+    def _judge(
+        self, able: Mapping[str, list[TrainedNetwork]], prepared: PreparedMicrograph
+    ) -> pd.DataFrame:
+        """Judge one fold of every network; the networks are each other's jury."""
+        assert self.trust is not None
+        for name, folds in able.items():
+            if name not in self._judges:
+                network = folds[0].build().to(self.device)
+                self._judges[name] = network, optimise_for_inference(network)
+        images = {name: prepared.of(folds[0].card) for name, folds in able.items()}
+
+        def predict(name: str) -> NDArray[np.float32]:
+            return predict_micrograph([self._judges[name][1]], images[name], self.device)
+
+        workers = _workers(self.device)
+        found = dict(zip(able, map_ordered(predict, list(able), workers), strict=True))
+        evidence, agreement = gather_evidence(
+            found,
+            images,
+            {name: self._judges[name][0] for name in able},
+            {name: prepared.back(part) > 0.5 for name, part in found.items()},
+            self.device,
+            workers,
+        )
+        for table in (evidence, agreement):
+            table.insert(0, "fold", 0)
+            table.insert(0, "test_split", "")
+            table.insert(0, "micrograph_id", "")
+        judged = self.trust.judge(features_of(evidence, agreement))
+        return judged[["network", *_JUDGED]]
+
+    def _draw(self, name: str, prepared: PreparedMicrograph) -> list[NDArray[np.float32]]:
+        """Return what each fold of a network predicts, on the pixels of the micrograph."""
+        if name not in self._drawers:
+            self._drawers[name] = [
+                optimise_for_inference(trained.build()).to(self.device)
+                for trained in self._folds[name]
+            ]
+        counts = prepared.of(self._folds[name][0].card)
+
+        def predict(network: Any) -> NDArray[np.float32]:
+            return prepared.back(predict_micrograph([network], counts, self.device))
+
+        return list(map_ordered(predict, self._drawers[name], _workers(self.device)))
+
+    def _measure(
+        self,
+        name: str,
+        parts: list[NDArray[np.float32]],
+        pixel_size_nm: float | None,
+        ranking: pd.DataFrame,
+        judgement: dict[str, Any],
+        notes: list[str],
+    ) -> Segmentation:
+        parameters, unit = self.parameters, "nm" if pixel_size_nm else "px"
+        probability = np.asarray(np.mean(parts, axis=0, dtype=np.float32))
+        mask = np.asarray(probability > 0.5)
+
+        def measure(
+            own: NDArray[np.bool_], sureness: NDArray[np.float32] | None = None
+        ) -> tuple[pd.DataFrame, NDArray[np.int32]]:
+            return measure_particles(
+                own.astype(np.uint8),
+                sureness,
+                pixel_size_nm,
+                parameters.neck,
+                parameters.smallest_area_px2,
+            )
+
+        particles, numbered = measure(mask, probability)
+        masks = [part > 0.5 for part in parts]
+        means = [mean_size(measure(own)[0], f"equivalent_diameter_{unit}") for own in masks]
+        agreement = pairwise_dice(np.stack(masks))
+        others = agreement[~np.eye(len(masks), dtype=bool)]
+        return Segmentation(
+            mask=255 * mask.astype(np.uint8),
+            probability=probability.astype(np.float16),
+            numbered=numbered,
+            particles=particles,
+            sizes=size_distribution(
+                particles, means, unit, parameters.pixel_size_error, parameters.confidence
+            ),
+            fold_means=means,
+            network=name,
+            pixel_size_nm=pixel_size_nm,
+            fold_agreement=float(others.mean()) if len(others) else float("nan"),
+            networks=ranking,
+            judgement=judgement,
+            notes=notes + _checks(particles, mask),
+        )
+
+
+def segment(
+    image: NDArray[Any],
+    networks: Mapping[str, NetworkSet],
+    parameters: DeploymentParameters | None = None,
+    pixel_size_nm: float | None = None,
+    dose_e_per_A2: float | None = None,
+    material: str | None = None,
+    trust: TrustModel | None = None,
+    device: str = "auto",
+) -> Segmentation:
+    """Segment one micrograph: :class:`Segmenter` made and used once."""
+    segmenter = Segmenter(networks, parameters, trust, device)
+    return segmenter.segment(image, pixel_size_nm, dose_e_per_A2, material)
+
+
+def _workers(device: str) -> int:
+    """Return how many networks predict side by side."""
+    return min(4, available_cores()) if device == "cpu" else 1
+
+
+def ensemble(networks: NetworkSet) -> list[TrainedNetwork]:
+    """Return the folds that draw a mask together: those of the protocol ``grouped`` if any."""
+    grouped = [trained for trained in networks.values() if trained.card.protocol == "grouped"]
+    return grouped or list(networks.values())
+
+
+def _rank(
+    networks: Mapping[str, list[TrainedNetwork]],
+    pixel_size_nm: float | None,
+    dose_e_per_A2: float | None,
+    material: str | None,
+) -> pd.DataFrame:
+    rows = [
+        {
+            "network": name,
+            "distance": condition_distance(folds[0].card, pixel_size_nm, dose_e_per_A2, material),
+        }
+        for name, folds in networks.items()
+    ]
+    return pd.DataFrame(rows).sort_values("distance", kind="stable", ignore_index=True)
+
+
+_JUDGED = ("predicted_dice", "low", "high", "novelty", "verdict", "reasons")
+_NAN = float("nan")
+_NOT_JUDGED = {
+    **dict.fromkeys(_JUDGED[:4], _NAN),
+    "verdict": "not judged",
+    "reasons": "trust is learned from the tests of a study with at least three labelled image sets "
+    "and three networks; there are none",
+}
+
+
+class PreparedMicrograph:
+    """A micrograph as each network wants it, each recipe applied once.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W)
+        Detector counts.
+    pixel_size_nm : float, optional
+    resampled : bool
+        To the pixel size of each network, whatever its recipe says.
+    """
+
+    def __init__(
+        self, image: NDArray[Any], pixel_size_nm: float | None, resampled: bool = False
+    ) -> None:
+        self._image, self._pixel_size_nm, self._resampled = image, pixel_size_nm, resampled
+        self._made: dict[str, NDArray[np.float32]] = {}
+        self._scales: dict[tuple[int, ...], float] = {}
+
+    def fits(self, card: NetworkCard) -> bool:
+        """Return whether the micrograph can be prepared for a network."""
+        assert card.preprocessing is not None
+        return bool(self._pixel_size_nm) or card.preprocessing.pixel_size_nm is None
+
+    def of(self, card: NetworkCard) -> NDArray[np.float32]:
+        """Return the image that a network gets."""
+        recipe = card.preprocessing
+        assert recipe is not None
+        if self._resampled and card.pixel_size_nm:
+            recipe = recipe.model_copy(update={"pixel_size_nm": card.pixel_size_nm})
+        # what only concerns patches makes no other image
+        recipe = recipe.model_copy(update={"patch_px": 512, "shuffle_seed": 0})
+        key = recipe.model_dump_json()
+        if key not in self._made:
+            made, _ = preprocess_micrograph(self._image, recipe, self._pixel_size_nm)
+            if min(made.shape) < SMALLEST_PX:
+                raise ValueError(
+                    f"resampled to {recipe.pixel_size_nm:g} nm/px the image has {made.shape[0]} × "
+                    f"{made.shape[1]} px; networks need at least {SMALLEST_PX} px along each side"
+                )
+            self._made[key] = made
+            if recipe.pixel_size_nm and self._pixel_size_nm:
+                self._scales[made.shape] = self._pixel_size_nm / recipe.pixel_size_nm
+        return self._made[key]
+
+    def back(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a probability on the pixels of the micrograph itself."""
+        if probability.shape == self._image.shape:
+            return probability
+        return resampled_back(probability, self._image.shape, self._scales[probability.shape])
+
+
+def resampled_back(
+    probability: NDArray[np.float32], shape: tuple[int, int], scale: float
+) -> NDArray[np.float32]:
+    """Return what was predicted on a resampled image on the pixels of the image itself.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (H', W'), float32
+    shape : (int, int)
+        Of the image before :func:`temshift.microscopy.preprocess.resample`, which loses what fills
+        no whole pixel; there the last value is continued.
+    scale : float
+        Pixel size before over that after.
+    """
+    from PIL import Image
+
+    wide = np.pad(probability, ((0, 2), (0, 2)), mode="edge")
+    box = (
+        0.0,
+        0.0,
+        min(shape[1] * scale, wide.shape[1]),
+        min(shape[0] * scale, wide.shape[0]),
+    )
+    back = Image.fromarray(wide).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
+    return np.array(back)
+
+
+def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
+    if image.ndim != 2:
+        raise ValueError(
+            f"one grey image of shape (H, W) is segmented at a time, found shape {image.shape}: "
+            "take the frames of a stack one by one, and a colour picture as grey values"
+        )
+    image = image[: image.shape[0] - bar_px] if bar_px else image
+    if min(image.shape) < SMALLEST_PX:
+        raise ValueError(
+            f"the image has {image.shape[0]} × {image.shape[1]} px"
+            + (f" without the bar of {bar_px} px" if bar_px else "")
+            + f"; networks need at least {SMALLEST_PX} px along each side"
+        )
+    return image
+
+
+def _choose(ranking: pd.DataFrame, parameters: DeploymentParameters, judged: bool) -> str:
+    """Return the network that draws the mask, of a table with the nearest first."""
+    if isinstance(parameters.networks, list):
+        named = ranking[ranking["network"].isin(parameters.networks)]
+        if named.empty:
+            raise ValueError(
+                "the networks of deployment.networks resample their images, but the pixel size "
+                "of this micrograph is unknown: give deployment.pixel_size_nm"
+            )
+        return str(named["network"].iloc[0])
+    if parameters.networks == "best" and judged:
+        return str(ranking["network"].iloc[int(ranking["predicted_dice"].argmax())])
+    return str(ranking["network"].iloc[0])
+
+
+def _checks(particles: pd.DataFrame, mask: NDArray[np.bool_]) -> list[str]:
+    """Return what looks wrong with the particles themselves."""
+    notes = []
+    if particles.empty:
+        notes.append("No particle was found.")
+    elif particles["touches_edge"].all():
+        notes.append("Every particle is cut by the edge: there is no size distribution.")
+    if mask.mean() > 0.6:
+        notes.append(
+            f"{100 * mask.mean():.0f} % of the area is called particle: the network may have "
+            "failed, or the field holds no background."
+        )
+    return notes
+
+
+@dataclass(frozen=True)
+class Work:
+    """A file that is to be segmented.
+
+    Attributes
+    ----------
+    path : str
+    identity : str
+        Digest of everything that the result depends on; empty if the file cannot be read.
+    run : callable
+        Returns the image as it was read, without its bar, and the result; raises a ValueError
+        with the reason why there is none.
+    """
+
+    path: str
+    identity: str
+    run: Callable[[], tuple[NDArray[Any], Segmentation]]
+
+
+def plan_work(store: Any, segmenter: Segmenter, code: str = "") -> WorkPlan:
+    """Return the files of a store, each with what its result depends on.
+
+    Parameters
+    ----------
+    store : MicrographStore
+    segmenter : Segmenter
+    code : str
+        Digest of the code behind a result.
+    """
+    return WorkPlan(store, segmenter, code)
+
+
+class WorkPlan:
+    """The work on all files of a store, planned file by file (see :func:`plan_work`)."""
+
+    def __init__(self, store: Any, segmenter: Segmenter, code: str) -> None:
+        self._store, self._segmenter, self._code = store, segmenter, code
+        self._paths = store.paths()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __iter__(self) -> Iterator[Work]:
+        common = f"{self._segmenter.identity} {self._code}"
+        for path in self._paths:
+            try:
+                content = self._store.sha256(path)
+            except (OSError, ValueError):  # reading it will say why
+                identity = ""
+            else:
+                identity = hashlib.sha256(f"{common} {content}".encode()).hexdigest()
+            yield Work(path, identity, partial(_segment_file, self._store, path, self._segmenter))
+
+
+def _segment_file(store: Any, path: str, segmenter: Segmenter) -> tuple[NDArray[Any], Segmentation]:
+    micrograph = store.read(path)
+    known = micrograph.metadata
+    result = segmenter.segment(
+        micrograph.image,
+        micrograph.pixel_size_nm,
+        known.get("dose_e_per_A2"),
+        known.get("material"),
+    )
+    return micrograph.image[: result.mask.shape[0]], result

@@ -1,0 +1,101 @@
+"""Nodes of the pipeline ``deployment``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temshift.binding import by_owner
+from temshift.config.deployment import DeploymentParameters
+from temshift.config.modelling import ModellingParameters
+from temshift.config.trust import TrustParameters
+from temshift.types import DataFrame, MicrographStore, SegmentationStore
+
+
+def segment_judged(
+    store: MicrographStore,
+    evidence: DataFrame,
+    agreement: DataFrame,
+    deployment: DeploymentParameters,
+    trust: TrustParameters,
+    modelling: ModellingParameters,
+    **networks: Any,
+) -> Any:
+    """Segment every micrograph and say whether to trust its mask.
+
+    Returns
+    -------
+    iterable of Work
+        Done one by one while it is saved.
+    """
+    from temshift.learning.calibration import trained_on
+    from temshift.learning.trust import TrustModel
+
+    sets = by_owner(networks)
+    model = TrustModel.fit(evidence, agreement, trained_on(sets), trust)
+    return _work(store, sets, deployment, modelling, model)
+
+
+def segment(
+    store: MicrographStore,
+    deployment: DeploymentParameters,
+    modelling: ModellingParameters,
+    **networks: Any,
+) -> Any:
+    """Segment every micrograph without judgement."""
+    return _work(store, by_owner(networks), deployment, modelling, None)
+
+
+def _work(
+    store: MicrographStore,
+    networks: dict[str, Any],
+    deployment: DeploymentParameters,
+    modelling: ModellingParameters,
+    trust: Any,
+) -> Any:
+    from temshift.catalog.segmentations import SegmentationsDataset
+    from temshift.learning.segmentation import Segmenter, plan_work
+    from temshift.learning.trust import TrustModel
+    from temshift.runner.code import code_digest
+
+    segmenter = Segmenter(networks, deployment, trust, modelling.device)
+    code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset)
+    return plan_work(store, segmenter, code)
+
+
+def summarise(
+    segmentations: SegmentationStore, deployment: DeploymentParameters
+) -> tuple[DataFrame, DataFrame, dict[str, DataFrame]]:
+    """Put the sizes and the particles of all micrographs into tables.
+
+    Returns
+    -------
+    sizes : DataFrame
+        One row a micrograph.
+    particles : DataFrame
+        One row a particle.
+    workbook : dict of str to DataFrame
+        Both, and what their columns mean.
+    """
+    from temshift.study.sizes import data_dictionary, particles_table, sizes_table
+
+    sizes = sizes_table(segmentations.results())
+    particles = particles_table(segmentations.particles())
+    book = {"micrographs": sizes, "particles": particles, "columns": data_dictionary()}
+    return sizes, particles, book
+
+
+def write_page(
+    segmentations: SegmentationStore,
+    deployment: DeploymentParameters,
+    trust: TrustParameters,
+) -> str:
+    """Write the page of the micrographs."""
+    from temshift.reporting.micrographs import render_micrographs
+
+    return render_micrographs(
+        segmentations.results(),
+        segmentations.particles(),
+        segmentations.preview,
+        deployment,
+        trust,
+    )

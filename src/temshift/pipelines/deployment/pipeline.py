@@ -1,0 +1,78 @@
+"""Wiring of the pipeline ``deployment``."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from temshift.binding import each
+from temshift.config.deployment import DeploymentParameters
+from temshift.config.modelling import ModellingParameters
+from temshift.config.plan import StudyPlan
+from temshift.context import project_parameters, study_plan
+from temshift.pipelines import trust
+from temshift.pipelines.deployment import nodes
+
+#: Fewer image sets or networks: trust cannot be learned.
+_FEWEST = 3
+
+
+def create_pipeline() -> Pipeline:
+    """Segment, summarise, show; trust is learned first where the study allows it."""
+    plan, parameters = study_plan(), project_parameters()
+    judged = can_judge(plan, parameters)
+    tables = {
+        "evidence": "trust.model_output.evidence",
+        "agreement": "trust.model_output.agreement",
+        "trust": "params:trust",
+    }
+    own = Pipeline(
+        [
+            Node(
+                nodes.segment_judged if judged else nodes.segment,
+                inputs={
+                    "store": "deployment.raw.micrographs",
+                    "deployment": "params:deployment",
+                    "modelling": "params:modelling",
+                    **(tables if judged else {}),
+                    **each(plan.rows, "networks"),
+                },
+                outputs="deployment.model_output.segmentations",
+                name="segment",
+                tags=["gpu"],
+            ),
+            Node(
+                nodes.summarise,
+                inputs=["deployment.model_output.segmentations", "params:deployment"],
+                outputs=[
+                    "deployment.reporting.sizes",
+                    "deployment.reporting.particles",
+                    "deployment.reporting.workbook",
+                ],
+                name="summarise",
+            ),
+            Node(
+                nodes.write_page,
+                inputs=[
+                    "deployment.model_output.segmentations",
+                    "params:deployment",
+                    "params:trust",
+                ],
+                outputs="deployment.reporting.page",
+                name="write_page",
+            ),
+        ]
+    )
+    return own + trust.create_pipeline() if judged else own
+
+
+def can_judge(plan: StudyPlan, parameters: dict[str, object]) -> bool:
+    """Return whether trust is to be learned, and this study has enough to learn it from."""
+    wanted = DeploymentParameters.model_validate(parameters.get("deployment") or {}).judge
+    modelling = ModellingParameters.model_validate(parameters.get("modelling") or {})
+    splits = [split for split in plan.used_splits if split not in plan.curated_splits]
+    return (
+        wanted
+        and "grouped" in modelling.protocols
+        and len(splits) >= _FEWEST
+        and len(plan.trained) >= _FEWEST
+    )

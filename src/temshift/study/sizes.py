@@ -1,0 +1,269 @@
+"""Size distributions: from particle tables to means, percentiles and an honest interval.
+
+Three things make a mean diameter uncertain, and all of them are carried: few particles (counting),
+networks that draw the outline elsewhere (the folds of the ensemble measure the same particles each
+in their own mask), and a pixel size that is not known exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from temshift.microscopy.particles import PARTICLE_COLUMNS, weighted_quantiles
+
+__all__ = [
+    "SIZE_COLUMNS",
+    "counting_error",
+    "data_dictionary",
+    "mean_size",
+    "particles_table",
+    "pooled_sizes",
+    "size_distribution",
+    "sizes_table",
+]
+
+#: Columns of the table of sizes, one row a micrograph: name, unit, meaning (the data dictionary).
+SIZE_COLUMNS = {
+    "micrograph": ("", "path of the file below the folder of input"),
+    "verdict": ("", "trust, check, do not trust, not judged; failed if there is no mask"),
+    "predicted_dice": ("", "Dice that the mask probably has with a true one, 0 to 1"),
+    "dice_low": ("", "lower end of the interval of the predicted Dice"),
+    "dice_high": ("", "upper end of the interval of the predicted Dice"),
+    "novelty": ("", "distance to the calibrated images; above 1 there is no guarantee"),
+    "reasons": ("", "reasons of the verdict; for failed ones why there is no mask"),
+    "network": ("", "network whose folds drew the mask"),
+    "fold_agreement": ("", "mean Dice of the masks of its folds with each other"),
+    "pixel_size_nm": ("nm", "side of a pixel; empty if unknown"),
+    "height_px": ("px", "height of the image, without its bar"),
+    "width_px": ("px", "width of the image"),
+    "unit": ("", "unit of the sizes that follow: nm, or px without a pixel size"),
+    "n_particles": ("", "particles that lie whole in the field, which the sizes are of"),
+    "n_cut": ("", "particles that the edge cuts"),
+    "mean": ("unit", "mean equivalent diameter, corrected for particles that the edge cuts"),
+    "mean_low": ("unit", "lower end of the interval of the mean"),
+    "mean_high": ("unit", "upper end of the interval of the mean"),
+    "sd": ("unit", "standard deviation of the equivalent diameters"),
+    "d10": ("unit", "a tenth of the particles is smaller"),
+    "d50": ("unit", "half of the particles are smaller"),
+    "d90": ("unit", "nine tenths of the particles are smaller"),
+    "area_mean": ("unit", "mean weighted by area"),
+    "area_d10": ("unit", "a tenth of the area is of smaller particles"),
+    "area_d50": ("unit", "half of the area is of smaller particles"),
+    "area_d90": ("unit", "nine tenths of the area are of smaller particles"),
+    "error_counting": ("unit", "standard error of the mean from few particles"),
+    "error_networks": ("unit", "standard deviation of the means of the single folds"),
+    "error_pixel_size": ("unit", "from the uncertainty of the pixel size"),
+    "notes": ("", "what else to know"),
+}
+
+_LEVELS = {"d10": 0.1, "d50": 0.5, "d90": 0.9}
+
+
+def mean_size(particles: pd.DataFrame, column: str) -> float:
+    """Return the mean of a column over whole particles, corrected for those the edge cuts.
+
+    NaN if no particle lies whole in the field.
+    """
+    values, weights = _whole(particles, column)
+    return float(np.average(values, weights=weights)) if len(values) else float("nan")
+
+
+def counting_error(
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    groups: NDArray[Any] | None = None,
+) -> tuple[float, int]:
+    """Return the standard error of a weighted mean and its degrees of freedom.
+
+    Linearised (Taylor) variance of a ratio of sums, the particles of a micrograph kept together if
+    there are at least three micrographs (Särndal, Swensson & Wretman, Model Assisted Survey
+    Sampling, 1992, eq. 5.7.2).
+
+    Parameters
+    ----------
+    values, weights : ndarray, shape (n,)
+    groups : ndarray, shape (n,), optional
+        Micrograph of each particle.
+
+    Returns
+    -------
+    error : float
+        NaN for fewer than two independent units.
+    degrees : int
+    """
+    if len(values) == 0:
+        return float("nan"), 0
+    mean = np.average(values, weights=weights)
+    parts: NDArray[Any] = weights * (values - mean)
+    if groups is not None and len(np.unique(groups)) >= 3:
+        parts = pd.Series(parts).groupby(np.asarray(groups)).sum().to_numpy(np.float64)
+    n = len(parts)
+    if n < 2:
+        return float("nan"), 0
+    error = np.sqrt(n / (n - 1) * np.sum(parts**2)) / weights.sum()
+    return float(error), n - 1
+
+
+def size_distribution(
+    particles: pd.DataFrame,
+    fold_means: Sequence[float],
+    unit: str,
+    pixel_size_error: float,
+    confidence: float,
+) -> dict[str, Any]:
+    """Describe the equivalent diameters of the particles of one or several micrographs.
+
+    Parameters
+    ----------
+    particles : DataFrame
+        Of :func:`temshift.microscopy.particles.measure_particles`, perhaps of several micrographs
+        below each other, then with a column ``micrograph``.
+    fold_means : sequence of float
+        Mean diameter that each network of the ensemble measures by itself, same unit.
+    unit : {"nm", "px"}
+    pixel_size_error : float
+        Relative standard uncertainty of the pixel size (0.01 is 1 %); not used in px.
+    confidence : float
+        Coverage of the interval, e.g. 0.95.
+
+    Returns
+    -------
+    dict
+        ``unit, n_particles`` (whole ones), ``n_cut`` (touching the edge), ``mean, sd, d10, d50,
+        d90`` of the number distribution, ``area_mean, area_d10, area_d50, area_d90`` weighted by
+        area, ``low, high`` (interval of the mean), and its parts ``error_counting, error_networks,
+        error_pixel_size``. What cannot be known is NaN: all without whole particles, the interval
+        with fewer than two particles or networks.
+    """
+    from scipy.stats import t
+
+    column = f"equivalent_diameter_{unit}"
+    values, weights = _whole(particles, column)
+    cut = int(particles["touches_edge"].sum()) if len(particles) else 0
+    nan = float("nan")
+    result: dict[str, Any] = {"unit": unit, "n_particles": len(values), "n_cut": cut}
+    if not len(values):
+        names = ("mean", "sd", *_LEVELS, "area_mean", *(f"area_{d}" for d in _LEVELS))
+        names += ("low", "high", "error_counting", "error_networks", "error_pixel_size")
+        return result | dict.fromkeys(names, nan)
+    mean = float(np.average(values, weights=weights))
+    spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+    by_area = weights * values**2
+    result |= {"mean": mean, "sd": spread * np.sqrt(len(values) / max(1, len(values) - 1))}
+    result |= _quantiles(values, weights, "")
+    result |= {"area_mean": float(np.average(values, weights=by_area))}
+    result |= _quantiles(values, by_area, "area_")
+
+    whole = ~particles["touches_edge"].to_numpy(bool)
+    groups = particles["micrograph"].to_numpy()[whole] if "micrograph" in particles else None
+    counting, degrees = counting_error(values, weights, groups)
+    measured = np.asarray([m for m in fold_means if np.isfinite(m)], dtype=float)
+    networks = float(measured.std(ddof=1)) if len(measured) > 1 else nan
+    scale = mean * pixel_size_error if unit == "nm" else 0.0
+    # the outline of the ensemble is as uncertain as that of a single network: folds share a bias
+    total = float(np.sqrt(counting**2 + networks**2 + scale**2))
+    half = float(t.ppf(0.5 + confidence / 2, max(1, degrees))) * total
+    low = max(0.0, mean - half) if np.isfinite(half) else nan
+    result |= {"low": low, "high": mean + half, "error_counting": counting}
+    return result | {"error_networks": networks, "error_pixel_size": scale}
+
+
+def _whole(particles: pd.DataFrame, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    whole = particles[~particles["touches_edge"].to_numpy(bool)]
+    return whole[column].to_numpy(float), whole["edge_weight"].to_numpy(float)
+
+
+def _quantiles(
+    values: NDArray[np.float64], weights: NDArray[np.float64], prefix: str
+) -> dict[str, float]:
+    found = weighted_quantiles(values, weights, list(_LEVELS.values()))
+    return {f"{prefix}{name}": float(value) for name, value in zip(_LEVELS, found, strict=True)}
+
+
+def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Put what is known of every micrograph into a table.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Of :meth:`temshift.catalog.segmentations.SegmentationStore.results`.
+
+    Returns
+    -------
+    DataFrame
+        One row a file, columns :data:`SIZE_COLUMNS`.
+    """
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {"micrograph": result["path"]}
+        if result.get("failed"):
+            rows.append({**row, "verdict": "failed", "reasons": result["failed"]})
+            continue
+        judged = result["judgement"]
+        sizes = dict(result["sizes"])
+        row |= {k: judged[k] for k in ("verdict", "predicted_dice", "novelty", "reasons")}
+        row |= {"dice_low": judged["low"], "dice_high": judged["high"]}
+        row |= {"mean_low": sizes.pop("low"), "mean_high": sizes.pop("high")}
+        row |= {k: result[k] for k in ("network", "fold_agreement", "pixel_size_nm")}
+        row |= {k: result[k] for k in ("height_px", "width_px")}
+        rows.append({**row, **sizes, "notes": " ".join(result["notes"])})
+    return pd.DataFrame(rows, columns=list(SIZE_COLUMNS))
+
+
+def particles_table(particles: pd.DataFrame) -> pd.DataFrame:
+    """Return the particles of all micrographs, with their columns even if there are none."""
+    return particles.reindex(columns=["micrograph", *PARTICLE_COLUMNS])
+
+
+def data_dictionary() -> pd.DataFrame:
+    """Return what the columns of both tables mean.
+
+    Returns
+    -------
+    DataFrame
+        ``table, column, unit, meaning``.
+    """
+    rows = [("micrographs", name, *what) for name, what in SIZE_COLUMNS.items()]
+    rows.append(("particles", "micrograph", "", "path of the file below the folder of input"))
+    rows += [("particles", name, *what) for name, what in PARTICLE_COLUMNS.items()]
+    return pd.DataFrame(rows, columns=["table", "column", "unit", "meaning"])
+
+
+def pooled_sizes(
+    results: Sequence[Mapping[str, Any]],
+    particles: pd.DataFrame,
+    pixel_size_error: float,
+    confidence: float,
+) -> dict[str, Any] | None:
+    """Describe the sizes of several micrographs together.
+
+    Returns
+    -------
+    dict or None
+        As :func:`size_distribution`; ``None`` where some are in nm and others in px, or where there
+        is no whole particle.
+    """
+    units = {result["sizes"]["unit"] for result in results}
+    if len(units) != 1:
+        return None
+    names = [result["path"] for result in results]
+    own = particles[particles["micrograph"].isin(names)]
+    if own.empty or own["touches_edge"].all():
+        return None
+    counts = [result["sizes"]["n_particles"] for result in results]
+    folds = {len(result["fold_means"]) for result in results}
+    means: list[float] = []
+    if len(folds) == 1:  # each fold's mean over all micrographs
+        table = np.array(
+            [[np.nan if m is None else m for m in r["fold_means"]] for r in results], float
+        )
+        known = np.isfinite(table) & (np.array(counts)[:, None] > 0)
+        weights = known * np.array(counts, float)[:, None]
+        total = weights.sum(axis=0)
+        means = list(np.where(known, table, 0.0).T @ np.array(counts, float) / np.maximum(total, 1))
+    return size_distribution(own, means, units.pop(), pixel_size_error, confidence)

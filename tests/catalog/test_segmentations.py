@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from kedro.io import DatasetError
+from PIL import Image
+from tests.learning.test_segmentation import field, network_set
+
+from temshift.catalog.new_micrographs import NewMicrographsDataset
+from temshift.catalog.segmentations import SegmentationsDataset
+from temshift.catalog.workbooks import WorkbookDataset
+from temshift.learning.segmentation import Work, segment
+
+RESULT = segment(field(), {"a": network_set()}, pixel_size_nm=0.1)
+
+
+def work(path, identity="1", result=RESULT):
+    def run():
+        if isinstance(result, BaseException):
+            raise result
+        return field(), result
+
+    return Work(path, identity, run)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return SegmentationsDataset(filepath=str(tmp_path / "masks"))
+
+
+def test_masks_are_calibrated_images_that_other_programs_read(dataset):
+    dataset.save([work("a/b.dm3")])
+    place = dataset.load().place("a/b.dm3")
+    with tifffile.TiffFile(place / "mask.tif") as file:
+        assert file.is_imagej
+        assert file.imagej_metadata["unit"] == "nm"
+        numerator, denominator = file.pages[0].tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(10)
+        assert np.array_equal(file.asarray(), RESULT.mask)
+    numbers = tifffile.imread(place / "particles.tif")
+    assert numbers.dtype == np.uint16
+    assert numbers.max() == len(RESULT.particles)
+    assert tifffile.imread(place / "probability.tif").dtype == np.float16
+    assert len(pd.read_csv(place / "particles.csv")) == 2
+    assert Image.open(place / "overlay.png").size == (131, 150)
+    assert json.loads((place / "result.json").read_text())["network"] == "a"
+
+
+def test_what_is_up_to_date_is_not_made_again(dataset):
+    dataset.save([work("a.tif"), work("b.tif")])
+    fails = AssertionError("it was made again")
+    dataset.save([work("a.tif", result=fails), work("b.tif", "2")])
+    assert [entry["failed"] for entry in dataset.load().index()] == [None, None]
+    with pytest.raises(DatasetError, match="made again"):
+        dataset.save([work("a.tif", "3", fails)])
+
+
+def test_a_run_that_is_stopped_keeps_what_was_done_and_goes_on_there(dataset):
+    with pytest.raises(KeyboardInterrupt):
+        dataset.save([work("a.tif"), work("b.tif", result=KeyboardInterrupt()), work("c.tif")])
+    assert dataset.load().up_to_date("a.tif", "1")
+    left = dataset.load().folder / "micrographs" / ".b.tif.0123.part"
+    left.mkdir()
+    dataset.save([work("a.tif", result=AssertionError()), work("b.tif"), work("c.tif")])
+    assert len(dataset.load().results()) == 3
+    assert not left.exists()
+
+
+def test_a_broken_file_is_reported_and_the_rest_done_and_earlier_results_stay(dataset):
+    dataset.save([work("a.tif"), work("b.tif")])
+    before = (dataset.load().place("a.tif") / "mask.tif").read_bytes()
+    dataset.save([work("a.tif", "2", ValueError("it is damaged")), work("b.tif", "2")])
+    store = dataset.load()
+    first, second = store.results()
+    assert first == {"path": "a.tif", "failed": "it is damaged"}
+    assert second["failed"] is None
+    assert (store.place("a.tif") / "mask.tif").read_bytes() == before
+    assert set(store.particles()["micrograph"]) == {"b.tif"}
+    with pytest.raises(DatasetError, match="no micrograph"):
+        dataset.save([])
+    assert len(store.results()) == 2
+
+
+def test_a_file_named_like_the_index_is_no_trouble(dataset):
+    dataset.save([work("index.json")])
+    assert len(dataset.load().results()) == 1
+
+
+def test_a_file_or_a_folder_is_taken_and_tables_beside_are_not(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("x.tif", "sub/y.dm3", "notes.txt", "table.xlsx"):
+        (tmp_path / name).write_bytes(b"x")
+    assert NewMicrographsDataset(str(tmp_path)).load().paths() == ["sub/y.dm3", "x.tif"]
+    single = NewMicrographsDataset(str(tmp_path / "x.tif")).load()
+    assert single.paths() == ["x.tif"]
+    assert single.exists("x.tif")
+    with pytest.raises(DatasetError, match=r"no such file or folder.*deployment.input"):
+        NewMicrographsDataset(str(tmp_path / "nowhere")).load()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no file of a micrograph"):
+        NewMicrographsDataset(str(tmp_path / "empty")).load()
+    with pytest.raises(DatasetError, match="never written"):
+        NewMicrographsDataset(str(tmp_path)).save([])
+
+
+def test_a_workbook_holds_text_that_looks_like_a_formula_as_text(tmp_path):
+    import openpyxl
+
+    dataset = WorkbookDataset(str(tmp_path / "x.xlsx"))
+    table = pd.DataFrame({"name": ["=1+1", "b\x07"], "size": [1.5, np.nan]})
+    dataset.save({"one": table, "two": table})
+    sheet = openpyxl.load_workbook(tmp_path / "x.xlsx")["one"]
+    assert sheet["A2"].value == "=1+1"
+    assert sheet["A2"].data_type == "s"
+    assert sheet["A3"].value == "b"
+    assert sheet["B2"].value == 1.5
+    assert sheet["B3"].value is None
+    assert set(dataset.load()) == {"one", "two"}

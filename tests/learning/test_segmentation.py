@@ -1,0 +1,246 @@
+"""Segmenting with networks whose weights are made by hand: bright is particle."""
+
+import numpy as np
+import pytest
+import torch
+from tests.network_cards import network_card
+
+from temshift.config.deployment import DeploymentParameters
+from temshift.learning.network_set import TrainedNetwork, network_key
+from temshift.learning.networks import build_network
+from temshift.learning.segmentation import (
+    Segmenter,
+    ensemble,
+    plan_work,
+    rank_networks,
+    resampled_back,
+    segment,
+)
+from temshift.microscopy.preprocess import resample
+
+PLAIN = {"flat_field": {"mode": "none"}, "xray": {"passes": 0}, "patch_px": 64}
+FILTERS = {"filters": [4, 8]}
+
+
+def bright_is_particle(seed=0):
+    """A U-Net that passes the image through its first skip and compares it with a threshold."""
+    torch.manual_seed(seed)
+    network = build_network("published_unet", options=FILTERS).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.downs[0].conv_add.weight[0, 0] = 1.0  # the positive part of the image
+        network.ups[-1].conv_add.weight[0, 0] = 1.0
+        network.final_conv.weight[1, 0] = 8.0
+        network.final_conv.bias[1] = -8.0 * (1 + 0.02 * seed)
+    return network.state_dict()
+
+
+def network_set(name="a", folds=2, **card):
+    card = {"preprocessing": PLAIN, "train_on": [name], **card}
+    return {
+        network_key("grouped", fold): TrainedNetwork(
+            bright_is_particle(fold),
+            network_card(
+                network=name,
+                fold=fold,
+                folds=folds,
+                architecture={"name": "published_unet", "options": FILTERS},
+                **card,
+            ),
+        )
+        for fold in range(folds)
+    }
+
+
+def field(shape=(150, 131), spots=((40, 40, 12), (100, 80, 15)), seed=0):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(100, 2, shape)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    for row, column, radius in spots:
+        image[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] += 60
+    return image.astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (65, 301), (150, 131)])
+def test_images_of_any_size_get_a_mask_of_their_own_size(shape):
+    found = segment(field(shape, ((30, 30, 10),)), {"a": network_set()}, pixel_size_nm=0.1)
+    assert found.mask.shape == found.probability.shape == found.numbered.shape == shape
+    assert found.mask.dtype == np.uint8
+    assert set(np.unique(found.mask)) == {0, 255}
+    assert found.probability.dtype == np.float16
+    (particle,) = found.particles.to_dict("records")
+    assert particle["equivalent_diameter_nm"] == pytest.approx(2.0, rel=0.03)
+    assert found.sizes["mean"] == pytest.approx(particle["equivalent_diameter_nm"])
+
+
+def test_without_a_pixel_size_everything_is_in_px_and_says_so():
+    found = segment(field(), {"a": network_set()})
+    assert found.sizes["unit"] == "px"
+    assert found.pixel_size_nm is None
+    assert any("pixel size is unknown" in note for note in found.notes)
+    assert found.particles["equivalent_diameter_nm"].isna().all()
+
+
+def test_the_interval_of_the_mean_carries_the_folds():
+    found = segment(field(), {"a": network_set(folds=3)}, pixel_size_nm=0.1)
+    assert len(found.fold_means) == 3
+    assert found.sizes["low"] < found.sizes["mean"] < found.sizes["high"]
+    assert 0.9 < found.fold_agreement <= 1
+    one = segment(field(), {"a": network_set(folds=1)}, pixel_size_nm=0.1)
+    assert np.isnan(one.fold_agreement)
+    assert np.isnan(one.sizes["low"])
+
+
+def test_of_two_networks_the_nearest_condition_draws_the_mask():
+    networks = {
+        "fine": network_set("fine", pixel_size_nm=0.02, dose_e_per_A2=400.0),
+        "coarse": network_set("coarse", pixel_size_nm=0.05, dose_e_per_A2=400.0),
+    }
+    assert segment(field(), networks, pixel_size_nm=0.045).network == "coarse"
+    assert segment(field(), networks, pixel_size_nm=0.018).network == "fine"
+    named = DeploymentParameters(networks=["fine"])
+    assert segment(field(), networks, named, 0.05).network == "fine"
+    table = rank_networks(networks, 0.045)
+    assert list(table["network"]) == ["coarse", "fine"]
+    with pytest.raises(ValueError, match=r"names 'fime'.*did you mean 'fine'"):
+        Segmenter(networks, DeploymentParameters(networks=["fime"]))
+
+
+def test_material_and_dose_decide_between_equal_pixel_sizes():
+    networks = {
+        "gold": network_set("gold", material="Au", dose_e_per_A2=80.0),
+        "silver": network_set("silver", material="Ag", dose_e_per_A2=80.0),
+        "bright": network_set("bright", material="Au", dose_e_per_A2=900.0),
+    }
+    assert rank_networks(networks, 0.02, 80, "Ag")["network"][0] == "silver"
+    assert rank_networks(networks, 0.02, 850, "Ag")["network"][0] == "bright"
+
+
+def test_a_burnt_in_bar_is_neither_standardised_nor_segmented():
+    image = field()
+    image[120:] = 5000
+    without = segment(image[:120], {"a": network_set()})
+    found = segment(image, {"a": network_set()}, DeploymentParameters(bar_px=30))
+    assert found.mask.shape == (120, 131)
+    assert np.array_equal(found.mask, without.mask)
+    assert len(found.particles) == 2
+    assert len(segment(image, {"a": network_set()}).particles) != 2
+
+
+@pytest.mark.parametrize(
+    ("image", "parameters", "message"),
+    [
+        (np.ones((40, 200)), {}, r"40 × 200 px; networks need at least 64 px"),
+        (field(), {"bar_px": 100}, r"50 × 131 px without the bar of 100 px"),
+        (np.ones((80, 80, 3)), {}, r"found shape \(80, 80, 3\).*frames of a stack"),
+        (np.ones((80, 80)), {}, "constant"),
+        (np.full((80, 80), np.nan), {}, "NaN"),
+        (field(), {"resample": True}, "deployment.resample needs the pixel size"),
+    ],
+)
+def test_unusable_images_are_refused_in_words(image, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        segment(image, {"a": network_set()}, DeploymentParameters(**parameters))
+
+
+def test_resampled_micrographs_get_masks_on_their_own_pixels():
+    image = field((257, 301), ((80, 90, 20), (200, 220, 25)))
+    plain = segment(image, {"a": network_set(pixel_size_nm=0.05)}, pixel_size_nm=0.03)
+    resampled = segment(
+        image,
+        {"a": network_set(pixel_size_nm=0.05)},
+        DeploymentParameters(resample=True),
+        pixel_size_nm=0.03,
+    )
+    assert resampled.mask.shape == image.shape
+    both = (plain.mask > 0) & (resampled.mask > 0)
+    assert 2 * both.sum() / ((plain.mask > 0).sum() + (resampled.mask > 0).sum()) > 0.95
+    own = network_set(preprocessing={**PLAIN, "pixel_size_nm": 0.05})
+    assert segment(image, {"a": own}, pixel_size_nm=0.03).mask.shape == image.shape
+
+
+@pytest.mark.parametrize(("shape", "target"), [((257, 301), 0.05), ((301, 257), 0.013)])
+def test_resampling_there_and_back_does_not_shift(shape, target):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = np.sin(rows / 25).astype(np.float32) * np.cos(columns / 30).astype(np.float32)
+    back = resampled_back(resample(image, 0.03, target), shape, 0.03 / target)
+    assert back.shape == shape
+    assert np.abs(back - image)[8:-8, 8:-8].max() < 0.01
+
+
+def test_networks_that_need_a_pixel_size_are_left_out_without_one():
+    needy = network_set("needy", preprocessing={**PLAIN, "pixel_size_nm": 0.05})
+    found = segment(field(), {"needy": needy, "a": network_set()})
+    assert found.network == "a"
+    assert any("1 networks were left out" in note for note in found.notes)
+    with pytest.raises(ValueError, match=r"give deployment\.pixel_size_nm"):
+        segment(field(), {"needy": needy})
+
+
+def test_networks_without_a_recipe_are_not_used():
+    with pytest.raises(ValueError, match="cards of a do not say how their images were"):
+        Segmenter({"a": network_set(preprocessing=None)})
+    with pytest.raises(ValueError, match="no network to segment with"):
+        Segmenter({})
+
+
+def test_the_ensemble_are_grouped_folds_if_there_are_any():
+    grouped = network_set(folds=2)
+    published = {
+        "published_fold0": TrainedNetwork(
+            bright_is_particle(), network_card(protocol="published", preprocessing=PLAIN)
+        )
+    }
+    assert len(ensemble({**published, **grouped})) == 2
+    assert len(ensemble(published)) == 1
+
+
+def test_without_a_study_nothing_is_judged_and_it_says_so():
+    found = segment(field(), {"a": network_set()})
+    assert found.judgement["verdict"] == "not judged"
+    assert np.isnan(found.judgement["predicted_dice"])
+    assert "three" in found.judgement["reasons"]
+
+
+def test_an_identity_knows_weights_parameters_and_cards():
+    base = {"a": network_set()}
+    first = Segmenter(base).identity
+    assert Segmenter({"a": network_set()}).identity == first
+    assert Segmenter(base, DeploymentParameters(input="x", name="y")).identity == first
+    assert Segmenter(base, DeploymentParameters(neck=0.5)).identity != first
+    assert Segmenter({"a": network_set(material="Ag")}).identity != first
+    base["a"][network_key("grouped", 1)].state["final_conv.bias"][0] = 1.0
+    assert Segmenter(base).identity != first
+
+
+class Store:
+    def __init__(self, images):
+        self.images = images
+
+    def paths(self):
+        return list(self.images)
+
+    def sha256(self, path):
+        return f"hash of {path}"
+
+    def read(self, path):
+        from temshift.microscopy.micrograph import Micrograph
+
+        if self.images[path] is None:
+            raise ValueError("it is damaged")
+        return Micrograph(self.images[path], 0.1)
+
+
+def test_work_is_planned_without_reading_and_done_file_by_file():
+    store = Store({"good.tif": field(), "bad.tif": None})
+    work = plan_work(store, Segmenter({"a": network_set()}), "code")
+    assert len(work) == 2
+    good, bad = list(work)
+    image, result = good.run()
+    assert image.shape == result.mask.shape
+    assert good.identity != bad.identity
+    with pytest.raises(ValueError, match="damaged"):
+        bad.run()
+    other = next(iter(plan_work(store, Segmenter({"a": network_set()}), "other code")))
+    assert other.identity != good.identity

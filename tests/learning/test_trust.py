@@ -1,0 +1,151 @@
+"""Trust learned from made-up studies: one in which the jury knows, one in which nothing does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from temshift.config.trust import TrustParameters
+from temshift.learning.evidence import IMAGE_EVIDENCE, MASK_EVIDENCE, NETWORK_EVIDENCE
+from temshift.learning.trust import (
+    FEATURES,
+    TrustModel,
+    features_of,
+    leave_one_condition_out,
+)
+
+PARAMETERS = TrustParameters(trees=30)
+CONDITIONS = [f"c{i}" for i in range(6)]
+ON = {name: [name] for name in CONDITIONS}
+
+
+def study(informative: bool, micrographs: int = 8, seed: int = 0):
+    """Evidence and agreement of six networks on six conditions."""
+    rng = np.random.default_rng(seed)
+    rows, pairs = [], []
+    for split in CONDITIONS:
+        shift = rng.normal(0, 1)
+        for m in range(micrographs):
+            keys = {"micrograph_id": f"{split}/{m}", "test_split": split, "fold": m % 3}
+            image = {name: shift + rng.normal(0, 0.3) for name in IMAGE_EVIDENCE}
+            true = {n: rng.choice([rng.uniform(0.1, 0.5), rng.uniform(0.7, 0.98)]) for n in ON}
+            told = true if informative else {n: rng.uniform(0.1, 0.98) for n in ON}
+            for name in ON:
+                other = {k: rng.uniform(0.1, 1) for k in (*MASK_EVIDENCE, *NETWORK_EVIDENCE)}
+                rows.append({**keys, "network": name, **image, **other, "dice": true[name]})
+                pairs += [
+                    {
+                        **keys,
+                        "network": name,
+                        "juror": juror,
+                        "dice": float(np.clip(told[name] + rng.normal(0, 0.03), 0, 1)),
+                    }
+                    for juror in ON
+                    if juror != name
+                ]
+    return pd.DataFrame(rows), pd.DataFrame(pairs)
+
+
+def test_an_informative_jury_predicts_the_dice_of_conditions_left_out():
+    evidence, agreement = study(informative=True)
+    judged = leave_one_condition_out(evidence, agreement, ON, PARAMETERS)
+    error = (judged["dice"] - judged["predicted"]).abs().mean()
+    constant = (judged["dice"] - judged["dice"].mean()).abs().mean()
+    assert error < 0.25 * constant
+    fresh = study(informative=True, seed=9)
+    verdicts = TrustModel.fit(evidence, agreement, ON, PARAMETERS).judge(features_of(*fresh))
+    true = features_of(*fresh)["dice"]
+    inside = (verdicts["low"] <= true) & (true <= verdicts["high"])
+    assert inside.mean() > 0.85
+    bad = true < 0.6
+    assert (verdicts["verdict"][bad] == "do not trust").mean() > 0.9
+    assert (verdicts["verdict"][~bad] == "do not trust").mean() < 0.1
+    assert (verdicts["verdict"] == "trust").any()
+
+
+def test_where_nothing_is_informative_nothing_is_trusted():
+    evidence, agreement = study(informative=False)
+    judged = leave_one_condition_out(evidence, agreement, ON, PARAMETERS)
+    error = (judged["dice"] - judged["predicted"]).abs().mean()
+    assert error > 0.8 * (judged["dice"] - judged["dice"].mean()).abs().mean()
+    model = TrustModel.fit(evidence, agreement, ON, PARAMETERS)
+    verdicts = model.judge(features_of(*study(informative=False, seed=9)))
+    assert not (verdicts["verdict"] == "trust").any()
+    assert (verdicts["high"] - verdicts["low"]).median() > 0.5
+
+
+def test_the_condition_left_out_and_its_networks_have_no_part_in_its_prediction():
+    evidence, agreement = study(informative=True)
+    judged = leave_one_condition_out(evidence, agreement, ON, PARAMETERS)
+    assert not ((judged["network"] == judged["test_split"]).any())
+    changed = evidence.copy()
+    changed.loc[changed["test_split"] == "c0", "dice"] = 0.123
+    again = leave_one_condition_out(changed, agreement, ON, PARAMETERS)
+    own = judged["test_split"] == "c0"
+    assert np.array_equal(judged["predicted"][own], again["predicted"][own])
+    assert not np.array_equal(judged["predicted"][~own], again["predicted"][~own])
+
+
+def test_an_image_unlike_all_is_never_trusted_and_says_what_is_unlike():
+    evidence, agreement = study(informative=True)
+    model = TrustModel.fit(evidence, agreement, ON, PARAMETERS)
+    features = features_of(evidence, agreement)
+    assert (model.judge(features)["verdict"] == "trust").any()
+    strange = features.assign(noise=features["noise"] + 50)
+    judged = model.judge(strange)
+    assert not (judged["verdict"] == "trust").any()
+    assert (judged["novelty"] > 1).all()
+    assert judged["reasons"].str.contains("its pixel noise lies .* sd above").all()
+    assert judged["reasons"].str.contains("no guarantee here").all()
+
+
+def test_a_mask_without_particles_is_not_trusted():
+    evidence, agreement = study(informative=True)
+    model = TrustModel.fit(evidence, agreement, ON, PARAMETERS)
+    judged = model.judge(features_of(evidence, agreement).assign(labelled_share=0.0))
+    assert set(judged["verdict"]) == {"do not trust"}
+    assert judged["reasons"].str.contains("no particle was found").all()
+
+
+def test_every_verdict_has_a_reason_that_fits_it():
+    evidence, agreement = study(informative=True)
+    model = TrustModel.fit(evidence, agreement, ON, PARAMETERS)
+    judged = model.judge(features_of(*study(informative=True, seed=5)))
+    for row in judged.to_dict("records"):
+        fine = "like images of the calibration" in row["reasons"]
+        assert fine == (row["verdict"] == "trust"), row
+
+
+def test_fitting_twice_gives_the_same_and_an_identity_that_knows_the_data():
+    evidence, agreement = study(informative=True)
+    first, second = (TrustModel.fit(evidence, agreement, ON, PARAMETERS) for _ in range(2))
+    features = features_of(evidence, agreement)
+    pd.testing.assert_frame_equal(first.judge(features), second.judge(features))
+    assert first.identity == second.identity
+    other = TrustModel.fit(evidence.assign(dice=0.5), agreement, ON, PARAMETERS)
+    assert other.identity != first.identity
+
+
+def test_too_few_conditions_are_refused_with_the_remedy():
+    evidence, agreement = study(informative=True)
+    few = evidence["test_split"].isin(["c0", "c1"])
+    with pytest.raises(ValueError, match="at least 3 image sets and 3 networks, found 2 and 6"):
+        TrustModel.fit(evidence[few], agreement, ON, PARAMETERS)
+
+
+def test_few_masks_give_intervals_that_say_so():
+    evidence, agreement = study(informative=True, micrographs=1)
+    few = evidence["test_split"].isin(CONDITIONS[:3]) & evidence["network"].isin(CONDITIONS[:3])
+    model = TrustModel.fit(evidence[few], agreement, {n: [n] for n in CONDITIONS[:3]}, PARAMETERS)
+    judged = model.judge(features_of(evidence, agreement))
+    assert (judged["low"] == 0).all()
+    assert (judged["high"] == 1).all()
+
+
+def test_features_are_complete_and_the_jury_knows_others_only():
+    evidence, agreement = study(informative=True)
+    features = features_of(evidence, agreement, ["c5"])
+    assert set(FEATURES) <= set(features)
+    assert not features[list(FEATURES)].isna().any(axis=None)
+    assert "c5" not in set(features["network"])
+    changed = agreement.assign(dice=agreement["dice"].where(agreement["juror"] != "c5", 0.0))
+    pd.testing.assert_frame_equal(features, features_of(evidence, changed, ["c5"]))

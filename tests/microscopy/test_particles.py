@@ -1,0 +1,122 @@
+"""Particles and their sizes, against circles whose sizes are known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from temshift.microscopy.particles import (
+    PARTICLE_COLUMNS,
+    measure_particles,
+    separate_particles,
+    weighted_quantiles,
+)
+
+
+def discs(shape, *circles):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    mask = np.zeros(shape, np.uint8)
+    for row, column, radius in circles:
+        mask |= ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2).astype(np.uint8)
+    return mask
+
+
+def test_a_disc_has_its_diameter_position_and_roundness():
+    table, numbered = measure_particles(discs((100, 120), (40, 70, 20)), pixel_size_nm=0.1)
+    (particle,) = table.to_dict("records")
+    assert particle["equivalent_diameter_nm"] == pytest.approx(4.0, rel=0.01)
+    assert particle["feret_diameter_nm"] == pytest.approx(4.1, rel=0.02)
+    assert particle["area_nm2"] == pytest.approx(np.pi * 4, rel=0.01)
+    assert (particle["row_px"], particle["column_px"]) == pytest.approx((40, 70))
+    assert particle["eccentricity"] < 0.1
+    assert not particle["touches_edge"]
+    assert not particle["was_split"]
+    assert list(table) == list(PARTICLE_COLUMNS)
+    assert numbered.max() == 1
+
+
+def test_without_a_pixel_size_nothing_is_said_in_nm():
+    table, _ = measure_particles(discs((64, 64), (30, 30, 9)))
+    assert table.filter(like="_nm").isna().all(axis=None)
+    assert table["equivalent_diameter_px"].iloc[0] == pytest.approx(18, rel=0.03)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    radius=st.floats(10, 30),
+    ratio=st.floats(0.6, 1.0),
+    overlap=st.floats(0.0, 0.2),
+    angle=st.floats(0, np.pi),
+)
+def test_two_touching_discs_are_two(radius, ratio, overlap, angle):
+    other = radius * ratio
+    distance = (radius + other) * (1 - overlap * ratio)
+    row, column = 100 + distance * np.sin(angle), 100 + distance * np.cos(angle)
+    mask = discs((200, 200), (100, 100, radius), (row, column, other))
+    assert separate_particles(mask).max() == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    major=st.floats(8, 40),
+    aspect=st.floats(1.0, 2.5),
+    angle=st.floats(0, np.pi),
+    seed=st.integers(0, 99),
+)
+def test_one_ragged_ellipse_is_one(major, aspect, angle, seed):
+    rows, columns = np.mgrid[:200, :200] - 100.0
+    along = rows * np.sin(angle) + columns * np.cos(angle)
+    across = rows * np.cos(angle) - columns * np.sin(angle)
+    edge = np.hypot(along / major, across * aspect / major)
+    noise = np.random.default_rng(seed).normal(0, 0.5 / major, edge.shape)
+    mask = (edge + noise < 1).astype(np.uint8)
+    table, _ = measure_particles(mask)
+    assert len(table) == 1
+
+
+def test_particles_at_the_edge_are_marked_and_the_others_stand_for_them():
+    """Whatever the edge cuts off, the mean of many fields is that of the particles."""
+    rng = np.random.default_rng(0)
+    small, large = 0.0, 0.0
+    plain_small = plain_large = 0
+    for _ in range(300):
+        radius = rng.choice([4.0, 20.0])
+        row, column = rng.uniform(0, 100, 2)
+        table, _ = measure_particles(discs((100, 100), (row, column, radius)))
+        whole = table[~table["touches_edge"]]
+        if radius == 4:
+            small += whole["edge_weight"].sum()
+            plain_small += len(whole)
+        else:
+            large += whole["edge_weight"].sum()
+            plain_large += len(whole)
+    assert plain_large / plain_small < 0.6
+    assert large / small == pytest.approx(1, abs=0.25)
+
+
+def test_specks_are_no_particles_and_an_empty_mask_has_none():
+    mask = discs((64, 64), (20, 20, 8))
+    mask[50, 50] = 1
+    table, numbered = measure_particles(mask)
+    assert len(table) == 1
+    assert numbered[50, 50] == 0
+    table, numbered = measure_particles(np.zeros((64, 64), np.uint8))
+    assert table.empty
+    assert list(table) == list(PARTICLE_COLUMNS)
+    assert not numbered.any()
+
+
+def test_certainty_is_the_mean_probability_of_the_particle():
+    mask = discs((64, 64), (20, 20, 8), (45, 45, 8))
+    probability = np.where(np.arange(64)[:, None] < 32, 0.9, 0.6) * mask
+    table, _ = measure_particles(mask, probability.astype(np.float32))
+    assert table["certainty"].tolist() == pytest.approx([0.9, 0.6], abs=1e-6)
+    with pytest.raises(ValueError, match="64 × 64 px, the probability 32 × 64"):
+        measure_particles(mask, probability[:32])
+
+
+def test_quantiles_carry_weights():
+    values = np.array([1.0, 10.0])
+    assert weighted_quantiles(values, np.array([1.0, 1.0]), [0.5])[0] == pytest.approx(5.5)
+    assert weighted_quantiles(values, np.array([9.0, 1.0]), [0.4])[0] == pytest.approx(1.0)
+    assert np.isnan(weighted_quantiles(values, np.zeros(2), [0.5])).all()
