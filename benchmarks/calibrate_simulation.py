@@ -40,7 +40,7 @@ from torch import nn
 from temshift.config.modelling import Augmentation
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.simulation import SimulationParameters
-from temshift.learning.augmentation import augment, draw_plan
+from temshift.learning.augmentation import Areas, augment, draw_plan
 from temshift.learning.networks import PublishedUNet
 from temshift.learning.published_weights import read_published_weights
 from temshift.microscopy.acquisitions import expose, plan, simulate_specimens
@@ -208,10 +208,19 @@ def autocorrelation(patches: Images) -> NDArray[np.float64]:
         ]
     )
     n = len(images)
+    side = torch.full((n,), PATCH_PX)
+    areas = Areas(  # each patch by itself
+        first=torch.arange(n),
+        columns=torch.ones(n, dtype=torch.int64),
+        height=side,
+        width=side,
+        background=background,
+        particles=torch.full((n, 1, 2), -1),
+    )
     chosen = draw_plan(
         torch.arange(n).repeat_interleave(8),
         torch.arange(8).repeat(n),
-        PATCH_PX,
+        areas,
         PATCH_PX,
         Augmentation(dihedral="all", rotate_probability=0.5),
         torch.Generator().manual_seed(0),
@@ -220,7 +229,7 @@ def autocorrelation(patches: Images) -> NDArray[np.float64]:
     sums = np.zeros(len(LAGS_PX) + 2)
     for start in range(0, 8 * n, 8):
         batch = chosen.slice(start, start + 8)
-        x = augment(images, labels, background, batch, PATCH_PX, None)[0][:, 0].numpy()
+        x = augment(images, labels, batch, PATCH_PX, PATCH_PX, None)[0][:, 0].numpy()
         sums[0] += x.mean()
         sums[1] += (x**2).mean()
         for k, (i, j) in enumerate(LAGS_PX):
