@@ -413,8 +413,8 @@ _NAN = float("nan")
 _NOT_JUDGED = {
     **dict.fromkeys(_JUDGED[:4], _NAN),
     "verdict": "not judged",
-    "reasons": "trust is learned from the tests of a study with at least three labelled image sets "
-    "and three networks; there are none",
+    "reasons": "trust needs the tests of a study with at least three labelled image sets and three "
+    "networks, and deployment.judge: true",
 }
 
 
