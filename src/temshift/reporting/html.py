@@ -128,6 +128,7 @@ def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, A
 def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]:
     parameters = content.plan.studies[study]
     gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
+    losses = gaps["gap"].astype(float).to_dict()
     rows = []
     for network in dict.fromkeys([*parameters.splits, *parameters.networks]):
         cells: list[dict[str, Any] | None] = []
@@ -137,7 +138,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
                 cells.append(None)
                 continue
             compared = (network, split) in gaps.index
-            loss = float(gaps.loc[(network, split), "gap"]) if compared else float("nan")
+            loss = losses.get((network, split), float("nan"))
             verdict = str(gaps.loc[(network, split), "verdict"]) if compared else ""
             background, colour = loss_colours(0.0 if network == split else loss)
             cells.append(
