@@ -38,9 +38,7 @@ SINGLE = {
 }
 
 
-def gather(
-    folder: Path, crop_px: int, each: int, unseen: Path | None = None
-) -> list[pd.DataFrame]:
+def gather(folder: Path, crop_px: int, each: int, unseen: Path | None = None) -> list[pd.DataFrame]:
     """Return evidence and agreement of a study on a part of its micrographs, or of another's.
 
     Of another study every micrograph is unseen; they are given to the folds in turn.
