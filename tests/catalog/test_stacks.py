@@ -30,7 +30,8 @@ def write_hspy(path):
         | {"units": units, "navigate": navigate, "is_binned": False}
         for (n, scale, units, navigate), size in zip(names, FRAMES.shape, strict=True)
     ]
-    signal = {"data": FRAMES, "axes": axes, "metadata": {"Signal": {"signal_type": ""}}}
+    metadata = {"General": {"title": ""}, "Signal": {"signal_type": ""}}
+    signal = {"data": FRAMES, "axes": axes, "metadata": metadata}
     empty = ("original_metadata", "learning_results", "models", "package_info", "tmp_parameters")
     signal["attributes"] = {"_lazy": False, "ragged": False}
     file_writer(str(path), signal | {key: {} for key in empty}, show_progressbar=False)
