@@ -88,7 +88,8 @@ def open_pages(file: Path) -> tuple[Any, list[Any], list[Axis]]:
     _walk(file)
     opened = tifffile.TiffFile(file, _multifile=False)
     try:
-        pages = [p for p in opened.pages if not int(p.subfiletype) & (_REDUCED | _MASK)]
+        pages: list[Any] = list(opened.pages)
+        pages = [p for p in pages if not int(p.subfiletype) & (_REDUCED | _MASK)]
         for page in pages:
             if page.shape != pages[0].shape or page.dtype != pages[0].dtype or page.ndim != 2:
                 raise RefusedError("its images are not of one shape and type, each in grey")
