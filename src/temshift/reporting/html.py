@@ -176,8 +176,11 @@ def _overview(content: ReportContent) -> str:
     for finding in headlines(content):
         gaps = content.default_gaps(finding.study)
         spoken_of = surest(gaps).name
-        order = [*gaps.index.drop(spoken_of), spoken_of]
-        marks = [_whisker(content, finding.study, g) for g in records(gaps.loc[order])]
+        last = gaps.index == spoken_of
+        marks = [
+            _whisker(content, finding.study, g)
+            for g in records(pd.concat([gaps[~last], gaps[last]]))
+        ]
         rows.append(svg.Strip(finding.title, f"#study-{_slug(finding.study)}", marks))
     if not rows:
         return ""
