@@ -23,12 +23,18 @@ class ProjectHooks:
             catalog.load("deployment.raw.micrographs")
         if "params:modelling" in used:
             device = catalog.load("params:modelling").device
-            if device != "auto" and device != "cpu":
+            if device != "auto" and device != "cpu" and not _computed_elsewhere(catalog):
                 from temshift.learning.devices import choose_device
 
                 choose_device(device)
         if any(name.startswith("params:modelling") for name in used) and "parameters" in catalog:
             _check_architectures(catalog)
+
+
+def _computed_elsewhere(catalog: Any) -> bool:
+    """Whether networks are computed by other machines, whose devices are theirs."""
+    cluster = getattr(getattr(catalog, "origin", None), "cluster", None)
+    return cluster is not None and cluster.scheduler != "local"
 
 
 def _check_architectures(catalog: Any) -> None:

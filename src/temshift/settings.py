@@ -15,6 +15,7 @@ DATA_CATALOG_CLASS = StudyCatalog
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    "config_patterns": {"cluster": ["cluster.yml"]},
     # an environment changes single parameters without repeating their siblings
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
 }

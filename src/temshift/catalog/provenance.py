@@ -93,6 +93,10 @@ class ProvenanceStore:
         """Forget a node: its outputs are about to be replaced."""
         self._path(node).unlink(missing_ok=True)
 
+    def lock_of(self, node: str) -> Path:
+        """Return the file that is locked while a node is run elsewhere."""
+        return self.folder / "running" / f"{self._path(node).stem}.lock"
+
     def _path(self, node: str) -> Path:
         name = quote(node, safe=" ")
         if len(name) > 200 or name.startswith("."):
