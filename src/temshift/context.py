@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kedro.config import AbstractConfigLoader, MissingConfigException
+from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines, settings
 from pydantic import ValidationError
@@ -29,6 +29,17 @@ from temshift.mistakes import as_user_error, environment_exists
 
 _loader: AbstractConfigLoader | None = None
 _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
+
+
+class OrderedConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, which takes the files of a folder in the order of their names.
+
+    Kedro takes them as a set, so that blocks in several files (``networks``) come in another order
+    in every process: another order of rows and of what the report says.
+    """
+
+    def _read_dir_configs(self, *args: Any, **kwargs: Any) -> dict[Path, Any]:
+        return dict(sorted(super()._read_dir_configs(*args, **kwargs).items()))
 
 
 class ProjectContext(KedroContext):

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ __all__ = ["SchedulerLostError", "Workers", "automatic_share", "count_gpus", "wo
 _log = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
+
+#: How long it is believed which workers there are.
+_ASKED_EVERY_S = 5.0
 
 
 class SchedulerLostError(UserError):
@@ -54,6 +58,8 @@ class Workers:
         self._topic = f"temshift-{run_id}"
         self._gpu = origin.gpu
         self._offered = offered
+        self._found: list[dict[str, float]] = []
+        self._found_until = 0.0
         self._names: dict[str, str] = {}
         client.subscribe_topic(self._topic, _tell)
         client.subscribe_topic("all", self._tell_lost)
@@ -161,8 +167,11 @@ class Workers:
     def _offers(self) -> list[dict[str, float]]:
         if self._offered is not None:
             return [self._offered]
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        return [worker.get("resources", {}) for worker in workers]
+        if not self._found or time.monotonic() > self._found_until:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            self._found = [worker.get("resources", {}) for worker in workers]
+            self._found_until = time.monotonic() + _ASKED_EVERY_S
+        return self._found
 
     def _tell_lost(self, event: Any) -> None:
         _, what = event

@@ -86,13 +86,15 @@ class IncrementalRunner(SequentialRunner):
         with hold(records.folder, self._wait):
             freshness = Freshness(pipeline, catalog, records, self._force)
             cluster, share = self._where(pipeline, catalog)
-            if cluster is None:
-                done, ran = self._run_here(pipeline, catalog, freshness, hook_manager, run_id)
-            else:
-                done, ran = self._run_elsewhere(
-                    pipeline, catalog, freshness, cluster, share, run_id or "run"
-                )
-            records.keep()
+            try:
+                if cluster is None:
+                    done, ran = self._run_here(pipeline, catalog, freshness, hook_manager, run_id)
+                else:
+                    done, ran = self._run_elsewhere(
+                        pipeline, catalog, freshness, cluster, share, run_id or "run"
+                    )
+            finally:
+                records.keep()
         if len(ran) < len(done):
             self._logger.info(
                 "%d of %d nodes were up to date (--runner-params force=true runs all)",
