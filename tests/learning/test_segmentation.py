@@ -244,3 +244,38 @@ def test_work_is_planned_without_reading_and_done_file_by_file():
         bad.run()
     other = next(iter(plan_work(store, Segmenter({"a": network_set()}), "other code")))
     assert other.identity != good.identity
+
+
+def test_specks_are_left_out_by_what_the_network_was_trained_on_and_counted():
+    """40 px are 0.8 nm here: the particles of 24 and 30 px count for a network of 1 nm."""
+    spots = ((40, 40, 12), (100, 80, 15))
+    specks = ((20, 100, 3), (125, 20, 4), (10, 10, 2))
+    networks = {"a": network_set(diameter_nm=1.0, pixel_size_nm=0.02)}
+    clean = segment(field(spots=spots), networks, pixel_size_nm=0.02)
+    found = segment(field(spots=spots + specks), networks, pixel_size_nm=0.02)
+    assert (clean.n_specks, found.n_specks) == (0, 3)
+    assert found.sizes["mean"] == pytest.approx(clean.sizes["mean"], rel=0.03)
+    (note,) = [n for n in found.notes if "too small to be counted" in n]
+    assert "the network was trained on" in note
+    assert not [n for n in clean.notes if "too small" in n]
+    by_hand = segment(
+        field(spots=spots + specks),
+        networks,
+        DeploymentParameters(smallest_area_px2=1),
+        pixel_size_nm=0.02,
+    )
+    assert len(by_hand.particles) == 5
+
+
+def test_without_a_pixel_size_specks_are_left_out_by_what_was_found():
+    found = segment(field(spots=((40, 40, 12), (100, 80, 15), (20, 100, 3))), {"a": network_set()})
+    assert len(found.particles) == 2
+    assert found.n_specks == 1
+
+
+def test_nothing_but_specks_has_no_sizes():
+    networks = {"a": network_set(diameter_nm=1.0, pixel_size_nm=0.02)}
+    found = segment(field(spots=((20, 100, 3), (125, 20, 4))), networks, pixel_size_nm=0.02)
+    assert found.particles.empty
+    assert np.isnan(found.sizes["mean"])
+    assert any("No particle" in note for note in found.notes)

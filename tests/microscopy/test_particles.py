@@ -9,7 +9,9 @@ from temshift.microscopy.particles import (
     PARTICLE_COLUMNS,
     measure_particles,
     separate_particles,
+    smallest_area_px2,
     weighted_quantiles,
+    without_specks,
 )
 
 
@@ -120,3 +122,43 @@ def test_quantiles_carry_weights():
     assert weighted_quantiles(values, np.array([1.0, 1.0]), [0.5])[0] == pytest.approx(5.5)
     assert weighted_quantiles(values, np.array([9.0, 1.0]), [0.4])[0] == pytest.approx(1.0)
     assert np.isnan(weighted_quantiles(values, np.zeros(2), [0.5])).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    diameter=st.floats(40, 90),
+    specks=st.lists(
+        st.tuples(st.integers(0, 299), st.integers(0, 39), st.floats(1, 7)), max_size=9
+    ),
+)
+def test_specks_change_no_size_and_are_counted(diameter, specks):
+    circles = [(150, 120, diameter / 2), (150, 235, diameter / 2)]
+    smallest = smallest_area_px2(diameter)
+    clean, none = without_specks(discs((300, 300), *circles), smallest)
+    noisy, n = without_specks(discs((300, 300), *circles, *specks), smallest)
+    assert none == 0
+    assert (n > 0) == bool(specks)
+    np.testing.assert_array_equal(clean, noisy)
+    table, _ = measure_particles(noisy.astype(np.uint8), smallest_area_px2=smallest)
+    assert table["equivalent_diameter_px"].to_numpy() == pytest.approx([diameter] * 2, rel=0.02)
+
+
+def test_nothing_but_specks_is_no_particle():
+    mask = discs((300, 300), (30, 30, 6), (100, 40, 9), (200, 250, 3))
+    kept, n = without_specks(mask, smallest_area_px2(80.0))
+    assert n == 3
+    assert not kept.any()
+    assert measure_particles(kept.astype(np.uint8))[0].empty
+
+
+def test_a_network_for_five_nm_still_counts_two_nm():
+    five, two = 250.0, 110.0
+    mask = discs((200, 200), (100, 100, two / 2))
+    assert without_specks(mask, smallest_area_px2(five))[1] == 0
+
+
+def test_a_rough_corner_is_no_particle_beside_the_whole():
+    """A bump on a particle, cut off by a narrow neck, is not counted by itself."""
+    mask = discs((240, 240), (120, 100, 60), (120, 166, 8))
+    table, _ = measure_particles(mask, smallest_area_px2=smallest_area_px2(120.0))
+    assert len(table) == 1

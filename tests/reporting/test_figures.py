@@ -3,7 +3,7 @@ import pytest
 from kedro_datasets.plotly import JSONDataset
 
 from temshift.reporting.figures import gaps_figure, histories_figure, matrix_figure
-from temshift.reporting.palette import dice_colours, verdict_colour
+from temshift.reporting.palette import loss_colours, verdict_colour
 
 
 def figures(content):
@@ -63,5 +63,5 @@ def test_text_on_a_cell_can_be_read():
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
     for dice in np.linspace(0, 1, 101):
-        light, dark = sorted((luminance(c) for c in dice_colours(dice)), reverse=True)
+        light, dark = sorted((luminance(c) for c in loss_colours(dice)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, dice

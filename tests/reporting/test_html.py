@@ -3,6 +3,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from tests import synthetic_study as synthetic
 
 from temshift.reporting.html import render_report
 from temshift.reporting.pictures import Pictures
+from temshift.reporting.sentences import first_sentences, headlines
 from temshift.reporting.summary import summarise
 from temshift.study.tables import finding, findings_table
 
@@ -44,6 +46,13 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
+#: Files that the run writes beside the page.
+BESIDE = {
+    *(f"{name}.csv" for name in ["matrix", "gaps", "gains", "confounds", "splits", "fingerprints"]),
+    *("distances.csv", "explanation.csv", "integrity.csv", "results.json"),
+}
+
+
 @pytest.fixture(scope="module")
 def source(content):
     return render_report(content)
@@ -60,13 +69,14 @@ def test_page_is_whole(page):
 
 
 def test_page_needs_no_network(source, page):
-    assert {link[0] for link in page.links} == {"#"}
+    beside = {link for link in page.links if not link.startswith("#")}
+    assert beside <= BESIDE
     assert not re.search(r"@import|https?://(?!www\.w3\.org)", source)
     assert len(source) < 8e6
 
 
 def test_contents_lead_somewhere(page):
-    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
 
 
 def test_same_content_gives_the_same_bytes(content, source):
@@ -288,3 +298,42 @@ def test_warnings_of_the_integrity_check_stand_in_the_report():
     page = render_report(replace(content, integrity=findings_table([found])))
     assert "gave 1 warning" in page
     assert "3 of 9 micrographs in no split" in page
+
+
+def test_the_first_screen_answers_the_title(page, content):
+    for _, sentence in first_sentences(content):
+        assert sentence in page.text
+    texts = [finding.text for finding in headlines(content)]
+    places = [page.text.index(text) for text in texts]
+    assert places == sorted(places)
+
+
+def test_the_files_beside_the_page_are_those_of_the_catalog():
+    import yaml
+
+    catalog = {}
+    for path in (Path(__file__).parents[2] / "conf/base").glob("catalog*.yml"):
+        catalog |= yaml.safe_load(path.read_text())
+    written = {
+        str(entry["filepath"]).rpartition("/")[2]
+        for entry in catalog.values()
+        if isinstance(entry, dict) and "filepath" in entry
+    }
+    assert written >= BESIDE
+
+
+def test_every_verdict_has_a_mark_and_a_colour_of_its_own():
+    from temshift.reporting.palette import MARKS, PLOTLY_SYMBOLS, VERDICT_COLOURS
+
+    assert set(MARKS) == set(PLOTLY_SYMBOLS) == set(VERDICT_COLOURS)
+    assert len(set(MARKS.values())) == len(set(PLOTLY_SYMBOLS.values())) == len(MARKS)
+    judged = [c for v, c in VERDICT_COLOURS.items() if v not in ("undecided", "reference weak")]
+    assert len(set(judged)) == len(judged)
+
+
+def test_no_chart_is_empty(content):
+    """Without a validation set there are no charts of its Dice."""
+    histories = content.histories.assign(validation_dice=float("nan"), validation_loss=float("nan"))
+    text = Page(render_report(dataclasses.replace(content, histories=histories))).text
+    assert "Dice on the validation set" not in text
+    assert "No validation set was kept out" in text

@@ -31,6 +31,7 @@ def result(path, verdict="trust", dice=0.9, **changes):
         "fold_agreement": 0.97,
         "sizes": RESULT.sizes,
         "fold_means": RESULT.fold_means,
+        "n_specks": RESULT.n_specks,
         "judgement": {
             "verdict": verdict,
             "predicted_dice": dice,

@@ -22,7 +22,7 @@ def test_forest_places_estimates_on_their_axis():
         svg.Whisker("c", 0.4, 0.3, 0.5, "v-breaks", "0.40 [0.30, 0.50]"),
     ]
     root = parse(svg.forest(rows, (0.03, 0.15), "loss"))
-    zero, far = (float(c.get("cx")) for c in root.iter("circle"))
+    zero, far = (float(e.get("x")) for e in root.iter("text") if e.get("class") == "mark")
     line = next(e for e in root.iter("line") if e.get("class") == "zero")
     assert float(line.get("x1")) == pytest.approx(zero, abs=0.1)
     (whisker,) = [e for e in root.iter("line") if e.get("class") == "whisker"]
@@ -31,6 +31,20 @@ def test_forest_places_estimates_on_their_axis():
     assert (high - low) / (far - zero) == pytest.approx(0.5, abs=0.01)
     assert "a <b>" in texts(root)
     assert [e.get("class") for e in root.iter("rect")] == ["band0", "band1", "band2"]
+
+
+def test_strips_place_all_studies_on_one_axis_and_draw_the_interval_of_the_last():
+    marks = [
+        svg.Whisker("a", 0.0, -0.1, 0.1, "v-robust", ""),
+        svg.Whisker("b", 0.2, 0.1, 0.3, "v-degrades", "", mark="▲"),
+    ]
+    rows = [svg.Strip("one", "#one", marks), svg.Strip("two", "#two", marks[:1])]
+    root = parse(svg.strips(rows, (0.03, 0.15), ("robust", "degrades", "breaks"), "loss"))
+    placed = [float(e.get("x")) for e in root.iter("text") if e.get("class") == "mark"]
+    assert placed[0] == placed[2] < placed[1]
+    whiskers = [e for e in root.iter("line") if e.get("class") == "whisker"]
+    assert len(whiskers) == 2
+    assert [a.get("href") for a in root.iter("a")] == ["#one", "#two"]
 
 
 def test_bands_below_the_axis_are_left_out():

@@ -200,6 +200,7 @@ def _write(place: Path, work: Work, image: NDArray[Any], result: Segmentation) -
             "fold_agreement": result.fold_agreement,
             "sizes": result.sizes,
             "fold_means": result.fold_means,
+            "n_specks": result.n_specks,
             "judgement": result.judgement,
             "networks": result.networks.to_dict("records"),
             "notes": result.notes,

@@ -40,8 +40,10 @@ class DeploymentParameters(Strict):
     neck : float
         Touching particles are divided where the neck between them is narrower than this share of
         the smaller one's radius.
-    smallest_area_px2 : int
-        Smaller regions are no particles.
+    smallest_area_px2 : int, optional
+        Smaller regions are no particles. By default it follows from the smallest particles that the
+        network was trained on or, without a pixel size, from what was found
+        (:func:`temshift.microscopy.particles.smallest_area_px2`).
     confidence : float
         Coverage of the interval of the mean diameter.
     """
@@ -57,5 +59,5 @@ class DeploymentParameters(Strict):
     resample: bool = False
     bar_px: Annotated[int, Field(ge=0)] = 0
     neck: Annotated[float, Field(ge=0, le=1)] = 0.8
-    smallest_area_px2: Annotated[int, Field(ge=1)] = 16
+    smallest_area_px2: Annotated[int, Field(ge=1)] | None = None
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -25,7 +25,13 @@ from temshift.learning.evidence import gather_evidence, pairwise_dice
 from temshift.learning.inference import optimise_for_inference, predict_micrograph
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
 from temshift.learning.trust import TrustModel, features_of
-from temshift.microscopy.particles import measure_particles
+from temshift.microscopy.particles import (
+    SPECK_SHARE,
+    measure_particles,
+    smallest_area_px2,
+    typical_diameter_px,
+    without_specks,
+)
 from temshift.microscopy.preprocess import preprocess_micrograph
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.sizes import mean_size, size_distribution
@@ -80,6 +86,8 @@ class Segmentation:
     judgement : dict
         ``predicted_dice, low, high, novelty, verdict, reasons`` of the mask; without a trust model
         the verdict is ``"not judged"``.
+    n_specks : int
+        Regions of the mask that are too small to be particles.
     notes : list of str
         What the reader of the results should know.
     """
@@ -95,6 +103,7 @@ class Segmentation:
     fold_agreement: float
     networks: pd.DataFrame
     judgement: dict[str, Any]
+    n_specks: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -331,19 +340,18 @@ class Segmenter:
         parameters, unit = self.parameters, "nm" if pixel_size_nm else "px"
         probability = np.asarray(np.mean(parts, axis=0, dtype=np.float32))
         mask = np.asarray(probability > 0.5)
+        smallest, limit = self._smallest(name, mask, pixel_size_nm)
 
         def measure(
             own: NDArray[np.bool_], sureness: NDArray[np.float32] | None = None
         ) -> tuple[pd.DataFrame, NDArray[np.int32]]:
+            own, _ = without_specks(own, smallest)
             return measure_particles(
-                own.astype(np.uint8),
-                sureness,
-                pixel_size_nm,
-                parameters.neck,
-                parameters.smallest_area_px2,
+                own.astype(np.uint8), sureness, pixel_size_nm, parameters.neck, smallest
             )
 
         particles, numbered = measure(mask, probability)
+        kept, n_specks = without_specks(mask, smallest)
         masks = [part > 0.5 for part in parts]
         means = [mean_size(measure(own)[0], f"equivalent_diameter_{unit}") for own in masks]
         agreement = pairwise_dice(np.stack(masks))
@@ -362,8 +370,24 @@ class Segmenter:
             fold_agreement=float(others.mean()) if len(others) else float("nan"),
             networks=ranking,
             judgement=judgement,
-            notes=notes + _checks(particles, mask),
+            n_specks=n_specks,
+            notes=notes
+            + _checks(particles, mask)
+            + _about_specks(mask, kept, n_specks, smallest, limit),
         )
+
+    def _smallest(
+        self, name: str, mask: NDArray[np.bool_], pixel_size_nm: float | None
+    ) -> tuple[int, str]:
+        """Return the smallest area of a particle, px², and where it comes from, in words."""
+        if given := self.parameters.smallest_area_px2:
+            return given, "which is deployment.smallest_area_px2"
+        known = training_diameter_px(self._folds[name][0].card, pixel_size_nm)
+        if known:
+            whose = "the smallest particles that the network was trained on"
+        else:
+            known, whose = typical_diameter_px(mask), "what was found here (median by area)"
+        return smallest_area_px2(known), f"a disc of {SPECK_SHARE:g} of the diameter of {whose}"
 
 
 def segment(
@@ -541,6 +565,39 @@ def _checks(particles: pd.DataFrame, mask: NDArray[np.bool_]) -> list[str]:
             "failed, or the field holds no background."
         )
     return notes
+
+
+def training_diameter_px(card: NetworkCard, pixel_size_nm: float | None) -> float | None:
+    """Return the smallest typical diameter among a network's training sets, px of a micrograph.
+
+    Parameters
+    ----------
+    card : NetworkCard
+    pixel_size_nm : float, optional
+        Of the micrograph.
+
+    Returns
+    -------
+    float or None
+        ``None`` without a pixel size, or if the card knows no diameter.
+    """
+    known = [found.get("diameter_nm") for found in card.fingerprints.values()]
+    diameters = [d for d in known if d] or [d for d in [card.diameter_nm] if d]
+    return min(diameters) / pixel_size_nm if diameters and pixel_size_nm else None
+
+
+def _about_specks(
+    mask: NDArray[np.bool_], kept: NDArray[np.bool_], n_specks: int, smallest: int, limit: str
+) -> list[str]:
+    """Say what was left out as too small, and what the limit is."""
+    if not n_specks:
+        return []
+    share = 1 - kept.sum() / mask.sum()
+    regions = "region was" if n_specks == 1 else "regions were"
+    return [
+        f"{n_specks} {regions} too small to be counted ({share:.0%} of what is called particle): "
+        f"less than {smallest} px², {limit}."
+    ]
 
 
 @dataclass(frozen=True)

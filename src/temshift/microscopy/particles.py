@@ -24,11 +24,21 @@ __all__ = [
     "measure_particles",
     "median_diameter_px",
     "separate_particles",
+    "smallest_area_px2",
+    "typical_diameter_px",
     "weighted_quantiles",
+    "without_specks",
 ]
 
 #: Pixels along the longer side of a mask that are looked at; larger masks are thinned out.
 _SIDE_PX = 1024
+
+#: Regions of a smaller diameter than this share of the smallest that a network was trained on are
+#: taken for specks of false foreground.
+SPECK_SHARE = 0.4
+
+#: Without anything known of the particles a region of fewer pixels has no shape.
+_FEWEST_PX2 = 16
 
 #: Columns of a particle table that hold lengths or areas, with the power of the pixel size.
 _LENGTHS = {
@@ -64,6 +74,67 @@ PARTICLE_COLUMNS = {
         "particles that it stands for (Miles–Lantuéjoul); 0 if it touches the edge",
     ),
 }
+
+
+def smallest_area_px2(diameter_px: float | None) -> int:
+    """Return the area below which a region is no particle, from the smallest known diameter.
+
+    A network finds particles like those that it was trained on; false foreground comes in smaller
+    pieces. The limit is the area of a disc of :data:`SPECK_SHARE` times the diameter: a network for
+    particles of 5 nm still counts those of 2.2 nm.
+
+    Parameters
+    ----------
+    diameter_px : float, optional
+        Smallest typical diameter among the training sets of the network, px of this image; where
+        that is unknown, that of what was found (:func:`typical_diameter_px`).
+
+    Examples
+    --------
+    >>> smallest_area_px2(250.0), smallest_area_px2(None)
+    (7854, 16)
+    """
+    if diameter_px is None:
+        return _FEWEST_PX2
+    return max(_FEWEST_PX2, round(np.pi / 4 * (SPECK_SHARE * diameter_px) ** 2))
+
+
+def without_specks(mask: NDArray[Any], smallest_area_px2: int) -> tuple[NDArray[np.bool_], int]:
+    """Return the regions of a mask that are large enough, and how many were left out.
+
+    Regions that the edge of the field cuts are measured by what of them lies inside.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (H, W)
+        Not 0 where a particle is. Whole regions are judged, before touching particles are divided.
+    smallest_area_px2 : int
+        Smaller regions are left out.
+    """
+    from skimage.measure import label
+
+    regions = label(np.asarray(mask) != 0, connectivity=1)
+    kept = np.bincount(regions.ravel()) >= smallest_area_px2
+    kept[0] = False
+    return kept[regions], int(regions.max() - kept.sum())
+
+
+def typical_diameter_px(mask: NDArray[Any]) -> float | None:
+    """Return the diameter of the region in which the median foreground pixel lies.
+
+    By area, specks hardly count, however many there are. ``None`` for an empty mask.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (H, W)
+        Not 0 where a particle is.
+    """
+    from skimage.measure import label
+
+    areas = np.bincount(label(np.asarray(mask) != 0, connectivity=1).ravel())[1:].astype(float)
+    if not len(areas):
+        return None
+    return float(2 * np.sqrt(weighted_quantiles(areas, areas, [0.5])[0] / np.pi))
 
 
 def separate_particles(
@@ -160,7 +231,8 @@ def measure_particles(
             f"the mask has {mask.shape[0]} × {mask.shape[1]} px, the probability "
             f"{probability.shape[0]} × {probability.shape[1]}: they do not belong together"
         )
-    numbered = separate_particles(mask, neck)
+    # a part of a divided region is a particle, not a corner of one
+    numbered = separate_particles(mask, neck, max(2.0, np.sqrt(smallest_area_px2 / np.pi) / 2))
     sizes = np.bincount(numbered.ravel())
     kept = np.flatnonzero(sizes >= smallest_area_px2)
     kept = kept[kept > 0]

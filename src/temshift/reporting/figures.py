@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from temshift.config.reporting import ReportingParameters
-from temshift.reporting.palette import VERDICT_COLOURS, verdict_colour
+from temshift.reporting.palette import PLOTLY_SYMBOLS, VERDICT_COLOURS, verdict_colour
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -99,7 +99,11 @@ def gaps_figure(gaps: pd.DataFrame, parameters: ReportingParameters) -> Figure:
                         "arrayminus": part["gap"] - part["low"],
                     },
                     mode="markers",
-                    marker={"color": verdict_colour(str(verdict)), "size": 9},
+                    marker={
+                        "color": verdict_colour(str(verdict)),
+                        "symbol": PLOTLY_SYMBOLS[str(verdict)],
+                        "size": 9,
+                    },
                     name=str(verdict),
                     legendgroup=str(verdict),
                     showlegend=verdict not in shown,

@@ -15,11 +15,12 @@ from temshift.config.modelling import ModellingParameters
 from temshift.learning.examples import RANKS, Example
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, range_in_words, records
-from temshift.reporting.palette import dice_colours
+from temshift.reporting.palette import MARKS, WORST_LOSS, loss_colours
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.sentences import (
     condition,
     explanation_sentence,
+    first_sentences,
     headlines,
     number,
     paper_checks,
@@ -29,6 +30,7 @@ from temshift.reporting.sentences import (
     with_interval,
 )
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
+from temshift.study.verdicts import surest
 
 __all__ = ["render_report"]
 
@@ -53,7 +55,13 @@ def render_report(content: ReportContent) -> str:
     context = {
         "content": content,
         "reporting": content.reporting,
+        "answers": first_sentences(content),
         "findings": headlines(content),
+        "overview": _overview(content),
+        "marks": MARKS,
+        "loss_scale": [
+            (f"{loss:g}", loss_colours(loss)[0]) for loss in np.linspace(0, WORST_LOSS, 6)
+        ],
         "checks": paper_checks(content),
         "separation_notes": separation_notes(content),
         "unseen": unseen(content),
@@ -128,10 +136,10 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
             if cell is None:
                 cells.append(None)
                 continue
-            background, colour = dice_colours(float(cell["dice"]))
-            verdict = (
-                str(gaps.loc[(network, split), "verdict"]) if (network, split) in gaps.index else ""
-            )
+            compared = (network, split) in gaps.index
+            loss = float(gaps.loc[(network, split), "gap"]) if compared else float("nan")
+            verdict = str(gaps.loc[(network, split), "verdict"]) if compared else ""
+            background, colour = loss_colours(0.0 if network == split else loss)
             cells.append(
                 {
                     **{str(k): v for k, v in cell.items()},
@@ -151,24 +159,53 @@ def _forest(content: ReportContent, study: str) -> str:
     gaps = content.study_gaps(study)
     if gaps.empty:
         return ""
-    rows = [
-        svg.Whisker(
-            label=f"{_network_label(content, study, g['network'])} → "
-            f"{condition(content, study, g['test_split'])}",
-            estimate=g["gap"],
-            low=g["low"],
-            high=g["high"],
-            css=f"v-{_slug(g['verdict'])}",
-            value=with_interval(g["gap"], g["low"], g["high"]),
-            note=f"{g['network']} on {g['test_split']}: {g['verdict']}, "
-            f"p = {number(g['p_value'], 3)} ({number(g['p_holm'], 3)} corrected), "
-            f"n = {g['n_groups']} in {g['n_folds']} folds"
-            + (f"; {g['reason']}" if g["reason"] else ""),
-        )
-        for g in records(gaps)
+    every = [
+        _whisker(content, name, g)
+        for name in content.plan.studies
+        for g in records(content.study_gaps(name))
     ]
-    limits = (content.reporting.degrades_above, content.reporting.breaks_above)
-    return svg.forest(rows, limits, "loss of Dice against the in-domain network of the test set")
+    rows = [_whisker(content, study, g) for g in records(gaps)]
+    limits = _limits(content)
+    title = "loss of Dice against the in-domain network of the test set"
+    return svg.forest(rows, limits, title, ends=svg.axis_range(every, limits))
+
+
+def _overview(content: ReportContent) -> str:
+    """Draw all shifts between image sets, a row a study, in the order of the findings."""
+    rows = []
+    for finding in headlines(content):
+        gaps = content.default_gaps(finding.study)
+        spoken_of = surest(gaps).name
+        order = [*gaps.index.drop(spoken_of), spoken_of]
+        marks = [_whisker(content, finding.study, g) for g in records(gaps.loc[order])]
+        rows.append(svg.Strip(finding.title, f"#study-{_slug(finding.study)}", marks))
+    if not rows:
+        return ""
+    title = "loss of Dice against the network that was trained on the test set"
+    return svg.strips(rows, _limits(content), ("robust", "degrades", "breaks"), title)
+
+
+def _whisker(content: ReportContent, study: str, g: dict[str, Any]) -> svg.Whisker:
+    """Return a gap as a row of a chart."""
+    return svg.Whisker(
+        label=f"{_network_label(content, study, g['network'])} → "
+        f"{condition(content, study, g['test_split'])}",
+        estimate=g["gap"],
+        low=g["low"],
+        high=g["high"],
+        css=f"v-{_slug(g['verdict'])}",
+        value=with_interval(g["gap"], g["low"], g["high"]),
+        note=f"{g['network']} on {g['test_split']}: "
+        f"{with_interval(g['gap'], g['low'], g['high'])}, {g['verdict']}, "
+        f"p = {number(g['p_value'], 3)} ({number(g['p_holm'], 3)} corrected), "
+        f"n = {g['n_groups']} in {g['n_folds']} folds"
+        + (f"; {g['reason']}" if g["reason"] else ""),
+        mark=MARKS[g["verdict"]],
+    )
+
+
+def _limits(content: ReportContent) -> tuple[float, float]:
+    return content.reporting.degrades_above, content.reporting.breaks_above
 
 
 def _network_label(content: ReportContent, study: str, network: str) -> str:
@@ -329,8 +366,9 @@ def _histories(content: ReportContent) -> list[dict[str, Any]]:
     for protocol, part in histories.groupby("protocol", sort=False):
         dice, loss = [], []
         for network, own in part.groupby("network", sort=False):
-            lines = _lines(own, "validation_dice", "dice")
-            dice.append(svg.line_chart(lines, str(network), (0.0, 1.0), "step"))
+            if own["validation_dice"].notna().any():
+                lines = _lines(own, "validation_dice", "dice")
+                dice.append(svg.line_chart(lines, str(network), (0.0, 1.0), "step"))
             lines = [*_lines(own, "train_loss", "train"), *_lines(own, "validation_loss", "valid")]
             loss.append(svg.line_chart(lines, str(network), (0.0, 1.05 * top), "step"))
         groups.append({"protocol": protocol, "dice": dice, "loss": loss})

@@ -1,42 +1,75 @@
-"""Colours of verdicts and of Dice; told apart by people with any kind of colour vision."""
+"""Marks and colours of verdicts, colours of losses: for any kind of colour vision."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["VERDICT_COLOURS", "dice_colours", "verdict_colour"]
+__all__ = [
+    "MARKS",
+    "PLOTLY_SYMBOLS",
+    "VERDICT_COLOURS",
+    "WORST_LOSS",
+    "loss_colours",
+    "verdict_colour",
+]
 
+#: The mark of each verdict, wherever it stands: in badges, matrices and charts. Those between two
+#: classes are half of each shape.
+MARKS = {
+    "robust": "●",
+    "robust or degrades": "◐",
+    "degrades": "▲",
+    "degrades or breaks": "◮",
+    "breaks": "■",
+    "undecided": "○",
+    "reference weak": "✕",
+}
+#: The same for Plotly, which knows no half shapes: there those between two classes are open.
+PLOTLY_SYMBOLS = {
+    "robust": "circle",
+    "robust or degrades": "triangle-up-open",
+    "degrades": "triangle-up",
+    "degrades or breaks": "square-open",
+    "breaks": "square",
+    "undecided": "circle-open",
+    "reference weak": "x",
+}
 #: Of Okabe and Ito (2008), darkened for text on white.
 VERDICT_COLOURS = {
     "robust": "#00755a",
-    "degrades": "#b57900",
-    "breaks": "#b3400a",
-    "undecided": "#6b7280",
+    "robust or degrades": "#5b6b00",
+    "degrades": "#916000",
+    "degrades or breaks": "#a34a00",
+    "breaks": "#a81c2c",
+    "undecided": "#5b6675",
+    "reference weak": "#5b6675",
 }
-# Dice 0 … 1: lightness falls evenly from nearly white to dark blue
+# no loss … 0.5 Dice lost: lightness falls evenly from nearly white to dark red
 _STOPS = np.array(
     [
-        [247, 250, 252],
-        [214, 230, 241],
-        [160, 202, 225],
-        [94, 160, 205],
-        [40, 108, 170],
-        [12, 56, 112],
+        [246, 249, 250],
+        [252, 228, 205],
+        [247, 190, 148],
+        [228, 132, 94],
+        [186, 68, 55],
+        [115, 22, 34],
     ],
     float,
 )
+#: Losses beyond it have the last colour.
+WORST_LOSS = 0.5
 
 
 def verdict_colour(verdict: str) -> str:
-    """Return the colour of a verdict; one between two classes counts as undecided."""
+    """Return the colour of a verdict; of what is no verdict, that of undecided."""
     return VERDICT_COLOURS.get(verdict, VERDICT_COLOURS["undecided"])
 
 
-def dice_colours(dice: float) -> tuple[str, str]:
-    """Return background and text colour of a cell."""
-    if not np.isfinite(dice):
+def loss_colours(loss: float) -> tuple[str, str]:
+    """Return background and text colour of a cell by the Dice that is lost in it."""
+    if not np.isfinite(loss):
         return "transparent", "inherit"
-    place = float(np.clip(dice, 0, 1)) * (len(_STOPS) - 1)
+    place = float(np.clip(loss / WORST_LOSS, 0, 1)) * (len(_STOPS) - 1)
     below = min(int(place), len(_STOPS) - 2)
     rgb = np.round(_STOPS[below] + (place - below) * (_STOPS[below + 1] - _STOPS[below]))
     # relative luminance (WCAG 2); at 0.179 black and white are equally easy to read

@@ -11,13 +11,15 @@ import pandas as pd
 
 from temshift.reporting.content import ReportContent
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
-from temshift.study.verdicts import LOSSES, REFERENCE_WEAK, study_verdict, surest
+from temshift.study.intervals import holm
+from temshift.study.verdicts import LOSSES, REFERENCE_WEAK, UNDECIDED, study_verdict, surest
 
 __all__ = [
     "Check",
     "Headline",
     "condition",
     "explanation_sentence",
+    "first_sentences",
     "headlines",
     "number",
     "paper_checks",
@@ -126,8 +128,94 @@ def condition(content: ReportContent, study: str, split: str) -> str:
 
 
 # --------------------------------------------------------------------------- findings
+def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
+    """Answer the title of the report: what breaks a network, what degrades it, what stays open.
+
+    A shift is only named as a loss if its interval lies in the class and it is no accident among
+    the comparisons of the run (p ≤ 1 − confidence, Holm).
+
+    Returns
+    -------
+    list of (verdict, sentence)
+        ``breaks``, ``degrades`` and ``undecided``; empty without any comparison.
+    """
+    tables = [content.default_gaps(study) for study in content.plan.studies]
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return []
+    gaps = pd.concat(tables)
+    total = len(gaps)
+    sure = gaps[holm(gaps["p_value"]) <= 1 - content.reporting.confidence]
+    breaking = sure[sure["verdict"] == "breaks"]
+    degrading = sure[sure["verdict"].isin(["degrades", "degrades or breaks"])]
+    either = int((degrading["verdict"] == "degrades or breaks").sum())
+    degrades, breaks = content.reporting.degrades_above, content.reporting.breaks_above
+    shifts = f"{total} shifts" if total > 1 else "one shift"
+    if len(breaking):
+        first = (
+            f"{len(breaking)} of {shifts} surely {_verb(len(breaking), 'break')} a network (loss "
+            f"above {breaks:g} Dice): {_named_shift(content, breaking)}."
+        )
+    else:
+        first = f"No shift of {total} is sure to break a network (loss above {breaks:g} Dice)."
+    if len(degrading):
+        more = f", {either} of them perhaps more than that" if either else ""
+        second = (
+            f"{len(degrading)} surely {_verb(len(degrading), 'degrade')} one (loss above "
+            f"{degrades:g} Dice){more}: {_named_shift(content, degrading)}."
+        )
+    else:
+        second = f"No {'other ' if len(breaking) else ''}shift surely degrades one."
+    return [("breaks", first), ("degrades", second), (UNDECIDED, _open_sentence(content, gaps))]
+
+
+def _open_sentence(content: ReportContent, gaps: pd.DataFrame) -> str:
+    """Say how many shifts stay between two classes, and what would decide them."""
+    open_ = gaps[~gaps["verdict"].isin(["robust", "degrades", "breaks"])]
+    if open_.empty:
+        return f"Every one of the {len(gaps)} shifts has a verdict of one class."
+    text = f"{len(open_)} of {len(gaps)} {_verb(len(open_), 'stay')} between two classes or open"
+    unjudged = int((open_["reason"] != "").sum())
+    if unjudged:
+        text += f" ({unjudged} because a network failed or is no standard)"
+    near = open_[open_["folds_to_decide"] <= _MOST_FOLDS]
+    if near.empty:
+        return f"{text}; more data of this kind would not decide them."
+    near = near.sort_values("folds_to_decide", kind="stable")
+    few, many = _folds(content, near.iloc[0]), _folds(content, near.iloc[-1])
+    needed = f"about {few}" if few == many else f"{few} (the first) to {many} (the last)"
+    return (
+        f"{text}; {len(near)} of them would be decided by {needed}, if networks and "
+        f"{content.unit}s vary as now."
+    )
+
+
+def _named_shift(content: ReportContent, gaps: pd.DataFrame) -> str:
+    """Name the surest of several shifts, and the studies of the others."""
+    row = surest(gaps)
+    named = _lower(_shift(content, str(row["study"]), row)).partition(" (the network")[0]
+    others = [content.plan.title(s) for s in _once(gaps.drop(row.name)["study"])]
+    if not others:
+        return named
+    return f"most surely, {named}; the others are in {_listed([_lower(o) for o in others])}"
+
+
+def _verb(count: int, verb: str) -> str:
+    return verb if count != 1 else f"{verb}s"
+
+
 def headlines(content: ReportContent) -> list[Headline]:
-    """Return one finding a study, in the order of the studies."""
+    """Return one finding a study, the worst first, equals by their surest loss."""
+    severity = [*LOSSES, UNDECIDED, REFERENCE_WEAK, "robust or degrades", "robust"]
+
+    def place(finding: Headline) -> tuple[int, float]:
+        low = surest(content.default_gaps(finding.study))["low"]
+        return severity.index(finding.verdict), -float(low) if np.isfinite(low) else 0.0
+
+    return sorted(_headlines(content), key=place)
+
+
+def _headlines(content: ReportContent) -> list[Headline]:
     found = []
     for study in content.plan.studies:
         gaps = content.default_gaps(study)

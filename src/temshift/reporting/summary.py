@@ -10,7 +10,7 @@ import pandas as pd
 
 import temshift
 from temshift.reporting.content import ReportContent, records
-from temshift.reporting.sentences import headlines, paper_checks
+from temshift.reporting.sentences import first_sentences, headlines, paper_checks
 
 __all__ = ["summarise"]
 
@@ -34,6 +34,10 @@ def summarise(content: ReportContent) -> dict[str, Any]:
             "degrades_above": content.reporting.degrades_above,
             "breaks_above": content.reporting.breaks_above,
         },
+        "answers": [
+            {"verdict": verdict, "sentence": sentence}
+            for verdict, sentence in first_sentences(content)
+        ],
         "findings": [asdict(finding) for finding in headlines(content)],
         "published_findings": [asdict(check) for check in paper_checks(content)],
         **{name: _records(table) for name, table in tables.items()},

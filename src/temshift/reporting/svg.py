@@ -9,12 +9,22 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["Line", "Point", "Whisker", "forest", "line_chart", "scatter"]
+__all__ = [
+    "Line",
+    "Point",
+    "Strip",
+    "Whisker",
+    "axis_range",
+    "forest",
+    "line_chart",
+    "scatter",
+    "strips",
+]
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """A row of a forest plot: estimate, interval (NaN: none), class of its colour, and texts."""
+    """A row of a forest plot: estimate, interval (NaN: none), class of its colour, texts, mark."""
 
     label: str
     estimate: float
@@ -23,6 +33,16 @@ class Whisker:
     css: str
     value: str
     note: str = ""
+    mark: str = "●"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of marks on a common axis: a label, what it links to, and the marks."""
+
+    label: str
+    link: str
+    marks: Sequence[Whisker]
 
 
 @dataclass(frozen=True)
@@ -44,8 +64,20 @@ class Point:
     note: str = ""
 
 
+def axis_range(rows: Sequence[Whisker], bands: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis that shows 0, all thresholds and all rows with their intervals."""
+    values = [v for r in rows for v in (r.estimate, r.low, r.high) if np.isfinite(v)]
+    low, high = min([0.0, *values]), max([bands[-1] * 1.15, *values])
+    pad = 0.04 * (high - low)
+    return low - pad, high + pad
+
+
 def forest(
-    rows: Sequence[Whisker], bands: Sequence[float], axis_title: str, width: int = 760
+    rows: Sequence[Whisker],
+    bands: Sequence[float],
+    axis_title: str,
+    width: int = 760,
+    ends: tuple[float, float] | None = None,
 ) -> str:
     """Draw estimates with intervals, a row each, over bands between thresholds.
 
@@ -57,26 +89,19 @@ def forest(
     axis_title : str
     width : int
         Of the drawing, px.
+    ends : (float, float), optional
+        Of the axis, where several drawings share one (:func:`axis_range`).
     """
     left = 24 + max(len(row.label) for row in rows) * 6.4
     right, row_height, top = 150, 22, 8
-    values = [v for r in rows for v in (r.estimate, r.low, r.high) if np.isfinite(v)]
-    low, high = min([0.0, *values]), max([bands[-1] * 1.15, *values])
-    pad = 0.04 * (high - low)
-    low, high = low - pad, high + pad
+    low, high = ends or axis_range(rows, bands)
     bottom = top + row_height * len(rows)
     height = bottom + 46
 
     def x(value: float) -> float:
         return left + (value - low) / (high - low) * (width - left - right)
 
-    edges = [low, *(b for b in bands if low < b < high), high]
-    first = sum(b <= low for b in bands)
-    parts = [
-        f'<rect class="band{first + i}" x="{x(a):.1f}" y="{top}" width="{x(b) - x(a):.1f}" '
-        f'height="{bottom - top}"/>'
-        for i, (a, b) in enumerate(pairwise(edges))
-    ]
+    parts = _bands(low, high, bands, x, top, bottom)
     parts += _x_axis(_ticks(low, high), x, top, bottom)
     parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
     for i, row in enumerate(rows):
@@ -88,11 +113,66 @@ def forest(
                 f'<line class="whisker" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" '
                 f'y2="{y}"/>'
             )
-        parts.append(f'<circle cx="{x(row.estimate):.1f}" cy="{y}" r="4.2"/>')
+        parts.append(_mark(x(row.estimate), y, row.mark))
         parts.append(_text(width - right + 12, y + 4, row.value, "start", "value"))
         parts.append("</g>")
     parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
     return _svg(width, height, parts, f"{axis_title}: {len(rows)} rows")
+
+
+def strips(
+    rows: Sequence[Strip],
+    bands: Sequence[float],
+    band_titles: Sequence[str],
+    axis_title: str,
+    width: int = 760,
+) -> str:
+    """Draw a row of marks for each study on one axis, over titled bands between thresholds.
+
+    Parameters
+    ----------
+    rows : sequence of Strip
+        The interval is drawn of the last mark of each row alone: the one that is spoken of.
+    bands : sequence of float
+        Thresholds, rising.
+    band_titles : sequence of str
+        One more than thresholds.
+    axis_title : str
+    width : int
+        Of the drawing, px.
+    """
+    left = 20 + max(len(row.label) for row in rows) * 7.0
+    right, row_height, top = 16, 30, 24
+    marks = [mark for row in rows for mark in row.marks]
+    shown = [Whisker("", m.estimate, np.nan, np.nan, "", "") for m in marks]
+    low, high = axis_range([*shown, *(row.marks[-1] for row in rows)], bands)
+    bottom = top + row_height * len(rows)
+    height = bottom + 46
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    parts = _bands(low, high, bands, x, top, bottom)
+    edges = [low, *bands, high]
+    for title, (a, b) in zip(band_titles, pairwise(edges), strict=True):
+        if x(b) - x(a) >= 6 * len(title):
+            parts.append(_text((x(a) + x(b)) / 2, top - 8, title, "middle", "tick"))
+    parts += _x_axis(_ticks(low, high), x, top, bottom)
+    parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
+    for i, row in enumerate(rows):
+        y = top + row_height * (i + 0.5)
+        label = _text(left - 10, y + 4, row.label, "end", "label")
+        parts.append(f'<a href="{escape(row.link)}">{label}</a>')
+        for j, mark in enumerate(row.marks):
+            parts.append(f'<g class="{mark.css}"><title>{escape(mark.note or mark.label)}</title>')
+            if j == len(row.marks) - 1 and np.isfinite([mark.low, mark.high]).all():
+                parts.append(
+                    f'<line class="whisker" x1="{x(mark.low):.1f}" x2="{x(mark.high):.1f}" '
+                    f'y1="{y}" y2="{y}"/>'
+                )
+            parts.append(_mark(x(mark.estimate), y, mark.mark) + "</g>")
+    parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
+    return _svg(width, height, parts, f"{axis_title}: {len(marks)} shifts of {len(rows)} studies")
 
 
 def line_chart(
@@ -170,6 +250,28 @@ def _svg(width: int, height: float, parts: Sequence[str], label: str) -> str:
         f'<svg class="chart" viewBox="0 0 {width} {height:g}" style="max-width:{width}px" '
         f'role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
+
+
+def _bands(
+    low: float,
+    high: float,
+    bands: Sequence[float],
+    x: Callable[[float], float],
+    top: float,
+    bottom: float,
+) -> list[str]:
+    """Shade the areas between thresholds: classes ``band0``, ``band1`` …."""
+    edges = [low, *(b for b in bands if low < b < high), high]
+    first = sum(b <= low for b in bands)
+    return [
+        f'<rect class="band{first + i}" x="{x(a):.1f}" y="{top}" width="{x(b) - x(a):.1f}" '
+        f'height="{bottom - top}"/>'
+        for i, (a, b) in enumerate(pairwise(edges))
+    ]
+
+
+def _mark(x: float, y: float, mark: str) -> str:
+    return f'<text class="mark" x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle">{mark}</text>'
 
 
 def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> str:

@@ -44,6 +44,7 @@ SIZE_COLUMNS = {
     "unit": ("", "unit of the sizes that follow: nm, or px without a pixel size"),
     "n_particles": ("", "particles that lie whole in the field, which the sizes are of"),
     "n_cut": ("", "particles that the edge cuts"),
+    "n_specks": ("", "regions too small to be particles, which are in the mask but not counted"),
     "mean": ("unit", "mean equivalent diameter, corrected for particles that the edge cuts"),
     "mean_low": ("unit", "lower end of the interval of the mean"),
     "mean_high": ("unit", "upper end of the interval of the mean"),
@@ -210,7 +211,7 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row |= {"dice_low": judged["low"], "dice_high": judged["high"]}
         row |= {"mean_low": sizes.pop("low"), "mean_high": sizes.pop("high")}
         row |= {k: result[k] for k in ("network", "fold_agreement", "pixel_size_nm")}
-        row |= {k: result[k] for k in ("height_px", "width_px")}
+        row |= {k: result[k] for k in ("height_px", "width_px", "n_specks")}
         rows.append({**row, **sizes, "notes": " ".join(result["notes"])})
     return pd.DataFrame(rows, columns=list(SIZE_COLUMNS))
 
