@@ -33,7 +33,7 @@ class ProjectHooks:
             catalog.load("deployment.raw.micrographs")
         if "params:modelling" in used:
             device = catalog.load("params:modelling").device
-            if device != "auto" and device != "cpu":
+            if device != "auto" and device != "cpu" and not _computed_elsewhere(catalog):
                 from temshift.learning.devices import choose_device
 
                 choose_device(device)
@@ -48,6 +48,12 @@ class ProjectHooks:
         for answer in catalog.load(_SUMMARY)["answers"]:
             logger.info("%s", answer["sentence"])
         logger.info("Report: %s", catalog[_REPORT]._describe()["filepath"])
+
+
+def _computed_elsewhere(catalog: Any) -> bool:
+    """Whether networks are computed by other machines, whose devices are theirs."""
+    cluster = getattr(getattr(catalog, "origin", None), "cluster", None)
+    return cluster is not None and cluster.scheduler != "local"
 
 
 def _check_architectures(catalog: Any) -> None:
