@@ -118,3 +118,22 @@ def test_a_workbook_holds_text_that_looks_like_a_formula_as_text(tmp_path):
     assert sheet["B2"].value == 1.5
     assert sheet["B3"].value is None
     assert set(dataset.load()) == {"one", "two"}
+
+
+def test_the_same_tables_are_the_same_workbook_whenever_it_is_written(tmp_path):
+    from datetime import datetime
+    from zipfile import ZipFile
+
+    table = pd.DataFrame({"name": ["a", "b"], "size": [1.5, np.nan]})
+    written = []
+    for name in ("one.xlsx", "two.xlsx"):
+        WorkbookDataset(str(tmp_path / name)).save({"sizes": table})
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+    # two saves within a second would be alike anyway: nothing in the file knows the present time
+    with ZipFile(tmp_path / "one.xlsx") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert str(datetime.now().year) not in archive.read("docProps/core.xml").decode()
+    table.loc[0, "size"] = 1.6
+    WorkbookDataset(str(tmp_path / "two.xlsx")).save({"sizes": table})
+    assert (tmp_path / "two.xlsx").read_bytes() != written[0]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
@@ -16,12 +19,18 @@ __all__ = ["WorkbookDataset"]
 #: Rows of a sheet beside its head (Excel has no more).
 _MOST_ROWS = 2**20 - 1
 
+#: Stands wherever a workbook says when it was made, so that the same tables are the same bytes;
+#: the earliest time that a ZIP archive can hold.
+_NO_TIME = datetime(1980, 1, 1)
+
 #: Characters that a workbook cannot hold.
 _XML_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]):
     """An ``.xlsx`` file with a sheet a table. Text is text, also if it looks like a formula.
+
+    The same tables make the same bytes: the file does not say when it was written.
 
     Parameters
     ----------
@@ -49,6 +58,7 @@ class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.Data
         from openpyxl import Workbook
         from openpyxl.cell import WriteOnlyCell
         from openpyxl.styles import Font
+        from openpyxl.writer.excel import ExcelWriter
 
         book = Workbook(write_only=True)
         for name, table in data.items():
@@ -75,8 +85,10 @@ class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.Data
             sheet.append([cell(str(column), bold=True) for column in table.columns])
             for row in table.astype(object).itertuples(index=False, name=None):
                 sheet.append([cell(value) for value in row])
+        book.properties.created = book.properties.modified = _NO_TIME
         with atomic_path(Path(self._filepath)) as temporary:
-            book.save(temporary)
+            # not book.save, which puts in the present time; the writer closes the archive
+            ExcelWriter(book, _TimelessArchive(temporary, "w", ZIP_DEFLATED)).save()
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
@@ -87,6 +99,24 @@ class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.Data
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+class _TimelessArchive(ZipFile):
+    """A ZIP archive whose members all have one time, for what openpyxl calls of it."""
+
+    def writestr(self, zinfo_or_arcname: Any, data: Any, *args: Any, **kwargs: Any) -> None:
+        """Add a member."""
+        super().writestr(self._member(zinfo_or_arcname), data, *args, **kwargs)
+
+    def write(self, filename: Any, arcname: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Add a file."""
+        with open(filename, "rb") as source, self.open(self._member(arcname), "w") as target:
+            shutil.copyfileobj(source, target)
+
+    def _member(self, name: str) -> ZipInfo:
+        member = ZipInfo(name, _NO_TIME.timetuple()[:6])
+        member.compress_type = self.compression
+        return member
 
 
 def _letter(column: int) -> str:
