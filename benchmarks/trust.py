@@ -5,11 +5,18 @@ turn, with all networks trained on it: forest, conformal intervals, threshold an
 without it. The conditions of the default study share specimens, and some are alike (two sessions):
 ``near`` leaves out with each condition all that differ from it by less than 5 % in pixel size and
 in dose. Images that hold nothing to be segmented are judged by the model of all conditions.
+
+``--crop 768 --each 2`` gathers the evidence itself, on the upper left 768 px of two micrographs of
+each fold and image set: a study of 156 micrographs of 1536 px and 14 networks takes more than an
+hour of two cores otherwise. ``--unseen FOLDER`` judges micrographs of another study of the same
+conditions (another ``simulation.seed``), ``--emps FOLDER`` the real ones of the EMPS data set, both
+by the model of all conditions.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +36,36 @@ SINGLE = {
     "jury: better half": "jury_upper",
     "jury: best": "jury_best",
 }
+
+
+def gather(folder: Path, crop_px: int, each: int, unseen: Path | None = None) -> list[pd.DataFrame]:
+    """Return evidence and agreement of a study on a part of its micrographs, or of another's.
+
+    Of another study every micrograph is unseen; they are given to the folds in turn.
+    """
+    from temshift.catalog.micrographs import MicrographStore
+    from temshift.learning.calibration import gather_study
+    from temshift.microscopy.micrograph import Micrograph
+
+    class Corner(MicrographStore):
+        def read(self, path: str) -> Micrograph:
+            whole = super().read(path)
+            return replace(whole, image=whole.image[:crop_px, :crop_px].copy())
+
+        def read_label(self, path: str, kind: str = "binary") -> np.ndarray:
+            return super().read_label(path, kind)[:crop_px, :crop_px]
+
+    tables = {}
+    shown = unseen or folder
+    for i, file in enumerate(sorted((shown / "03_primary").glob("*/micrographs.csv"))):
+        table = pd.read_csv(file)
+        if unseen:
+            table = table.head(each).assign(fold=(i + np.arange(min(each, len(table)))) % 4)
+        else:
+            table = table.groupby("fold", sort=True).head(each)
+        tables[file.parent.name] = table.reset_index(drop=True)
+    store = Corner(shown / "01_raw" / "micrographs")
+    return list(gather_study(load_networks(folder / "06_models"), tables, store))
 
 
 def near_conditions(cards: dict[str, dict], names: list[str]) -> dict[str, list[str]]:
@@ -167,7 +204,7 @@ def empty_carbon(dose_e_per_A2: float) -> np.ndarray:
     rng = np.random.default_rng(31)
     numbers, positions = amorphous_film(
         width_A,
-        10 * support.thickness_nm,
+        10 * float(np.mean(support.thickness_nm)),  # one value, or a range
         support.composition,
         support.atoms_per_A3,
         rng,
@@ -226,17 +263,88 @@ def judge_nothing(folder: Path, simulated: bool) -> None:
     print(f"\n{trusted} masks of nothing were to be trusted")
 
 
+def judge_unseen(folder: Path, unseen: Path, crop_px: int, each: int) -> None:
+    """Judge simulated micrographs of another seed: known conditions, specimens that are new."""
+    networks = load_networks(folder / "06_models")
+    trust = load_trust(folder / "07_model_output" / "trust", networks)
+    evidence, agreement = gather(folder, crop_px, each, unseen)
+    features = features_of(evidence, agreement)
+    judged = trust.judge(features)
+    true = features["dice"]
+    bad, rejected = true < USABLE, judged["verdict"] == "do not trust"
+    inside = (judged["low"] <= true) & (true <= judged["high"])
+    trusted = judged["verdict"] == "trust"
+    print(f"{len(judged)} masks of {features['micrograph_id'].nunique()} micrographs")
+    print(f"MAE of Dice {(judged['predicted_dice'] - true).abs().mean():.3f}")
+    print(f"90 % interval holds {inside.mean():.1%}")
+    print(f"do not trust: catches {rejected[bad].mean():.1%} of {bad.sum()} below {USABLE}")
+    print(f"   false alarms {rejected[~bad].mean():.1%}")
+    print(f"trust: {trusted.mean():.1%}; of these {bad[trusted].mean():.1%} below {USABLE}")
+
+
+def judge_emps(folder: Path, emps: Path) -> None:
+    """Segment the real micrographs of EMPS, whose pixel sizes are unknown, and judge the masks."""
+    from PIL import Image
+
+    from temshift.config.deployment import DeploymentParameters
+    from temshift.learning.metrics import dice
+    from temshift.learning.segmentation import Segmenter
+
+    networks = load_networks(folder / "06_models")
+    trust = load_trust(folder / "07_model_output" / "trust", networks)
+    segmenter = Segmenter(networks, DeploymentParameters(networks="best"), trust)
+    rows, refused = [], 0
+    for file in sorted((emps / "images").glob("*.png")):
+        image = np.asarray(Image.open(file).convert("L"), np.float32)
+        label = np.asarray(Image.open(emps / "segmaps" / file.name)) > 0
+        try:
+            found = segmenter.segment(image)
+        except ValueError:
+            refused += 1
+            continue
+        mask = found.mask > 0
+        counts = (mask & label).sum(), (mask & ~label).sum(), (~mask & label).sum()
+        rows.append({**found.judgement, "dice": float(dice(*map(int, counts)))})
+    table = pd.DataFrame(rows)
+    true, predicted = table["dice"], table["predicted_dice"]
+    print(f"{len(table)} images, {refused} refused; Dice mean {true.mean():.3f}")
+    print(f"   median {true.median():.3f}, at least {USABLE} in {(true >= USABLE).sum()}")
+    print(f"predicted Dice: mean {predicted.mean():.3f}, MAE {(predicted - true).abs().mean():.3f}")
+    inside = (table["low"] <= true) & (true <= table["high"])
+    print(f"90 % interval holds {inside.mean():.1%}; novelty above 1: {(table.novelty > 1).sum()}")
+    for verdict, part in table.groupby("verdict"):
+        print(f"{verdict}: {len(part)}, {(part['dice'] < USABLE).sum()} of them below {USABLE}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder of data of a finished study")
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--without-simulation", action="store_true")
+    parser.add_argument("--crop", type=int, help="px; gather the evidence on parts of this size")
+    parser.add_argument("--each", type=int, default=2, help="micrographs of a fold, with --crop")
+    parser.add_argument("--unseen", type=Path, help="data of a study of another seed, with --crop")
+    parser.add_argument("--emps", type=Path, help="folder with images and segmaps of EMPS")
     arguments = parser.parse_args()
+    if arguments.unseen or arguments.emps:
+        if arguments.unseen:
+            print("## Another seed\n")
+            judge_unseen(
+                arguments.data, arguments.unseen, arguments.crop or 1 << 20, arguments.each
+            )
+        if arguments.emps:
+            print("\n## EMPS\n")
+            judge_emps(arguments.data, arguments.emps)
+        return
     folder = arguments.data
-    tables = [
-        pd.read_parquet(folder / "07_model_output" / "trust" / f"{name}.parquet")
-        for name in ("evidence", "agreement")
-    ]
+    place = folder / "07_model_output" / "trust"
+    names = ("evidence", "agreement")
+    if arguments.crop:
+        place.mkdir(parents=True, exist_ok=True)
+        tables = gather(folder, arguments.crop, arguments.each)
+        for name, table in zip(names, tables, strict=True):
+            table.to_parquet(place / f"{name}.parquet", index=False)
+    tables = [pd.read_parquet(place / f"{name}.parquet") for name in names]
     networks = load_networks(folder / "06_models")
     on = trained_on(networks)
     parameters = TrustParameters(trees=arguments.trees)

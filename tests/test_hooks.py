@@ -1,4 +1,4 @@
-"""What is asked before the first node runs."""
+"""What is asked before the first node runs, and what is said after the last."""
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -29,3 +29,32 @@ def test_what_every_machine_has_is_not_asked_for(device):
 def test_pipelines_that_compute_nothing_on_it_do_not_care():
     other = Pipeline([Node(lambda x: x, "table", "out", name="other")])
     ask(other, "cuda:99")
+
+
+REPORT = "generalization_reporting.reporting.report"
+SUMMARY = "generalization_reporting.reporting.summary"
+
+
+class _Report(MemoryDataset):
+    def _describe(self):
+        return {"filepath": "data/08_reporting/report.html"}
+
+
+def said_after(outputs, caplog):
+    pipeline = Pipeline([Node(lambda x: (x, x), "x", outputs, name="write_report")])
+    summary = {"answers": [{"verdict": "breaks", "sentence": "3 of 9 shifts surely break it."}]}
+    catalog = DataCatalog({REPORT: _Report("page"), SUMMARY: MemoryDataset(summary)})
+    with caplog.at_level("INFO", logger="temshift"):
+        ProjectHooks().after_pipeline_run(pipeline, catalog)
+    return [record.getMessage() for record in caplog.records if record.name == "temshift.hooks"]
+
+
+def test_a_run_that_reports_ends_with_its_findings_and_the_path(caplog):
+    assert said_after([REPORT, SUMMARY], caplog) == [
+        "3 of 9 shifts surely break it.",
+        "Report: data/08_reporting/report.html",
+    ]
+
+
+def test_a_run_without_a_report_finds_nothing(caplog):
+    assert said_after(["a", "b"], caplog) == []

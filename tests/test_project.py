@@ -1,5 +1,6 @@
 """The project as Kedro sees it: fast to register, nothing lost in memory, names by rule."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,23 @@ def test_a_session_gives_typed_parameters():
     with KedroSession.create(project_path=ROOT) as session:
         parameters = session.load_context().params
     assert parameters["modelling"].training.steps > 0
+
+
+def test_parameters_come_in_the_same_order_in_every_process():
+    code = (
+        "from kedro.framework.startup import bootstrap_project; from pathlib import Path; "
+        "bootstrap_project(Path.cwd()); from temshift.context import project_parameters; "
+        "print(list(project_parameters()), list(project_parameters()['networks']))"
+    )
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }
+    assert len(orders) == 1

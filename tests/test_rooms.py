@@ -6,6 +6,7 @@ import sys
 import tomllib
 from functools import cache
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ ORDER = [
     {"study"},
     {"learning"},
     {"catalog", "reporting"},
-    {"runner", "mistakes"},
+    {"mistakes"},
+    {"runner"},
     {"api", "context", "types"},
     {"pipelines"},
     {"pipeline_registry", "hooks", "cli", "where"},
@@ -131,9 +133,10 @@ def test_nothing_but_the_registry_imports_pipelines():
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {k: v for k, v in project["optional-dependencies"].items() if k != "dev"}
     declared = {
         requirement.split("[")[0].split(">")[0].split("=")[0].split("<")[0].strip().lower()
-        for requirement in project["dependencies"]
+        for requirement in [*project["dependencies"], *chain.from_iterable(extras.values())]
     }
     distributions = packages_distributions()
     imported = set()
@@ -168,6 +171,7 @@ def test_the_drawings_are_those_of_the_script_and_show_every_room_and_pipeline()
 #: Used otherwise than by an import in ``src``.
 NOT_IMPORTED = {
     "kedro-datasets",  # dataset types in the catalog
+    "bokeh",  # the dashboard of distributed
     "kedro-viz",  # kedro viz run
     "ipykernel",  # notebooks
     "ipython",  # kedro ipython

@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import errno
 import subprocess
 import sys
 import unicodedata
@@ -548,6 +549,19 @@ def raised(function):
 )
 def test_errors_of_others(function, said):
     assert said in three_lines(raised(function))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.h5"), "a.h5: the disk is full"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (OSError(errno.EROFS, "Read-only file system", "a.h5"), "a.h5: not allowed"),
+        (OSError(errno.EIO, "Input/output error", "a.h5"), "temshift does not know why"),
+    ],
+)
+def test_errors_of_the_disk(error, said):
+    assert said in three_lines(error)
 
 
 def test_an_environment_that_does_not_exist():

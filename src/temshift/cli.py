@@ -114,7 +114,8 @@ def _check_names(chosen: dict[str, Any]) -> None:
     ]
     if runner not in runners and ("." not in runner or runner.startswith("temshift.")):
         raise unknown_name("runner", runner, runners, "Name one of these with --runner")
-    known = {"is_async", "force"} if runner == runners[-1] else {"is_async", "max_workers"}
+    own = {"is_async", "force", "wait", "workers"}
+    known = own if runner == runners[-1] else {"is_async", "max_workers"}
     for name in chosen.get("runner_params") or {}:
         if runner in runners and name not in known:
             remedy = f"Give {runner} one of these with --runner-params"

@@ -14,17 +14,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kedro.config import AbstractConfigLoader
+from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines, settings
+from pydantic import ValidationError
 
+from temshift.catalog.study_catalog import Origin, StudyCatalog
 from temshift.config.check import check_parameters
-from temshift.config.errors import UserError
+from temshift.config.cluster import ClusterParameters
+from temshift.config.errors import UserError, invalid, problems_of
+from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.mistakes import as_user_error, environment_exists
 
 _loader: AbstractConfigLoader | None = None
 _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
+
+
+class OrderedConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, which takes the files of a folder in the order of their names.
+
+    Kedro takes them as a set, so that blocks in several files (``networks``) come in another order
+    in every process: another order of rows and of what the report says.
+    """
+
+    def _read_dir_configs(self, *args: Any, **kwargs: Any) -> dict[Path, Any]:
+        return dict(sorted(super()._read_dir_configs(*args, **kwargs).items()))
 
 
 class ProjectContext(KedroContext):
@@ -47,6 +62,22 @@ class ProjectContext(KedroContext):
         _loader = self.config_loader
         pipelines.set_requested(None)
         project_parameters()
+        self._cluster = _cluster_parameters(self.config_loader)
+
+    def _get_catalog(self, *args: Any, **kwargs: Any) -> Any:
+        catalog = super()._get_catalog(*args, **kwargs)
+        if isinstance(catalog, StudyCatalog):
+            modelling = project_parameters()["modelling"]
+            catalog.origin = Origin(
+                project=Path(self.project_path),
+                conf_source=str(self.config_loader.conf_source),
+                env=self.env,
+                parameters=dict(self.config_loader.runtime_params or {}),
+                cluster=self._cluster,
+                folds=ModellingParameters.model_validate(modelling).folds,
+                gpu=modelling.get("device") not in ("cpu", "mps"),
+            )
+        return catalog
 
     def _get_validated_params(self) -> dict[str, Any]:
         self._pipelines_to_validate = None
@@ -91,6 +122,27 @@ def _without_session(root: Path, env: str | None) -> AbstractConfigLoader:
 def study_plan() -> StudyPlan:
     """Return the validated splits, studies and networks of the running environment."""
     return StudyPlan.from_parameters(project_parameters())
+
+
+def _cluster_parameters(loader: AbstractConfigLoader) -> ClusterParameters | None:
+    """Return what ``cluster.yml`` of the environment says, ``None`` if it has none.
+
+    Raises
+    ------
+    UserError
+        The file is no YAML, or a key of it is not valid.
+    """
+    try:
+        content = loader["cluster"]
+    except MissingConfigException:
+        return None
+    except Exception as error:
+        raise as_user_error(error) from error
+    try:
+        return ClusterParameters.model_validate(content)
+    except ValidationError as error:
+        file = f"conf/{loader.env or settings.CONFIG_LOADER_ARGS['default_run_env']}/cluster.yml"
+        raise invalid(problems_of(error, "cluster"), lambda key: file) from error
 
 
 def _own_pipelines() -> list[str]:

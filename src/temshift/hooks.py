@@ -1,14 +1,24 @@
-"""Checks that need the whole run to be known, made before any node starts."""
+"""What needs the whole run: checks before any node starts, and the findings at its end."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+logger = logging.getLogger(__name__)
+
+_REPORT = "generalization_reporting.reporting.report"
+_SUMMARY = "generalization_reporting.reporting.summary"
+
 
 class ProjectHooks:
-    """Fail early: what would stop a run after hours is asked before its first node."""
+    """Fail early, and end with what was found.
+
+    What would stop a run after hours is asked before its first node; a run that made the report, or
+    found it up to date, ends with its first sentences and its path.
+    """
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
@@ -23,12 +33,27 @@ class ProjectHooks:
             catalog.load("deployment.raw.micrographs")
         if "params:modelling" in used:
             device = catalog.load("params:modelling").device
-            if device != "auto" and device != "cpu":
+            if device != "auto" and device != "cpu" and not _computed_elsewhere(catalog):
                 from temshift.learning.devices import choose_device
 
                 choose_device(device)
         if any(name.startswith("params:modelling") for name in used) and "parameters" in catalog:
             _check_architectures(catalog)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """Say the findings and where the report is."""
+        if not {_REPORT, _SUMMARY} <= pipeline.all_outputs():
+            return
+        for answer in catalog.load(_SUMMARY)["answers"]:
+            logger.info("%s", answer["sentence"])
+        logger.info("Report: %s", catalog[_REPORT]._describe()["filepath"])
+
+
+def _computed_elsewhere(catalog: Any) -> bool:
+    """Whether networks are computed by other machines, whose devices are theirs."""
+    cluster = getattr(getattr(catalog, "origin", None), "cluster", None)
+    return cluster is not None and cluster.scheduler != "local"
 
 
 def _check_architectures(catalog: Any) -> None:

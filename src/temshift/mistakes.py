@@ -7,6 +7,7 @@ its reader. This module is for the rest: :func:`as_user_error` gives every excep
 
 from __future__ import annotations
 
+import errno
 import re
 import traceback
 from collections.abc import Iterable, Iterator
@@ -156,6 +157,12 @@ def _relative(path: str) -> str:
 # --------------------------------------------------------------------------- what others raise
 def _known(error: BaseException) -> UserError | None:
     """Return the error for an exception whose cause is known from its type."""
+    code = getattr(error, "errno", None)
+    # libraries in other languages tell in words what the system has told them
+    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        return _of_full_disk(error)
+    if code == errno.EROFS:
+        return _of_permission(error)
     for kind in type(error).__mro__:
         explain = _EXPLAIN.get(kind.__name__)
         if explain is not None:
@@ -215,6 +222,18 @@ def _of_permission(error: Any) -> UserError:
         "Found a file or folder that you may not read or write, or that another program holds "
         "open; expected access",
         "Close it elsewhere (a spreadsheet?), or mend its permissions",
+    )
+
+
+def _of_full_disk(error: Any) -> UserError:
+    name = getattr(error, "filename", None)
+    found = re.search(r"filepath='?([^',)]+)", str(error))
+    path = _relative(str(name or (found[1] if found else "the folder of the data")))
+    return UserError(
+        f"{path}: the disk is full",
+        "Found no space left on the device, or your share of it used up; expected room for results",
+        "Make room, or name another folder as 'data' in globals.yml of the environment; then "
+        "repeat the command: what has been finished is kept",
     )
 
 

@@ -8,18 +8,26 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["available_cores", "map_ordered"]
+__all__ = ["CORES", "available_cores", "map_ordered"]
+
+#: Environment variable that says how many cores a process may use: one of several on a machine.
+CORES = "TEMSHIFT_CORES"
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 def available_cores() -> int:
-    """Return the number of processor cores this process may use."""
+    """Return the number of processor cores this process may use.
+
+    It is what the system allows, or less if ``TEMSHIFT_CORES`` says so.
+    """
     try:
-        return len(os.sched_getaffinity(0))
+        allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
+        allowed = os.cpu_count() or 1
+    wanted = os.environ.get(CORES, "")
+    return max(1, min(allowed, int(wanted))) if wanted.isdecimal() else allowed
 
 
 def map_ordered(

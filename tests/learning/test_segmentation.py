@@ -1,6 +1,7 @@
 """Segmenting with networks whose weights are made by hand: bright is particle."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tests.network_cards import network_card
@@ -244,6 +245,36 @@ def test_work_is_planned_without_reading_and_done_file_by_file():
         bad.run()
     other = next(iter(plan_work(store, Segmenter({"a": network_set()}), "other code")))
     assert other.identity != good.identity
+
+
+class Judge:
+    """A trust model that believes everything, and remembers what it was shown."""
+
+    identity = "believes"
+
+    def __init__(self):
+        self.shown = []
+
+    def judge(self, features):
+        self.shown.append(features)
+        return features[["network"]].assign(
+            predicted_dice=0.9, low=0.8, high=1.0, novelty=0.1, verdict="trust", reasons="fine"
+        )
+
+
+def test_the_jury_judges_the_middle_of_a_large_micrograph_and_says_so(monkeypatch):
+    monkeypatch.setattr("temshift.learning.segmentation.JUDGED_PX", 100)
+    networks = {name: network_set(name) for name in "abc"}
+    image = field((210, 230), ((20, 20, 12), (105, 115, 20)))
+    judge = Judge()
+    found = segment(image, networks, pixel_size_nm=0.1, trust=judge)
+    middle = segment(image[55:155, 65:165], networks, pixel_size_nm=0.1, trust=judge)
+    pd.testing.assert_frame_equal(*judge.shown)
+    assert judge.shown[0]["labelled_share"].max() == pytest.approx(np.pi * 0.2**2, rel=0.05)
+    assert found.mask.shape == (210, 230)
+    assert len(found.particles) == 2
+    assert any("the middle of 100 × 100 px" in note for note in found.notes)
+    assert not any("middle" in note for note in middle.notes)
 
 
 def test_specks_are_left_out_by_what_the_network_was_trained_on_and_counted():

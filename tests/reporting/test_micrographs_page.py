@@ -1,9 +1,8 @@
-"""The page of new micrographs: honest words, no script, escaped names, drawn by a browser."""
+"""The page of new micrographs: honest words, escaped names, particles that can be clicked."""
 
 import io
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from tests.learning.test_segmentation import field, network_set
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.trust import TrustParameters
 from temshift.learning.segmentation import segment
+from temshift.microscopy.outlines import particle_outlines
 from temshift.reporting.micrographs import histogram, render_micrographs
 from temshift.study.sizes import SIZE_COLUMNS, sizes_table
 
@@ -55,6 +55,7 @@ def page(*results):
         results,
         pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(),
         lambda path: buffer.getvalue(),
+        lambda path: particle_outlines(RESULT.numbered),
         DeploymentParameters(),
         TrustParameters(),
     )
@@ -76,7 +77,9 @@ def test_the_worst_comes_first_and_failures_have_their_reason():
 
 def test_names_are_escaped_and_nothing_is_fetched_or_run():
     text = page(result('<script>alert("x")</script>&.tif'), result("b.tif"))
-    assert "<script" not in text
+    assert text.count("<script") == 1
+    assert "alert" not in text[text.rindex("<script") :]
+    assert "default-src 'none'" in text
     assert "&lt;script&gt;" in text
     assert not re.search(r'(?:src|href)="(?!#|data:)', text)
 
@@ -119,30 +122,88 @@ def test_the_table_of_sizes_has_a_row_a_file():
     assert table["mean"][0] == RESULT.sizes["mean"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 200])
-def test_a_browser_shows_it(tmp_path, count):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
+def test_as_many_particles_can_be_clicked_as_a_page_can_hold():
+    few = page(*(result(f"m{i}.tif") for i in range(2)))
+    assert len(re.findall(r'<tr id="m\d+-r', few)) == 2 * len(RESULT.particles)
+    assert len(re.findall(r'<a href="#m\d+-r\d+" id="m\d+-o', few)) == 2 * len(RESULT.particles)
+    many = pd.concat([RESULT.particles] * 300, ignore_index=True)
+    many = many.assign(micrograph="a.tif", particle=range(1, 601), area_px2=range(600))
+    text = render_micrographs(
+        [result("a.tif")],
+        many,
+        lambda path: b"",
+        lambda path: {600: "M0 0L1 1Z"},
+        DeploymentParameters(),
+        TrustParameters(),
+    )
+    assert "The 500 largest of 600 particles" in text
+    assert 'id="m0-r101"' in text
+    assert 'id="m0-r100"' not in text
+    assert 'id="m0-o600"' in text
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
         pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as p:
+        started = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def opened(browser, file, **options):
+    tab = browser.new_context(**options).new_page()
+    tab.set_default_timeout(120_000)  # on a busy machine
+    tab.wrong = []
+    tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
+    tab.on("console", lambda message: tab.wrong.append(message.text))
+    tab.on(
+        "request", lambda r: None if r.url.startswith(("file:", "data:")) else tab.wrong.append(r)
+    )
+    tab.goto(file.as_uri())
+    return tab
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "width"), [(1, 400), (200, 1280)])
+def test_particles_are_found_both_ways_by_mouse_and_by_keyboard(browser, tmp_path, count, width):
     file = tmp_path / "page.html"
     file.write_text(page(*(result(f"m{i}.tif") for i in range(count))), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    done = subprocess.run(
-        [
-            browser,
-            *flags,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=1200,900",
-            f"--screenshot={tmp_path / 'page.png'}",
-            "--virtual-time-budget=2000",
-            file.as_uri(),
-        ],
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-1000:]
-    picture = np.asarray(Image.open(tmp_path / "page.png").convert("L"), float)
+    tab = opened(browser, file, viewport={"width": width, "height": 900})
+
+    def picked():
+        return set(tab.eval_on_selector_all(".picked", "found => found.map(e => e.id)"))
+
+    def focused():
+        return tab.evaluate("(document.activeElement.closest('[id]') || {}).id")
+
+    assert picked() == set()
+    tab.locator("#m0-o2 path").click()
+    tab.wait_for_function("document.activeElement.closest('tr') !== null")
+    assert picked() == {"m0-r2", "m0-o2"}
+    assert focused() == "m0-r2"
+    tab.keyboard.press("Enter")  # the link of the row, back to the picture
+    tab.wait_for_function("document.activeElement.id === 'm0-o2'")
+    tab.keyboard.press("ArrowRight")
+    assert focused() == "m0-o1"
+    assert picked() == {"m0-r1", "m0-o1"}
+    tab.keyboard.press("Enter")
+    tab.wait_for_function("document.activeElement.closest('tr') !== null")
+    assert focused() == "m0-r1"
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.wrong == []
+
+
+@pytest.mark.slow
+def test_without_scripts_particles_are_links(browser, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(page(result("m.tif")), encoding="utf-8")
+    tab = opened(browser, file, java_script_enabled=False, color_scheme="dark")
+    tab.locator("#m0-o2 path").click()
+    assert tab.url.endswith("#m0-r2")
+    picture = np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("L"), float)
     assert picture.std() > 10, "the page is blank"
+    assert picture.mean() < 120, "it is not dark"

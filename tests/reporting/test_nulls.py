@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests import synthetic_study as synthetic
 
-from temshift.reporting.sentences import headlines, paper_checks
+from temshift.reporting.sentences import first_sentences, headlines, paper_checks
 from temshift.study.statistics import compare_with_in_domain
 from temshift.study.verdicts import LOSSES
 
@@ -63,7 +63,7 @@ def rarely(count, trials=STUDIES):
 def test_nothing_is_seen_where_there_is_nothing(base, design):
     design = dict(design)
     visible = dict.fromkeys(("dose", "magnification"), 0)
-    lost, said, degraded = 0, 0, 0.0
+    lost, said, answered, degraded = 0, 0, 0, 0.0
     for seed in range(STUDIES):
         content = study(base, seed, **design)
         dose, magnification, *_ = paper_checks(content)
@@ -73,6 +73,8 @@ def test_nothing_is_seen_where_there_is_nothing(base, design):
         )
         finding = next(f for f in headlines(content) if f.study == "magnification")
         lost += finding.verdict in LOSSES
+        (_, breaks), (_, degrades), _ = first_sentences(content)
+        answered += not (breaks.startswith("No ") and degrades.startswith("No "))
         said += (
             "loses" in finding.text
             and not finding.text.startswith("No ")
@@ -82,6 +84,7 @@ def test_nothing_is_seen_where_there_is_nothing(base, design):
     assert rarely(visible["dose"])
     assert rarely(visible["magnification"])
     assert rarely(said)
+    assert rarely(answered)
     assert degraded / STUDIES <= 0.05
     assert (
         lost <= 0.3 * STUDIES
@@ -105,3 +108,6 @@ def test_what_is_there_is_seen(base):
     assert [dose.status, magnification.status] == ["visible", "visible"]
     assert material.status == "not visible"
     assert {f.verdict for f in headlines(content)} == {"breaks"}
+    assert next(sentence for _, sentence in first_sentences(content)).startswith(
+        "36 of 36 shifts surely break a network"
+    )

@@ -346,6 +346,8 @@ def test_records_of_other_processes_are_kept(tmp_path):
     first.put("a", {"n": 1})
     second.put("b", {"n": 2})
     first.put("a / [c] -> d" + "x" * 300, {"n": 3})
+    for store in (first, second):
+        store.keep()
     again = ProvenanceStore(tmp_path)
     assert [again.get(n) for n in ("a", "b")] == [{"n": 1}, {"n": 2}]
     assert again.get("a / [c] -> d" + "x" * 300) == {"n": 3}

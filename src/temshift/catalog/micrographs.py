@@ -11,6 +11,7 @@ import hashlib
 import stat
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +34,7 @@ __all__ = [
     "MicrographReadError",
     "MicrographStore",
     "MicrographsDataset",
+    "as_micrograph",
     "label_path_beside",
 ]
 
@@ -151,7 +153,7 @@ class MicrographStore:
             The file is missing or damaged, or is no single image of the specimen: a stack,
             a diffraction pattern, a Fourier transform, pixels that are not square.
         """
-        return self._use(path, _micrograph)
+        return self._use(path, as_micrograph)
 
     def read_header(self, path: str) -> MicrographHeader:
         """Read what a file says about its micrograph, without the pixels.
@@ -161,7 +163,7 @@ class MicrographStore:
         MicrographReadError
             As :meth:`read`.
         """
-        return self._use(path, _header, header_only=True)
+        return self._use(path, _header, partial(open_image, header_only=True))
 
     def read_label(
         self, path: str, kind: Literal["binary", "instance"] = "binary"
@@ -225,11 +227,16 @@ class MicrographStore:
             raise MicrographReadError(str(file), "the file is empty")
         return file
 
-    def _use(self, path: str, use: Callable[[Found], T], header_only: bool = False) -> T:
+    def _use(
+        self,
+        path: str,
+        use: Callable[[Found], T],
+        open_file: Callable[[Path], Found] = open_image,
+    ) -> T:
         """Open a file and use what it holds; every error becomes :class:`MicrographReadError`."""
         file = self._file(path)
         try:
-            return use(open_image(file, header_only))
+            return use(open_file(file))
         except RefusedError as refused:
             raise MicrographReadError(str(file), str(refused)) from refused
         except Exception as error:
@@ -330,7 +337,8 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
 MicrographsDataset.preview.__annotations__["return"] = ImagePreview
 
 
-def _micrograph(found: Found) -> Micrograph:
+def as_micrograph(found: Found) -> Micrograph:
+    """Return what was found in a file as a micrograph."""
     size = pixel_size_nm(found.axes)
     source: Literal["header", "unknown"] = "unknown" if size is None else "header"
     return Micrograph(grey(found), size, source, found.metadata)

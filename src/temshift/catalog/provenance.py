@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +15,9 @@ from kedro.io import AbstractDataset, DatasetError
 from temshift.catalog.files import atomic_path
 
 __all__ = ["ProvenanceDataset", "ProvenanceStore"]
+
+#: Between two times that hashes are kept; those of the last seconds of a killed run are made again.
+_KEPT_EVERY_S = 10.0
 
 
 class ProvenanceStore:
@@ -32,6 +36,7 @@ class ProvenanceStore:
         self._cache = folder / "files.cache"
         self._hashes: dict[str, list[Any]] = self._read_hashes()
         self._new: dict[str, list[Any]] = {}
+        self._kept = time.monotonic()
 
     def content(self, paths: Iterable[Path], partial: bool = False) -> str | None:
         """Return a hash of files and folders, or ``None`` if one is missing or there is none.
@@ -78,9 +83,13 @@ class ProvenanceStore:
         return record if isinstance(record, dict) else None
 
     def put(self, node: str, record: dict[str, Any]) -> None:
-        """Replace the record of a node, and keep the hashes of files."""
+        """Replace the record of a node, and keep the hashes of files now and then.
+
+        All hashes are one file, which takes the longer to write the more there are.
+        """
         _write(self._path(node), record)
-        self.keep()
+        if time.monotonic() > self._kept + _KEPT_EVERY_S:
+            self.keep()
 
     def keep(self) -> None:
         """Keep the hashes of files that were computed, beside those that others have kept."""
@@ -88,10 +97,15 @@ class ProvenanceStore:
             self._hashes = {**self._read_hashes(), **self._new}
             _write(self._cache, self._hashes)
             self._new = {}
+        self._kept = time.monotonic()
 
     def drop(self, node: str) -> None:
         """Forget a node: its outputs are about to be replaced."""
         self._path(node).unlink(missing_ok=True)
+
+    def lock_of(self, node: str) -> Path:
+        """Return the file that is locked while a node is run elsewhere."""
+        return self.folder / "running" / f"{self._path(node).stem}.lock"
 
     def _path(self, node: str) -> Path:
         name = quote(node, safe=" ")

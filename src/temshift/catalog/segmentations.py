@@ -2,9 +2,9 @@
 
 A folder a micrograph, named like its file: ``mask.tif`` (8 bit, 255 where a particle is),
 ``particles.tif`` (16 bit, the particles by their numbers), ``probability.tif`` (float16), all with
-the pixel size where it is known; ``overlay.png``; ``preview.webp`` for the page; ``particles.csv``;
-and ``result.json``, without which a micrograph counts as not done. A micrograph takes its place as
-a whole, so that one that is killed half way leaves what was there.
+the pixel size where it is known; ``overlay.png``; ``preview.webp`` and ``outlines.json`` for the
+page; ``particles.csv``; and ``result.json``, without which a micrograph counts as not done. A
+micrograph takes its place as a whole, so that one that is killed half way leaves what was there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from temshift.catalog.files import atomic_folder, atomic_path
 from temshift.learning.segmentation import Segmentation, Work
-from temshift.microscopy.pictures import stretch
+from temshift.microscopy.outlines import particle_outlines
+from temshift.microscopy.pictures import PREVIEW_PX, shrink_factor, stretch
 from temshift.microscopy.scale_bars import scale_bar
 
 __all__ = ["SegmentationStore", "SegmentationsDataset", "overlay"]
@@ -33,9 +34,6 @@ _log = logging.getLogger(__name__)
 
 _INDEX = "index.json"
 _RESULTS = "micrographs"
-
-#: Longest side of the pictures on the page, px.
-_PREVIEW_PX = 720
 
 
 class SegmentationStore:
@@ -85,6 +83,11 @@ class SegmentationStore:
     def preview(self, path: str) -> bytes:
         """Return the picture of a micrograph with its particles outlined (WebP)."""
         return (self.place(path) / "preview.webp").read_bytes()
+
+    def outlines(self, path: str) -> dict[int, str]:
+        """Return the outlines of the largest particles as paths of SVG, by number."""
+        file = self.place(path) / "outlines.json"
+        return {int(k): v for k, v in json.loads(file.read_text(encoding="utf-8")).items()}
 
     def _read(self, path: str) -> dict[str, Any] | None:
         try:
@@ -187,8 +190,11 @@ def _write(place: Path, work: Work, image: NDArray[Any], result: Segmentation) -
         result.particles.to_csv(folder / "particles.csv", index=False)
         picture = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm))
         picture.save(folder / "overlay.png")
-        small = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm, _PREVIEW_PX))
+        small = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm, PREVIEW_PX))
         small.save(folder / "preview.webp", "WEBP", quality=72)
+        fine = 0.7 * shrink_factor(result.mask.shape)  # what the picture on the page can show
+        outlines = particle_outlines(result.numbered, fine)
+        (folder / "outlines.json").write_text(json.dumps(outlines) + "\n", encoding="utf-8")
         description = {
             "path": work.path,
             "failed": None,
@@ -221,7 +227,7 @@ def overlay(
     """
     from skimage.segmentation import find_boundaries
 
-    factor = -(-max(image.shape) // longest_px)
+    factor = shrink_factor(image.shape, longest_px)
     rows, columns = (side // factor * factor for side in image.shape)
     small = np.asarray(image[:rows, :columns], np.float32)
     small = small.reshape(rows // factor, factor, columns // factor, factor).mean(axis=(1, 3))

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kedro.io import DataCatalog, DatasetNotFoundError
 
 from temshift.config.base import hint
+from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError
 
-__all__ = ["NoSuchDatasetError", "StudyCatalog"]
+__all__ = ["NoSuchDatasetError", "Origin", "StudyCatalog"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a catalog comes from, from which another process makes the same one.
+
+    Attributes
+    ----------
+    project : Path
+    conf_source : str
+    env : str or None
+    parameters : dict
+        Those of ``--params``.
+    cluster : ClusterParameters or None
+        Where the environment wants its nodes run; ``None`` if it does not say.
+    folds : int
+        Threads that a training can use.
+    gpu : bool
+        Whether networks may be computed on a GPU.
+    """
+
+    project: Path
+    conf_source: str
+    env: str | None
+    parameters: dict[str, Any]
+    cluster: ClusterParameters | None
+    folds: int
+    gpu: bool
 
 
 class NoSuchDatasetError(UserError, DatasetNotFoundError):
@@ -17,7 +48,15 @@ class NoSuchDatasetError(UserError, DatasetNotFoundError):
 
 
 class StudyCatalog(DataCatalog):
-    """Kedro's catalog; an unknown name is answered with the nearest ones."""
+    """Kedro's catalog; an unknown name is answered with the nearest ones.
+
+    Attributes
+    ----------
+    origin : Origin or None
+        ``None`` if it belongs to no project.
+    """
+
+    origin: Origin | None = None
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load a dataset.

@@ -3,7 +3,8 @@
 The honest protocol needs no fresh images. In the protocol ``grouped`` a micrograph of fold f has
 been seen by fold f of *no* network, whatever split that was trained on. So its mask by fold f of
 one network is judged by fold f of all the others, as a new micrograph would be; folds of one
-network are no evidence, for the other ones have seen it.
+network are no evidence, for the other ones have seen it. Where only some folds are trained
+(``modelling.folds``), the micrographs of the others were seen by every network: they are left out.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def gather_study(
     Raises
     ------
     ValueError
-        Fewer than three image sets, or fewer than three networks with grouped folds whose cards
-        say how images are prepared for them; or a label of another shape than its image.
+        Fewer than three image sets with micrographs of a fold that was trained, or fewer than three
+        networks with grouped folds whose cards say how images are prepared for them; or a label
+        of another shape than its image.
     """
     device = choose_device(device)
     folds = {name: _grouped(own) for name, own in networks.items()}
@@ -85,11 +87,19 @@ def gather_study(
             "not say how its images were prepared",
             ", ".join(unknown),
         )
-    if len(usable) < _FEWEST or len(micrographs) < _FEWEST:
+    unseen = {fold for own in usable.values() for fold in own}
+    rows: list[dict[str, Any]] = [
+        {str(k): v for k, v in row.items()} | {"test_split": split}
+        for split, table in micrographs.items()
+        for row in table.to_dict("records")
+        if int(row["fold"]) in unseen
+    ]
+    sets = {row["test_split"] for row in rows}
+    if len(usable) < _FEWEST or len(sets) < _FEWEST:
         raise ValueError(
             f"trust is learned by leaving image sets out in turn: it needs at least {_FEWEST} "
             f"labelled image sets and {_FEWEST} networks of the protocol 'grouped', found "
-            f"{len(micrographs)} and {len(usable)}. Add splits and studies, or segment without "
+            f"{len(sets)} and {len(usable)}. Add splits and studies, or segment without "
             "judgement (deployment.judge: false)"
         )
     built: dict[tuple[str, int], tuple[nn.Module, nn.Module]] = {}
@@ -97,11 +107,6 @@ def gather_study(
         for fold, trained in own.items():
             network = trained.build().to(device)
             built[name, fold] = network, optimise_for_inference(network)
-    rows: list[dict[str, Any]] = [
-        {str(k): v for k, v in row.items()} | {"test_split": split}
-        for split, table in micrographs.items()
-        for row in table.to_dict("records")
-    ]
 
     def gather(row: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
         fold = int(row["fold"])

@@ -37,6 +37,7 @@ from temshift.parallel import available_cores, map_ordered
 from temshift.study.sizes import mean_size, size_distribution
 
 __all__ = [
+    "JUDGED_PX",
     "SMALLEST_PX",
     "PreparedMicrograph",
     "Segmentation",
@@ -52,6 +53,9 @@ __all__ = [
 
 #: Smallest side of a micrograph, px.
 SMALLEST_PX = 64
+
+#: Sides of the part of a larger micrograph, its middle, on which the jury judges.
+JUDGED_PX = 2048
 
 #: Networks without which there is no jury.
 _SMALLEST_JURY = 3
@@ -261,7 +265,14 @@ class Segmenter:
                 prepared.of(folds[0].card)
             judged = self.trust is not None and len(able) >= _SMALLEST_JURY
             if judged:
-                ranking = ranking.merge(self._judge(able, prepared), on="network")
+                middle = _middle(image)
+                whole = middle.shape == image.shape
+                shown = prepared if whole else prepared.like(middle)
+                ranking = ranking.merge(self._judge(able, shown), on="network")
+                if not whole:
+                    notes.append(
+                        f"Judged is the middle of {middle.shape[0]} × {middle.shape[1]} px."
+                    )
             name = _choose(ranking, parameters, judged)
             parts = self._draw(name, prepared)
         row = ranking[ranking["network"] == name].iloc[0].to_dict()
@@ -461,6 +472,10 @@ class PreparedMicrograph:
         self._made: dict[str, NDArray[np.float32]] = {}
         self._scales: dict[tuple[int, ...], float] = {}
 
+    def like(self, image: NDArray[Any]) -> PreparedMicrograph:
+        """Return another image that is to be prepared in the same way."""
+        return PreparedMicrograph(image, self._pixel_size_nm, self._resampled)
+
     def fits(self, card: NetworkCard) -> bool:
         """Return whether the micrograph can be prepared for a network."""
         assert card.preprocessing is not None
@@ -535,6 +550,12 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             + f"; networks need at least {SMALLEST_PX} px along each side"
         )
     return image
+
+
+def _middle(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the part of an image that is judged: a jury of all networks takes its time."""
+    top, left = (max(0, side - JUDGED_PX) // 2 for side in image.shape)
+    return image[top : top + JUDGED_PX, left : left + JUDGED_PX]
 
 
 def _choose(ranking: pd.DataFrame, parameters: DeploymentParameters, judged: bool) -> str:

@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LABEL", "PREDICTION", "contact_sheet", "outcomes", "outline", "paint", "stretch"]
+__all__ = [
+    "LABEL",
+    "PREDICTION",
+    "PREVIEW_PX",
+    "contact_sheet",
+    "outcomes",
+    "outline",
+    "paint",
+    "shrink_factor",
+    "stretch",
+]
+
+#: Longest side of the pictures of new micrographs on their page, px.
+PREVIEW_PX = 720
 
 #: Colours (RGB, of Okabe and Ito, 2008) of the outline of a label and the tint of a prediction.
 LABEL, PREDICTION = (230, 159, 0), (0, 158, 115)
@@ -34,6 +47,17 @@ def stretch(image: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = np.nanpercentile(values, _RANGE)
     grey = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
     return np.nan_to_num(grey).round().astype(np.uint8)
+
+
+def shrink_factor(shape: tuple[int, ...], longest_px: int = PREVIEW_PX) -> int:
+    """Return the whole factor by which an image is shown smaller, so that its longer side fits.
+
+    Examples
+    --------
+    >>> shrink_factor((1024, 500)), shrink_factor((720, 720))
+    (2, 1)
+    """
+    return -(-max(shape) // longest_px)
 
 
 def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

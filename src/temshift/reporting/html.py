@@ -128,6 +128,7 @@ def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, A
 def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]:
     parameters = content.plan.studies[study]
     gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
+    losses = gaps["gap"].astype(float).to_dict()
     rows = []
     for network in dict.fromkeys([*parameters.splits, *parameters.networks]):
         cells: list[dict[str, Any] | None] = []
@@ -137,7 +138,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
                 cells.append(None)
                 continue
             compared = (network, split) in gaps.index
-            loss = float(gaps.loc[(network, split), "gap"]) if compared else float("nan")
+            loss = losses.get((network, split), float("nan"))
             verdict = str(gaps.loc[(network, split), "verdict"]) if compared else ""
             background, colour = loss_colours(0.0 if network == split else loss)
             cells.append(
@@ -176,8 +177,11 @@ def _overview(content: ReportContent) -> str:
     for finding in headlines(content):
         gaps = content.default_gaps(finding.study)
         spoken_of = surest(gaps).name
-        order = [*gaps.index.drop(spoken_of), spoken_of]
-        marks = [_whisker(content, finding.study, g) for g in records(gaps.loc[order])]
+        last = gaps.index == spoken_of
+        marks = [
+            _whisker(content, finding.study, g)
+            for g in records(pd.concat([gaps[~last], gaps[last]]))
+        ]
         rows.append(svg.Strip(finding.title, f"#study-{_slug(finding.study)}", marks))
     if not rows:
         return ""

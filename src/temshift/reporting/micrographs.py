@@ -6,6 +6,7 @@ import base64
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 import temshift
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.trust import TrustParameters
+from temshift.microscopy.pictures import shrink_factor
 from temshift.reporting.sentences import number
 from temshift.study.sizes import data_dictionary, pooled_sizes
 
@@ -26,15 +28,22 @@ _ORDER = ("do not trust", "check", "not judged", "trust")
 #: Networks shown for each micrograph.
 _SHOWN = 5
 
+#: Particles that can be clicked, on the page and in a card, at most; and in a card at least.
+_ON_PAGE, _IN_CARD, _FEWEST = 20_000, 500, 50
+
 
 def render_micrographs(
     results: Sequence[Mapping[str, Any]],
     particles: pd.DataFrame,
     preview: Callable[[str], bytes],
+    outlines: Callable[[str], Mapping[int, str]],
     deployment: DeploymentParameters,
     trust: TrustParameters,
 ) -> str:
-    """Return the source of a self-contained HTML page, which needs no script.
+    """Return the source of a self-contained HTML page.
+
+    It fetches nothing. Without scripts the particles are links all the same; a short script
+    marks both the row and the outline, and goes through the outlines with the arrow keys.
 
     Parameters
     ----------
@@ -44,6 +53,8 @@ def render_micrographs(
         Of all micrographs, with a column ``micrograph``.
     preview : callable
         Gives the picture of a micrograph (WebP) by its path.
+    outlines : callable
+        Gives the outlines of its particles as paths of SVG, by number.
     deployment, trust : DeploymentParameters, TrustParameters
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -69,12 +80,18 @@ def render_micrographs(
     css = "".join(
         environment.get_template(name).render() for name in ("report.css", "micrographs.css")
     )
+    script = (resources.files("temshift.reporting") / "micrographs.js").read_text(encoding="utf-8")
+    most = int(np.clip(_ON_PAGE // max(len(done), 1), _FEWEST, _IN_CARD))
     counts = Counter(r["judgement"]["verdict"] for r in done)
     sure = [r for r in done if r["judgement"]["verdict"] == "trust"]
     return environment.get_template("micrographs.html").render(
         css=Markup(css),
+        script=Markup(script),
         version=temshift.__version__,
-        cards=[_card(i, r, groups.get(r["path"]), preview) for i, r in enumerate(done)],
+        cards=[
+            _card(i, r, groups.get(r["path"]), preview(r["path"]), outlines(r["path"]), most)
+            for i, r in enumerate(done)
+        ],
         failed=[r for r in results if r.get("failed")],
         counts=[(verdict, counts[verdict]) for verdict in _ORDER if counts[verdict]],
         n=len(results),
@@ -117,10 +134,15 @@ def _card(
     i: int,
     result: Mapping[str, Any],
     particles: pd.DataFrame | None,
-    preview: Callable[[str], bytes],
+    preview: bytes,
+    outlines: Mapping[int, str],
+    most: int,
 ) -> dict[str, Any]:
-    picture = base64.b64encode(preview(result["path"])).decode()
+    picture = base64.b64encode(preview).decode()
     judged = result["judgement"]
+    rows = _particle_rows(particles, result["sizes"]["unit"], most)
+    height, width = result["height_px"], result["width_px"]
+    factor = shrink_factor((height, width))  # the picture leaves out what fills no whole pixel
     return {
         **result,
         "id": f"m{i}",
@@ -132,7 +154,38 @@ def _card(
             result["networks"], key=lambda r: (-_or(r.get("predicted_dice"), 0.0), r["distance"])
         )[:_SHOWN],
         "n_networks": len(result["networks"]),
+        "rows": rows,
+        "n_rows": 0 if particles is None else len(particles),
+        "outlines": [
+            (row, outlines[row["particle"]]) for row in rows if row["particle"] in outlines
+        ],
+        "shown": f"{width // factor * factor} {height // factor * factor}",
     }
+
+
+def _particle_rows(particles: pd.DataFrame | None, unit: str, most: int) -> list[dict[str, Any]]:
+    """Return the largest particles, in their order, with what the page shows of them."""
+    if particles is None or not len(particles):
+        return []
+    largest = particles.nlargest(most, "area_px2").sort_values("particle")
+    return [
+        {
+            "particle": int(row["particle"]),
+            "diameter": row[f"equivalent_diameter_{unit}"],
+            "feret": row[f"feret_diameter_{unit}"],
+            "eccentricity": row["eccentricity"],
+            "certainty": row["certainty"],
+            "notes": ", ".join(
+                words
+                for words, said in (
+                    ("cut by the edge", row["touches_edge"]),
+                    ("separated from a neighbour", row["was_split"]),
+                )
+                if said
+            ),
+        }
+        for row in largest.to_dict("records")
+    ]
 
 
 def _histogram_of(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from temshift.reporting.content import ReportContent
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
+from temshift.study.intervals import holm
 from temshift.study.verdicts import LOSSES, REFERENCE_WEAK, UNDECIDED, study_verdict, surest
 
 __all__ = [
@@ -131,7 +132,7 @@ def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
     """Answer the title of the report: what breaks a network, what degrades it, what stays open.
 
     A shift is only named as a loss if its interval lies in the class and it is no accident among
-    the comparisons of its study (p ≤ 1 − confidence, Holm).
+    the comparisons of the run (p ≤ 1 − confidence, Holm).
 
     Returns
     -------
@@ -144,7 +145,7 @@ def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
         return []
     gaps = pd.concat(tables)
     total = len(gaps)
-    sure = gaps[gaps["p_holm"] <= 1 - content.reporting.confidence]
+    sure = gaps[holm(gaps["p_value"]) <= 1 - content.reporting.confidence]
     breaking = sure[sure["verdict"] == "breaks"]
     degrading = sure[sure["verdict"].isin(["degrades", "degrades or breaks"])]
     either = int((degrading["verdict"] == "degrades or breaks").sum())
@@ -180,9 +181,11 @@ def _open_sentence(content: ReportContent, gaps: pd.DataFrame) -> str:
     near = open_[open_["folds_to_decide"] <= _MOST_FOLDS]
     if near.empty:
         return f"{text}; more data of this kind would not decide them."
-    most = near.sort_values("folds_to_decide", kind="stable").iloc[-1]
+    near = near.sort_values("folds_to_decide", kind="stable")
+    few, many = _folds(content, near.iloc[0]), _folds(content, near.iloc[-1])
+    needed = f"about {few}" if few == many else f"{few} (the first) to {many} (the last)"
     return (
-        f"{text}; about {_folds(content, most)} would decide {len(near)} of them, if networks and "
+        f"{text}; {len(near)} of them would be decided by {needed}, if networks and "
         f"{content.unit}s vary as now."
     )
 

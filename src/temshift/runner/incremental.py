@@ -1,15 +1,23 @@
-"""A sequential runner that skips what is up to date.
+"""A runner that skips what is up to date.
 
 What that means is decided by :class:`~temshift.runner.freshness.Freshness`. Content is compared,
 not time: if a node is run again and writes the same bytes, what depends on it is left alone.
 ``kedro run --runner-params force=true`` runs everything asked for; ``wait=true`` waits for another
 run in the same folder of data instead of stopping.
+
+Nodes are run here, one after another, or side by side by workers: where the environment has a
+``cluster.yml``, as that says; else by as many processes as the machine holds beside each other
+(:func:`temshift.runner.sharing.share_machine`), which are none but this one unless there are more
+cores than folds. ``--runner-params workers=2`` says how many. What is up to date, and what is
+recorded, is decided here in any case.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import Any
 
@@ -17,15 +25,19 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner, Task
 
+from temshift.catalog.content import content_paths
 from temshift.catalog.provenance import ProvenanceStore
+from temshift.config.cluster import ClusterParameters
+from temshift.config.errors import UserError
 from temshift.runner.freshness import Freshness
 from temshift.runner.lock import hold
+from temshift.runner.sharing import Share, needs_of
 
 __all__ = ["IncrementalRunner"]
 
 
 class IncrementalRunner(SequentialRunner):
-    """Runs one node after another, leaving out those that are up to date.
+    """Runs nodes, here or by workers, leaving out those that are up to date.
 
     Parameters
     ----------
@@ -35,6 +47,9 @@ class IncrementalRunner(SequentialRunner):
         Run every node.
     wait : bool
         If another run is at work in the same folder of data, wait for its end.
+    workers : int, optional
+        Processes that run nodes; 1 is this one. By default as many as the machine holds, or what
+        ``cluster.yml`` says.
 
     Raises
     ------
@@ -42,10 +57,23 @@ class IncrementalRunner(SequentialRunner):
         Another run is at work there, and ``wait`` is false.
     """
 
-    def __init__(self, is_async: bool = False, force: bool = False, wait: bool = False) -> None:
+    def __init__(
+        self,
+        is_async: bool = False,
+        force: bool = False,
+        wait: bool = False,
+        workers: int | None = None,
+    ) -> None:
         super().__init__(is_async=is_async)
+        if workers is not None and (not isinstance(workers, int) or workers < 1):
+            raise UserError(
+                "The runner parameter 'workers' is not valid",
+                f"Found {workers!r}; expected a whole number from 1 on",
+                "Change it in --runner-params workers=...",
+            )
         self._force = force
         self._wait = wait
+        self._workers = workers
 
     def _run(
         self,
@@ -57,37 +85,153 @@ class IncrementalRunner(SequentialRunner):
         records: ProvenanceStore = catalog.load("provenance")
         with hold(records.folder, self._wait):
             freshness = Freshness(pipeline, catalog, records, self._force)
-            load_counts = Counter(chain.from_iterable(n.inputs for n in pipeline.nodes))
-            done: set[Node] = set()
-            ran: set[Node] = set()
-            for node in pipeline.nodes:
-                why = freshness.why(node)
-                for needed, reason in _plan(node, why, freshness):
-                    self._logger.info("%s is run: %s", needed.name, reason)
-                    freshness.begin(needed)
-                    try:
-                        Task(needed, catalog, self._is_async, hook_manager, run_id).execute()
-                    except Exception:
-                        self._suggest_resume_scenario(pipeline, done, catalog)
-                        raise
-                    freshness.record(needed)
-                    _clear_volatile(needed, catalog)
-                    ran.add(needed)
-                done.add(node)
-                if why is None:
-                    self._logger.debug("Up to date: %s", node.name)
+            cluster, share = self._where(pipeline, catalog)
+            try:
+                if cluster is None:
+                    done, ran = self._run_here(pipeline, catalog, freshness, hook_manager, run_id)
                 else:
-                    self._logger.info(
-                        "Completed %d out of %d nodes", len(done), len(pipeline.nodes)
+                    done, ran = self._run_elsewhere(
+                        pipeline, catalog, freshness, cluster, share, run_id or "run"
                     )
-                self._release_datasets(node, catalog, load_counts, pipeline)
-            records.keep()
+            finally:
+                records.keep()
         if len(ran) < len(done):
             self._logger.info(
                 "%d of %d nodes were up to date (--runner-params force=true runs all)",
                 len(done) - len(ran),
                 len(done),
             )
+
+    def _run_here(
+        self,
+        pipeline: Pipeline,
+        catalog: Any,
+        freshness: Freshness,
+        hook_manager: Any,
+        run_id: str | None,
+    ) -> tuple[set[Node], set[Node]]:
+        """Run one node after another; return those that are done, and those that were run."""
+        load_counts = Counter(chain.from_iterable(n.inputs for n in pipeline.nodes))
+        done: set[Node] = set()
+        ran: set[Node] = set()
+        for node in pipeline.nodes:
+            why = freshness.why(node)
+            for needed, reason in _plan(node, why, freshness):
+                self._logger.info("%s is run: %s", needed.name, reason)
+                freshness.begin(needed)
+                try:
+                    Task(needed, catalog, self._is_async, hook_manager, run_id).execute()
+                except Exception:
+                    self._suggest_resume_scenario(pipeline, done, catalog)
+                    raise
+                freshness.record(needed)
+                _clear_volatile(needed, catalog)
+                ran.add(needed)
+            done.add(node)
+            if why is None:
+                self._logger.debug("Up to date: %s", node.name)
+            else:
+                self._logger.info("Completed %d out of %d nodes", len(done), len(pipeline.nodes))
+            self._release_datasets(node, catalog, load_counts, pipeline)
+        return done, ran
+
+    def _where(self, pipeline: Pipeline, catalog: Any) -> tuple[ClusterParameters | None, Share]:
+        """Return where nodes are run (``None``: here), and how this machine is shared.
+
+        Raises
+        ------
+        UserError
+            The environment asks for workers, but nodes pass data in memory.
+        """
+        here = None, Share(1, 1, 0.0)
+        origin = getattr(catalog, "origin", None)
+        if origin is None:
+            return here
+        from temshift.runner.cluster import automatic_share
+
+        cluster: ClusterParameters | None = origin.cluster
+        workers = self._workers
+        if cluster is not None and workers is None and cluster.workers != "auto":
+            workers = cluster.workers
+        needed_GB = max((needs_of(node.tags).memory_GB for node in pipeline.nodes), default=1.0)
+        share = automatic_share(
+            origin.folds, needed_GB, workers, cluster.memory_GB if cluster else None
+        )
+        if cluster is None and share.workers == 1:
+            return here
+        if memory_only := sorted(n for n in pipeline.all_outputs() if not _is_kept(catalog, n)):
+            if cluster is None and self._workers is None:
+                return here
+            raise UserError(
+                "Workers cannot run these nodes: data pass between processes as files",
+                f"Found {memory_only[0]!r}, kept in memory only; expected an entry in the catalog",
+                "Add it to the catalog, or run without workers (--runner-params workers=1 in an "
+                "environment without cluster.yml)",
+            )
+        return cluster or ClusterParameters(), share
+
+    def _run_elsewhere(
+        self,
+        pipeline: Pipeline,
+        catalog: Any,
+        freshness: Freshness,
+        cluster: ClusterParameters,
+        share: Share,
+        run_id: str,
+    ) -> tuple[set[Node], set[Node]]:
+        """Let workers run what is not up to date; return what is done, and what was run.
+
+        If a node fails, no further one begins, and those that are at work are waited for, so that
+        what they finish is kept.
+        """
+        from temshift.runner.cluster import work_with
+
+        queue = _Queue(pipeline)
+        ran: set[Node] = set()
+        at_work: dict[Any, Node] = {}
+        failed: Exception | None = None
+        with ExitStack() as stack:
+            workers = None  # not started before there is something to do
+            while True:
+                while failed is None and (node := queue.next()) is not None:
+                    why = freshness.why(node)
+                    if why is None:
+                        self._logger.debug("Up to date: %s", node.name)
+                        queue.finish(node)
+                        continue
+                    if workers is None:
+                        workers = stack.enter_context(
+                            work_with(cluster, catalog.origin, run_id, share)
+                        )
+                    self._logger.info("%s is run: %s", node.name, why)
+                    asked = workers.resources(node.name, needs_of(node.tags))
+                    freshness.begin(node)
+                    at_work[workers.submit(node.name, asked, queue.priority(node))] = node
+                if workers is None or not at_work:
+                    break
+                for future in workers.finished(at_work):
+                    node = at_work.pop(future)
+                    error = workers.failure(future, node.name)
+                    if error is None:
+                        freshness.record(node)
+                        _clear_volatile(node, catalog)
+                        ran.add(node)
+                        queue.finish(node)
+                        self._logger.info(
+                            "Completed %d out of %d nodes", len(queue.done), len(pipeline.nodes)
+                        )
+                    elif failed is None:
+                        failed = error
+                        for taken_back in workers.cancel(at_work):
+                            del at_work[taken_back]
+                        if at_work:
+                            names = ", ".join(n.name for n in at_work.values())
+                            self._logger.info("A node has failed; waiting for %s to end", names)
+        done = queue.done
+        if failed is not None:
+            self._suggest_resume_scenario(pipeline, done, catalog)
+            raise failed
+        return done, ran
 
 
 def _plan(node: Node, why: str | None, freshness: Freshness) -> Iterator[tuple[Node, str]]:
@@ -100,6 +244,43 @@ def _plan(node: Node, why: str | None, freshness: Freshness) -> Iterator[tuple[N
     for maker, output in freshness.makers_of_missing(node):
         yield from _plan(maker, f"{node.name} needs {output}, kept in memory only", freshness)
     yield node, why
+
+
+def _is_kept(catalog: Any, name: str) -> bool:
+    return bool(content_paths(catalog.get(name)))
+
+
+class _Queue:
+    """Nodes in their order, each when those that it depends on are done."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._nodes = pipeline.nodes
+        self._order = {node.name: number for number, node in enumerate(self._nodes)}
+        self._lacking: dict[str, int] = {}
+        self._children: dict[str, list[str]] = {}
+        for node, parents in pipeline.node_dependencies.items():
+            self._lacking[node.name] = len(parents)
+            for parent in parents:
+                self._children.setdefault(parent.name, []).append(node.name)
+        self._ready = [self._order[name] for name, number in self._lacking.items() if not number]
+        heapify(self._ready)
+        self.done: set[Node] = set()
+
+    def next(self) -> Node | None:
+        """Take the first node that lacks nothing, ``None`` if there is none now."""
+        return self._nodes[heappop(self._ready)] if self._ready else None
+
+    def priority(self, node: Node) -> int:
+        """Return the larger, the earlier its turn."""
+        return -self._order[node.name]
+
+    def finish(self, node: Node) -> None:
+        """Let those begin that depend on it, if they lack nothing else."""
+        self.done.add(node)
+        for child in self._children.get(node.name, ()):
+            self._lacking[child] -= 1
+            if not self._lacking[child]:
+                heappush(self._ready, self._order[child])
 
 
 def _clear_volatile(node: Node, catalog: Any) -> None:

@@ -61,12 +61,14 @@ class _Array:
     size: int
 
 
-def find_image(path: Path) -> int:
+def find_image(path: Path, sides: int = 2) -> int:
     """Return which image of a DM3 or DM4 file is the micrograph.
 
     Parameters
     ----------
     path : Path
+    sides : int
+        3 to find the one stack of images instead.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def find_image(path: Path) -> int:
             tree = _Walk(data).root()
         except struct.error as error:
             raise ValueError("it is truncated: it ends in the middle of a tag") from error
-    return _choose(tree)
+    return _choose(tree, sides)
 
 
 class _Walk:
@@ -219,12 +221,12 @@ class _Walk:
             raise ValueError(f"it is damaged: tag {tag!r} outside of an image fills the file")
 
 
-def _choose(tree: dict[str, Any]) -> int:
+def _choose(tree: dict[str, Any], sides: int) -> int:
     """Return the position of the one image of counts among all but the thumbnails."""
     try:
         entries = list(tree["ImageList"].values())
         thumbnails = {entry["ImageIndex"] for entry in tree.get("Thumbnails", {}).values()}
-        described = [_describe(entry["ImageData"]) for entry in entries]
+        described = [_describe(entry["ImageData"], sides) for entry in entries]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("it is damaged: the tags that describe its image are missing") from error
     for index in thumbnails:
@@ -239,8 +241,8 @@ def _choose(tree: dict[str, Any]) -> int:
     raise ValueError(f"it holds {' and '.join(images) or 'no image'}, not one image of counts")
 
 
-def _describe(image: dict[str, Any]) -> str:
-    """Return what an image is, or an empty string if it is one two-dimensional image of counts."""
+def _describe(image: dict[str, Any], sides: int) -> str:
+    """Return what an image is, or an empty string if it is one of counts with so many sides."""
     shape, kind, array = list(image["Dimensions"].values()), image["DataType"], image["Data"]
     if not isinstance(array, _Array):
         raise KeyError("Data")
@@ -253,8 +255,10 @@ def _describe(image: dict[str, Any]) -> str:
             f"it is damaged: an image of {' × '.join(map(str, shape))} px and type {kind} has "
             f"{array.size} pixels of type {array.kind}"
         )
+    if len(shape) == sides:
+        return ""
     if len(shape) == 1:
         return f"a line of {shape[0]} values"
     if len(shape) > 2:
         return f"a stack of {' × '.join(map(str, shape))}"
-    return ""
+    return f"an image of {' × '.join(map(str, shape))} px"

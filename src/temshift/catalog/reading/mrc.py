@@ -14,6 +14,7 @@ import math
 import struct
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from temshift.catalog.reading.found import Found, as_pixels, check_bytes, check_
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis
 
-__all__ = ["is_mrc", "read"]
+__all__ = ["is_mrc", "layout", "read"]
 
 _HEADER = 1024
 _IMOD_STAMP = 1146047817
@@ -44,6 +45,24 @@ def is_mrc(file: Path) -> bool:
 
 def read(file: Path, header_only: bool) -> Found:
     """Read the image of an MRC file; see :func:`temshift.catalog.reading.formats.open_image`."""
+    stored, dtype, start, axes = layout(file)
+    shape = check_shape(stored)
+    pixels = None
+    if not header_only:
+        pixels = as_pixels(np.fromfile(file, dtype, prod(stored), offset=start).reshape(shape))
+    return Found(shape, pixels, axes)
+
+
+def layout(
+    file: Path,
+) -> tuple[tuple[int, int, int], np.dtype[Any], int, tuple[Axis, Axis]]:
+    """Return sections, rows and columns of an MRC file, type and place of its pixels, calibration.
+
+    Raises
+    ------
+    RefusedError
+        It is truncated, damaged, or holds no counts.
+    """
     with file.open("rb") as stream:
         head = stream.read(_HEADER)
     if len(head) < _HEADER:
@@ -59,14 +78,10 @@ def read(file: Path, header_only: bool) -> Found:
     if extended < 0:
         raise RefusedError("it is damaged: the size of its extended header is negative")
     stored = (sections, rows, columns)
-    shape = check_shape(stored)
     start = _HEADER + extended
     check_bytes(file, start + prod(stored) * dtype.itemsize)
-    pixels = None
-    if not header_only:
-        pixels = as_pixels(np.fromfile(file, dtype, prod(stored), offset=start).reshape(shape))
     axes = _axes_of_fei(file, order, head, extended) or _axes(order, head)
-    return Found(shape, pixels, axes)
+    return stored, dtype, start, axes
 
 
 def _byte_order(head: bytes) -> str:

@@ -24,7 +24,7 @@ from temshift.catalog.reading.found import (
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import axis_of
 
-__all__ = ["read_digital_micrograph", "read_with"]
+__all__ = ["axes_of", "close", "read_digital_micrograph", "read_with"]
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def read_with(
         hdf5.check_stored(data.size, claimed)
         _check_claim(file, data.size * np.dtype(data.dtype).itemsize)
         keep = [i for i, n in enumerate(data.shape) if n > 1] if data.ndim > 2 else [0, 1]
-        axes = _axes(signal, keep)
+        axes = axes_of(signal, keep)
         pixels = None
         if not header_only:
             # an only signal is read into one array; through dask it would take two
@@ -83,7 +83,7 @@ def read_with(
             pixels = as_pixels(data).reshape(shape + _channels(data.dtype))
     finally:
         for signal in signals:
-            _close(signal)
+            close(signal)
     return Found(shape, pixels, axes, acquisition(signal))
 
 
@@ -100,7 +100,7 @@ def read_digital_micrograph(file: Path, header_only: bool) -> Found:
     signal = reader.file_reader(str(file), lazy=header_only)[position]
     data = signal["data"]
     shape = check_shape(data.shape)
-    axes = _axes(signal, [0, 1])
+    axes = axes_of(signal, [0, 1])
     return Found(shape, None if header_only else as_pixels(data), axes, acquisition(signal))
 
 
@@ -143,7 +143,8 @@ def _only_image(signals: Sequence[dict[str, Any]]) -> dict[str, Any]:
     raise RefusedError(f"it holds {shapes}: a stack, a line or a spectrum image, not one image")
 
 
-def _axes(signal: dict[str, Any], keep: Sequence[int]) -> list[Any]:
+def axes_of(signal: dict[str, Any], keep: Sequence[int]) -> list[Any]:
+    """Return the calibration of some axes of a signal, by their place in its array."""
     entries = list(signal["axes"])
     if all(entry.get("index_in_array") is not None for entry in entries):
         entries.sort(key=lambda entry: int(entry["index_in_array"]))
@@ -177,7 +178,7 @@ def _size_with_companions(file: Path) -> int:
     return sum(p.stat().st_size for p in companions if p.is_file())
 
 
-def _close(signal: dict[str, Any]) -> None:
+def close(signal: dict[str, Any]) -> None:
     """Close the file that a lazy signal keeps open."""
     from rsciio.utils.file import get_file_handle
 

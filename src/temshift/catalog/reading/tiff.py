@@ -22,7 +22,7 @@ from temshift.catalog.reading.found import Found, as_pixels, check_numbers, chec
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis, axis_of
 
-__all__ = ["is_tiff", "read"]
+__all__ = ["is_tiff", "open_pages", "read"]
 
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -72,6 +72,35 @@ def read(file: Path, header_only: bool) -> Found:
     if pixels is not None and palette is not None and _is_display_only(palette, pixels):
         palette = None
     return Found(shape, pixels, calibration, metadata, palette, black)
+
+
+def open_pages(file: Path) -> tuple[Any, list[Any], list[Axis]]:
+    """Return an open TIFF file, its pages of the shape of the first, and their calibration.
+
+    Raises
+    ------
+    RefusedError
+        It is truncated or damaged, its pages are no grey images of counts, or there are others of
+        another shape among them.
+    """
+    import tifffile
+
+    _walk(file)
+    opened = tifffile.TiffFile(file, _multifile=False)
+    try:
+        pages: list[Any] = list(opened.pages)
+        pages = [p for p in pages if not int(p.subfiletype) & (_REDUCED | _MASK)]
+        for page in pages:
+            if page.shape != pages[0].shape or page.dtype != pages[0].dtype or page.ndim != 2:
+                raise RefusedError("its images are not of one shape and type, each in grey")
+            if int(page.photometric) != _MINISBLACK and not opened.is_imagej:
+                raise RefusedError("its images are no counts with 0 for black")
+            check_numbers(page.dtype)
+            _check_data(page, file.stat().st_size)
+        return opened, pages, _calibration(opened, pages[0], file) if pages else []
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _walk(file: Path) -> None:

@@ -96,6 +96,7 @@ def write_page(
         segmentations.results(),
         segmentations.particles(),
         segmentations.preview,
+        segmentations.outlines,
         deployment,
         trust,
     )

@@ -1,0 +1,119 @@
+"""kill -9 at random moments of the smoke study; resumed, the results must be those of another run.
+
+    python benchmarks/kill.py --kills 20
+
+A moment is a number of nodes done and a time after that, both drawn at random; each run goes on
+where the one before was killed, the last one to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "kedro", "run", "--env", "smoke"]
+TABLES = ("*.csv", "*.parquet", "*.safetensors", "*.h5", "*.json", "*.html")
+
+
+def project(folder: Path) -> Path:
+    """Make a folder in which the study can be run."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "src").mkdir()
+    return folder
+
+
+def moments(kills: int, nodes: int, seed: int) -> list[tuple[int, float]]:
+    """Draw moments: nodes begun in this or an earlier run, and seconds after that."""
+    draw = random.Random(seed)
+    return sorted((draw.randrange(nodes), draw.uniform(0.0, 2.0)) for _ in range(kills))
+
+
+def run_until(folder: Path, begun: int, moment: tuple[int, float]) -> int:
+    """Run and kill at a moment; return how many nodes have begun, in all."""
+    run = subprocess.Popen(
+        COMMAND,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    node, after = moment
+
+    def kill() -> None:
+        time.sleep(after)
+        os.killpg(run.pid, signal.SIGKILL)
+
+    started = False
+    for line in run.stdout:
+        begun += "Running node" in line
+        if begun > node and not started:
+            started = True
+            threading.Thread(target=kill).start()
+    run.wait()
+    return begun
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Return a hash of every result."""
+    data = folder / "data"
+    files = (f for kind in TABLES for f in data.rglob(kind) if ".provenance" not in f.parts)
+    return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def left_over(folder: Path) -> list[str]:
+    """Return temporary files of killed runs that are still there."""
+    return [str(f.relative_to(folder)) for f in (folder / "data").rglob("*.part*")]
+
+
+def killed_and_resumed(folder: Path, at: list[tuple[int, float]]) -> dict[str, str]:
+    """Run the study, killing it at these moments, and then to its end; return its tables."""
+    begun = 0
+    for moment in at:
+        begun = run_until(folder, begun, moment)
+    done = subprocess.run(
+        COMMAND,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return tables(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        whole = project(Path(name) / "whole")
+        expected = killed_and_resumed(whole, [])
+        killed = project(Path(name) / "killed")
+        at = moments(options.kills, 33, options.seed)
+        found = killed_and_resumed(killed, at)
+        different = [f for f in {*expected, *found} if expected.get(f) != found.get(f)]
+        print(f"killed {len(at)} times at (nodes begun, s after): ")
+        print(" ".join(f"{node}+{after:.1f}" for node, after in at))
+        print(f"{len(expected)} results, {len(different)} of them different; target 0")
+        print(f"temporary files left: {len(left_over(killed))}")
+
+
+if __name__ == "__main__":
+    main()

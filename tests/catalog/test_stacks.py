@@ -1,0 +1,126 @@
+"""Stacks and movies: every frame is a micrograph, and only the one that is asked for is read."""
+
+import tracemalloc
+from functools import partial
+
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+from rsciio.hspy import file_writer
+from tests.learning.test_segmentation import field, network_set
+
+from temshift.catalog.micrographs import MicrographReadError
+from temshift.catalog.new_micrographs import NewMicrographStore
+from temshift.learning.segmentation import Segmenter, plan_work
+
+FRAMES = np.stack([field((65, 81), ((30, 30, 8 + i),), seed=i) for i in range(3)]).round()
+
+
+def write_mrc(path):
+    with mrcfile.new(path) as file:
+        file.set_data(FRAMES.astype(np.float32))
+        file.voxel_size = 0.5
+
+
+def write_hspy(path):
+    names = [("t", 1.0, "s", True), ("y", 0.05, "nm", False), ("x", 0.05, "nm", False)]
+    axes = [
+        {"_type": "UniformDataAxis", "name": n, "size": size, "scale": scale, "offset": 0.0}
+        | {"units": units, "navigate": navigate, "is_binned": False}
+        for (n, scale, units, navigate), size in zip(names, FRAMES.shape, strict=True)
+    ]
+    metadata = {"General": {"title": ""}, "Signal": {"signal_type": ""}}
+    signal = {"data": FRAMES, "axes": axes, "metadata": metadata}
+    empty = ("original_metadata", "learning_results", "models", "package_info", "tmp_parameters")
+    signal["attributes"] = {"_lazy": False, "ragged": False}
+    file_writer(str(path), signal | {key: {} for key in empty}, show_progressbar=False)
+
+
+def write_imagej(path):
+    metadata = {"unit": "nm", "axes": "ZYX"}
+    tifffile.imwrite(
+        path, FRAMES.astype(np.uint16), imagej=True, resolution=(20, 20), metadata=metadata
+    )
+
+
+def write_pages(path, **options):
+    tifffile.imwrite(path, FRAMES, photometric="minisblack", **options)
+
+
+WRITERS = {
+    "a.npy": (lambda path: np.save(path, FRAMES), None),
+    "a.mrc": (write_mrc, 0.05),
+    "a.mrcs": (write_mrc, 0.05),
+    "a.hspy": (write_hspy, 0.05),
+    "imagej.tif": (write_imagej, 0.05),
+    "pages.tif": (partial(write_pages, metadata=None), None),
+    "zlib.tif": (partial(write_pages, compression="zlib"), None),
+    "plain.tif": (write_pages, None),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_frame_is_a_micrograph(tmp_path, name):
+    write, size = WRITERS[name]
+    write(tmp_path / name)
+    for source in (tmp_path, tmp_path / name):
+        store = NewMicrographStore(source)
+        assert store.paths() == [f"{name}[{i}]" for i in range(3)]
+    for i, path in enumerate(store.paths()):
+        found = store.read(path)
+        assert np.array_equal(found.image, FRAMES[i])
+        assert found.pixel_size_nm == (size and pytest.approx(size))
+    assert len({store.sha256(path) for path in store.paths()}) == 3
+    with pytest.raises(MicrographReadError, match="has 3 frames, numbered from 0; found 7"):
+        store.read(f"{name}[7]")
+
+
+def test_a_single_image_and_a_file_with_brackets_in_its_name_stay_what_they_are(tmp_path):
+    np.save(tmp_path / "one.npy", FRAMES[0])
+    np.save(tmp_path / "still.npy", FRAMES[:1])
+    tifffile.imwrite(tmp_path / "b[3].tif", FRAMES[0])
+    tifffile.imwrite(tmp_path / "colour.tif", np.zeros((65, 81, 3), np.uint8), photometric="rgb")
+    (tmp_path / "odd.npy[2]").write_bytes((tmp_path / "one.npy").read_bytes())
+    store = NewMicrographStore(tmp_path)
+    assert store.paths() == ["b[3].tif", "colour.tif", "odd.npy[2]", "one.npy", "still.npy"]
+    assert store.read("b[3].tif").image.shape == (65, 81)
+    assert store.read("still.npy").image.shape == (65, 81)
+
+
+def test_what_is_no_stack_of_images_is_refused_once_and_with_its_reason(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 64, 64)))
+    np.save(tmp_path / "complex.npy", np.zeros((2, 64, 64), complex))
+    write_mrc(tmp_path / "cut.mrc")
+    whole = (tmp_path / "cut.mrc").read_bytes()
+    (tmp_path / "cut.mrc").write_bytes(whole[:-1000])
+    store = NewMicrographStore(tmp_path)
+    assert store.paths() == ["a.npy", "complex.npy", "cut.mrc"]
+    for path, reason in zip(store.paths(), ("stack", "complex", "truncated"), strict=True):
+        with pytest.raises(MicrographReadError, match=reason):
+            store.read(path)
+
+
+def test_a_long_movie_takes_the_memory_of_a_frame(tmp_path):
+    movie = np.lib.format.open_memmap(
+        tmp_path / "m.npy", mode="w+", dtype=np.float32, shape=(200, 256, 256)
+    )
+    movie[150] = 7
+    movie.flush()
+    store = NewMicrographStore(tmp_path)
+    tracemalloc.start()
+    image = store.read(store.paths()[150]).image
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (image == 7).all()
+    assert peak < 4 * image.nbytes < movie.nbytes / 40
+    assert store.paths()[0] == "m.npy[000]"
+
+
+def test_frames_are_segmented_one_by_one(tmp_path):
+    np.save(tmp_path / "a.npy", FRAMES)
+    work = plan_work(NewMicrographStore(tmp_path), Segmenter({"a": network_set()}), "code")
+    assert len(work) == 3
+    areas = [one.run()[1].particles["area_px2"].sum() for one in work]
+    assert areas[0] < areas[1] < areas[2]
+    assert len({one.identity for one in work}) == 3
