@@ -42,3 +42,10 @@ def test_micrographs_of_folds_that_were_not_trained_are_left_out():
 def test_a_study_of_which_no_micrograph_is_unseen_is_refused():
     with pytest.raises(ValueError, match=r"at least 3 labelled image sets .* found 0 and 3"):
         gather_study(NETWORKS, tables([2, 3]), Store(), device="cpu")
+
+
+def test_a_part_of_the_micrographs_of_each_fold_and_set_can_do():
+    evidence, _ = gather_study(NETWORKS, tables([0, 0, 0, 1]), Store(), device="cpu", most=2)
+    for split in ("x", "y", "z"):
+        shown = evidence.loc[evidence["test_split"] == split, "micrograph_id"].unique()
+        assert list(shown) == [f"{split}/0", f"{split}/1", f"{split}/3"]

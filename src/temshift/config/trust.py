@@ -16,6 +16,9 @@ class TrustParameters(Strict):
 
     Attributes
     ----------
+    micrographs : int, optional
+        Of each fold and image set, which trust is learned from: every network segments each of
+        them. ``None``: all.
     trees : int
         Of the random forest that predicts the Dice.
     seed : int
@@ -28,6 +31,7 @@ class TrustParameters(Strict):
         Share of such masks that "do not trust" is to catch on conditions left out.
     """
 
+    micrographs: Annotated[int, Field(ge=1)] | None = 2
     trees: Annotated[int, Field(ge=10)] = 300
     seed: Annotated[int, Field(ge=0)] = 11
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.9

@@ -49,8 +49,9 @@ def gather_study(
     store: Store,
     label_kind: Literal["binary", "instance"] = "binary",
     device: str = "auto",
+    most: int | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Gather the evidence on every labelled micrograph of a study, and the true Dice.
+    """Gather the evidence on labelled micrographs of a study, and the true Dice.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ def gather_study(
     store : Store
     label_kind : {"binary", "instance"}
     device : str
+    most : int, optional
+        Micrographs of each fold of a split, the first ones of its table; by default all.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def gather_study(
     rows: list[dict[str, Any]] = [
         {str(k): v for k, v in row.items()} | {"test_split": split}
         for split, table in micrographs.items()
-        for row in table.to_dict("records")
+        for row in (table if most is None else table.groupby("fold").head(most)).to_dict("records")
         if int(row["fold"]) in unseen
     ]
     sets = {row["test_split"] for row in rows}

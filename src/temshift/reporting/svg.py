@@ -172,7 +172,8 @@ def strips(
                 )
             parts.append(_mark(x(mark.estimate), y, mark.mark) + "</g>")
     parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
-    return _svg(width, height, parts, f"{axis_title}: {len(marks)} shifts of {len(rows)} studies")
+    label = f"{axis_title}: {len(marks)} shifts of {len(rows)} studies"
+    return _svg(width, height, parts, label, role="group")
 
 
 def line_chart(
@@ -245,10 +246,11 @@ def scatter(
 
 
 # --------------------------------------------------------------------------- inside
-def _svg(width: int, height: float, parts: Sequence[str], label: str) -> str:
+def _svg(width: int, height: float, parts: Sequence[str], label: str, role: str = "img") -> str:
+    """Put parts into a drawing; one that holds links is a group of things, not an image."""
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height:g}" style="max-width:{width}px" '
-        f'role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+        f'role="{role}" aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
 
 

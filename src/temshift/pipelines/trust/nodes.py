@@ -13,14 +13,17 @@ def gather(
     store: MicrographStore,
     curation: CurationParameters,
     modelling: ModellingParameters,
+    most: int | None,
     **datasets: Any,
 ) -> tuple[DataFrame, DataFrame]:
-    """Gather the evidence on every labelled micrograph of the study.
+    """Gather the evidence on labelled micrographs of the study.
 
     Parameters
     ----------
     store, curation, modelling
         As in the study.
+    most : int or None
+        Micrographs of each fold and split.
     **datasets
         ``{network}.networks`` of every network, ``{split}.micrographs`` of every split.
 
@@ -37,6 +40,7 @@ def gather(
         store,
         curation.label_kind,
         modelling.device,
+        most,
     )
 
 

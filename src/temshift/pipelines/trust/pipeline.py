@@ -10,7 +10,7 @@ from temshift.pipelines.trust.nodes import gather
 
 
 def create_pipeline() -> Pipeline:
-    """Evidence of all networks on the micrographs of all splits; curated sets have none."""
+    """Evidence of all networks on micrographs of all splits; curated sets have none."""
     plan = study_plan()
     splits = [split for split in plan.used_splits if split not in plan.curated_splits]
     return Pipeline(
@@ -21,6 +21,7 @@ def create_pipeline() -> Pipeline:
                     "store": "data_curation.raw.micrographs",
                     "curation": "params:curation",
                     "modelling": "params:modelling",
+                    "most": "params:trust.micrographs",
                     **each(plan.rows, "networks"),
                     **each(splits, "micrographs"),
                 },
