@@ -52,12 +52,30 @@ class Project:
         return {str(f.relative_to(self.data)): f.read_bytes() for f in files}
 
 
+def differing(first: dict[str, bytes], second: dict[str, bytes]) -> list[str]:
+    """Return the names of the files that are not alike: pytest need not show their bytes."""
+    return sorted(f for f in {*first, *second} if first.get(f) != second.get(f))
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    """Return another project with the same data."""
+    other = Project(folder)
+    shutil.copytree(project.folder / "data", other.folder / "data", dirs_exist_ok=True)
+    return other
+
+
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after one complete run of the smoke environment."""
-    project = Project(tmp_path_factory.mktemp("project"))
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after one complete run of the smoke environment, which no test changes."""
+    project = Project(tmp_path_factory.mktemp("pristine"))
     project.run()
     return project
+
+
+@pytest.fixture(scope="session")
+def smoke(pristine: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of it, whose parameters and data the tests of one file change one after the other."""
+    return copy_of(pristine, tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -8,28 +8,20 @@ from pathlib import Path
 
 import pytest
 from benchmarks import kill
-from tests.end_to_end.conftest import Project
+from tests.end_to_end.conftest import copy_of, differing
 
 pytestmark = pytest.mark.slow
 
 
-def copy_of(project: Project, folder: Path) -> Project:
-    other = Project(folder)
-    shutil.copytree(project.folder / "data", other.folder / "data")
-    return other
-
-
-def test_killed_at_random_moments_and_resumed_the_results_are_the_same(smoke, fresh):
-    smoke.run()
+def test_killed_at_random_moments_and_resumed_the_results_are_the_same(pristine, fresh):
     found = kill.killed_and_resumed(fresh.folder, kill.moments(kills=3, nodes=33, seed=1))
-    expected = kill.tables(smoke.folder)
+    expected = kill.tables(pristine.folder)
     assert len(expected) > 50
-    assert [f for f in {*expected, *found} if expected.get(f) != found.get(f)] == []
+    assert differing(expected, found) == []
 
 
-def test_files_that_are_cut_short_are_noticed_and_made_again(smoke, tmp_path):
-    smoke.run()
-    project = copy_of(smoke, tmp_path)
+def test_files_that_are_cut_short_are_noticed_and_made_again(pristine, tmp_path):
+    project = copy_of(pristine, tmp_path)
     cut = [
         "05_model_input/low_dose/patches.h5",
         "06_models/high_dose/grouped_fold1/model.safetensors",
@@ -53,7 +45,7 @@ def test_files_that_are_cut_short_are_noticed_and_made_again(smoke, tmp_path):
     ):
         assert reason in output, reason
     assert "Running node: simulate" not in output
-    assert project.tables() == smoke.tables()
+    assert differing(project.tables(), pristine.tables()) == []
 
 
 def mounted(folder: Path, options: str) -> None:
@@ -113,8 +105,8 @@ def test_a_folder_that_may_not_be_written(read_only):
     assert "Running node" not in output, "nothing was computed in vain"
 
 
-def test_script_tags_in_the_metadata_stay_text(smoke, tmp_path):
-    project = copy_of(smoke, tmp_path)
+def test_script_tags_in_the_metadata_stay_text(pristine, tmp_path):
+    project = copy_of(pristine, tmp_path)
     evil = "<script>alert(1)</script>"
     path = project.folder / "conf" / "smoke" / "parameters_data_curation.yml"
     path.write_text(

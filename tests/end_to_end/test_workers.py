@@ -7,11 +7,10 @@ import stat
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
-from tests.end_to_end.conftest import Project
+from tests.end_to_end.conftest import Project, copy_of, differing
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +31,6 @@ try:
 except ProcessLookupError:
     pass
 """
-
-
-def copy_of(project: Project, folder: Path) -> Project:
-    """Return another project with the same data."""
-    other = Project(folder)
-    shutil.copytree(project.folder / "data", other.folder / "data")
-    return other
 
 
 def use_cluster(project: Project, text: str) -> None:
@@ -75,15 +67,14 @@ def kill_workers(run: subprocess.Popen) -> None:
             child.kill()
 
 
-def test_two_workers_write_what_one_process_writes(smoke, fresh):
-    smoke.run()  # whatever other tests have left
+def test_two_workers_write_what_one_process_writes(pristine, fresh):
     use_cluster(fresh, "{scheduler: local, workers: 2}")
     output = fresh.run()
     assert "Nodes are run by 2 processes" in output
     assert "dashboard: http://127.0.0.1:" in output
     assert "trained high_dose: 3 folds" in output, "what workers log is told here"
     assert "Completed 33 out of 33 nodes" in output
-    one, two = smoke.tables(), fresh.tables()
+    one, two = pristine.tables(), fresh.tables()
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
     # a plain run finds all of it up to date, and so do workers, which are then not started
@@ -102,9 +93,8 @@ def test_two_workers_write_what_one_process_writes(smoke, fresh):
         ("preprocessing", "preprocess", "05_model_input/low_dose"),
     ],
 )
-def test_a_node_whose_worker_is_killed_is_run_again(smoke, tmp_path, pipeline, node, folder):
-    smoke.run()
-    project = copy_of(smoke, tmp_path)
+def test_a_node_whose_worker_is_killed_is_run_again(pristine, tmp_path, pipeline, node, folder):
+    project = copy_of(pristine, tmp_path)
     use_cluster(project, "{scheduler: local, workers: 2}")
     shutil.rmtree(project.data / folder)
     run = start(project, "--pipelines", pipeline)
@@ -112,11 +102,11 @@ def test_a_node_whose_worker_is_killed_is_run_again(smoke, tmp_path, pipeline, n
     assert run.returncode == 0, output[-3000:]
     assert "was lost; run again elsewhere" in output
     assert output.count(f"Running node: {node}") >= 2
-    assert project.tables() == smoke.tables()
+    assert differing(project.tables(), pristine.tables()) == []
 
 
-def test_a_node_that_kills_every_worker_is_given_up(smoke, tmp_path):
-    project = copy_of(smoke, tmp_path)
+def test_a_node_that_kills_every_worker_is_given_up(pristine, tmp_path):
+    project = copy_of(pristine, tmp_path)
     use_cluster(project, "{scheduler: local, workers: 1, retries: 0}")
     shutil.rmtree(project.data / "06_models" / "high_dose")
     run = start(project, "--pipelines", "modelling")
@@ -126,8 +116,7 @@ def test_a_node_that_kills_every_worker_is_given_up(smoke, tmp_path):
     assert "Remedy:" in output.splitlines()[-1]
 
 
-def test_jobs_of_slurm(smoke, fresh, tmp_path, monkeypatch):
-    smoke.run()
+def test_jobs_of_slurm(pristine, fresh, tmp_path, monkeypatch):
     commands = tmp_path / "bin"
     commands.mkdir()
     log = tmp_path / "scripts.log"
@@ -147,7 +136,7 @@ def test_jobs_of_slurm(smoke, fresh, tmp_path, monkeypatch):
     assert "#SBATCH -p short" in script
     assert "#SBATCH --cpus-per-task=1" in script
     assert "export OMP_NUM_THREADS=1" in script
-    one, two = smoke.tables(), fresh.tables()
+    one, two = pristine.tables(), fresh.tables()
     assert len(two) >= 2
     assert [name for name in two if one[name] != two[name]] == []
     time.sleep(1)
@@ -199,8 +188,7 @@ def scheduler(tmp_path):
         process.wait()
 
 
-def test_a_scheduler_that_is_lost_loses_nothing_finished(smoke, fresh, scheduler):
-    smoke.run()
+def test_a_scheduler_that_is_lost_loses_nothing_finished(pristine, fresh, scheduler):
     address, hub = scheduler
     use_cluster(fresh, f'{{scheduler: "{address}"}}')
     run = start(fresh, "--pipelines", "simulation,data_curation")
@@ -210,7 +198,7 @@ def test_a_scheduler_that_is_lost_loses_nothing_finished(smoke, fresh, scheduler
     (fresh.folder / "conf" / "smoke" / "cluster.yml").unlink()
     output = fresh.run("--pipelines", "simulation,data_curation")
     assert "Running node: simulate_au_2nm" not in output, "it was finished"
-    one, two = smoke.tables(), fresh.tables()
+    one, two = pristine.tables(), fresh.tables()
     assert len(two) > 5
     assert [name for name in two if one[name] != two[name]] == []
 
