@@ -7,7 +7,7 @@ ENV ?=
 KEDRO := $(BIN)/kedro
 
 .DEFAULT_GOAL := help
-.PHONY: help install run segment test lint format types bench docs viz lock clean
+.PHONY: help install run segment box test lint format types bench docs viz lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,9 @@ segment: $(INSTALLED) ## Segment new micrographs (INPUT=file or folder, ENV= as 
 	@test -n "$(INPUT)" || { echo "Say what to segment: make segment INPUT=path/to/folder"; exit 2; }
 	$(KEDRO) run $(if $(ENV),--env $(ENV)) --pipelines deployment --params "deployment.input=$(INPUT)"
 	@echo "The page is micrographs.html in 08_reporting/deployment/new_micrographs of the data"
+
+box: $(INSTALLED) ## Remake the network that comes with the package (half an hour on two cores)
+	$(KEDRO) run --env box --pipelines box
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

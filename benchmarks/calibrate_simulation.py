@@ -185,7 +185,7 @@ def take(
         if key not in found:
             continue
         wave = fields.of(key[0], parameters)[row["specimen_id"]]
-        micrograph, mask = expose(wave, row, parameters)
+        micrograph, mask = expose(wave, row, parameters.imaging)
         image, _ = preprocess_micrograph(micrograph.image, preprocessing)
         rows, columns = (range(0, side - PATCH_PX + 1, PATCH_PX) for side in image.shape)
         for i, j in itertools.product(rows, columns):

@@ -105,7 +105,7 @@ def main() -> None:
     rows = []
     for row in table.to_dict("records"):
         name = row["specimen_id"]
-        micrograph, label = acquisitions.expose(waves[name], row, parameters)
+        micrograph, label = acquisitions.expose(waves[name], row, parameters.imaging)
         assert np.array_equal(label, resample_mask(waves[name].mask, len(label)))
         atoms = build_specimen(
             specimen,

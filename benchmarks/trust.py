@@ -234,7 +234,7 @@ def empty_carbon(dose_e_per_A2: float) -> np.ndarray:
         "exposure_seed": 77,
         "unevenness": 0.05,
     }
-    return expose(wave, row, parameters)[0].image
+    return expose(wave, row, parameters.imaging)[0].image
 
 
 def judge_nothing(folder: Path, simulated: bool) -> None:

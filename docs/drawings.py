@@ -127,6 +127,10 @@ def flow() -> str:
         _text(567, 35 + 4 * step, "deployment", 12, "bold"),
         _text(567, 52 + 4 * step, "new micrographs, sizes", 10),
         _arrow(567, 62 + 3 * step, 567, 14 + 4 * step),
+        _box(505, 16 + 5 * step, 125, 46, "#fdf1dc"),
+        _text(567, 35 + 5 * step, "box", 12, "bold"),
+        _text(567, 52 + 5 * step, "a network without a study", 10),
+        _arrow(567, 14 + 5 * step, 567, 64 + 4 * step),
     ]
     return _page(width, 16 + len(FLOW) * step + 8, "The flow of kedro run", parts)
 

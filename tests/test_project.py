@@ -29,7 +29,7 @@ def test_registering_the_pipelines_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("env", ["local", "smoke", "thorough", "published"])
+@pytest.mark.parametrize("env", ["local", "smoke", "thorough", "published", "box"])
 def test_every_dataset_is_kept_and_named_by_rule(env):
     """In a process of its own: Kedro's pipelines are global to a process."""
     code = f"""

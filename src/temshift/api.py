@@ -1,4 +1,7 @@
-"""What a script calls: one micrograph, segmented with the networks of a finished study."""
+"""What a script calls: one micrograph, segmented with the networks of a finished study.
+
+Without a study the network that comes with the package draws the mask.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
 from temshift.catalog.networks import NetworksDataset
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.trust import TrustParameters
@@ -23,7 +27,7 @@ __all__ = ["load_networks", "load_trust", "segment"]
 def segment(
     image: NDArray[Any],
     pixel_size_nm: float | None = None,
-    networks: str | Path | Mapping[str, NetworkSet] = "data/06_models",
+    networks: str | Path | Mapping[str, NetworkSet] | None = None,
     trust: str | Path | TrustModel | None = None,
     device: str = "auto",
     **parameters: Any,
@@ -38,8 +42,10 @@ def segment(
         Detector counts; sides of at least 64 px.
     pixel_size_nm : float, optional
         Side of a pixel, nm; without it sizes are in px.
-    networks : path or mapping of str to NetworkSet
-        Folder of trained networks (``06_models`` of a study), or networks by name.
+    networks : path or mapping of str to NetworkSet, optional
+        Folder of trained networks (``06_models`` of a study), or networks by name, or ``"box"``:
+        the network that comes with the package. By default those in ``data/06_models``, if there
+        are any, or else ``"box"``.
     trust : path or TrustModel, optional
         Folder of the study's evidence (``07_model_output/trust``). By default that beside the
         folder of networks, if there is one; without evidence nothing is said about trust.
@@ -59,6 +65,17 @@ def segment(
     ValueError
         The image or a parameter cannot be used.
     """
+    if networks is None:
+        networks = "data/06_models" if _networks_in("data/06_models") else "box"
+    if networks == "box":
+        boxed = Segmenter(
+            boxed_networks(),
+            DeploymentParameters(**parameters),
+            trust if isinstance(trust, TrustModel) else boxed_trust(),
+            device,
+            [BOX_NOTE],
+        )
+        return boxed.segment(image, pixel_size_nm)
     folder = None if isinstance(networks, Mapping) else Path(networks)
     sets = networks if isinstance(networks, Mapping) else load_networks(networks)
     if trust is None and folder is not None:
@@ -79,14 +96,19 @@ def load_networks(folder: str | Path) -> dict[str, NetworkSet]:
     FileNotFoundError
         There is none.
     """
-    found = sorted({p.parents[1] for p in Path(folder).glob("*/*/model.safetensors")})
+    found = _networks_in(folder)
     if not found:
         raise FileNotFoundError(
             f"{folder}: there is no trained network in this folder, expected "
             "<network>/<protocol>_fold<i>/model.safetensors. Run a study first, or name its folder "
             "06_models"
         )
-    return {path.name: NetworksDataset(str(path)).load() for path in found if path.name[0] != "."}
+    return {path.name: NetworksDataset(str(path)).load() for path in found}
+
+
+def _networks_in(folder: str | Path) -> list[Path]:
+    found = {p.parents[1] for p in Path(folder).glob("*/*/model.safetensors")}
+    return sorted(path for path in found if path.name[0] != ".")
 
 
 def load_trust(

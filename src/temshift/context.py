@@ -9,7 +9,7 @@ hook could not do this.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,22 @@ def project_parameters() -> dict[str, Any]:
         check_parameters(parameters, _own_pipelines(), lambda key: _where(loader, key))
         _checked = loader, parameters
     return dict(_checked[1])
+
+
+def any_trained(networks: Iterable[str]) -> bool:
+    """Return whether the running environment holds weights of one of these networks."""
+    project_parameters()
+    assert _checked is not None
+    loader = _checked[0]
+    try:
+        pattern = loader["catalog"]["{network}.networks"]["filepath"]
+    except Exception as error:
+        raise as_user_error(error) from error
+    root = Path(loader.conf_source).parent
+    return any(
+        next((root / pattern.replace("{network}", name)).glob("*/model.safetensors"), None)
+        for name in networks
+    )
 
 
 @lru_cache(maxsize=1)

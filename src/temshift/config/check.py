@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from temshift.config.base import NAME, hint
+from temshift.config.box import BoxParameters
 from temshift.config.curation import CurationParameters
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.errors import Problem, UserError, invalid, problems_of, shown
@@ -43,6 +44,7 @@ _NAMED: dict[str, type[BaseModel]] = {
 #: Blocks that an environment may do without.
 _OPTIONAL: dict[str, type[BaseModel] | None] = {
     "simulation": SimulationParameters,
+    "box": BoxParameters,
     "deployment": DeploymentParameters,
     "trust": TrustParameters,
     "download": DownloadParameters,

@@ -11,6 +11,7 @@ from temshift.config.base import NAME, Strict
 __all__ = ["DeploymentParameters"]
 
 Positive = Annotated[float, Field(gt=0)]
+NetworkName = Annotated[str, Field(pattern=NAME)]
 
 
 class DeploymentParameters(Strict):
@@ -25,10 +26,11 @@ class DeploymentParameters(Strict):
         Of the folder of results, by default ``new_micrographs``; on the command line, too.
     judge : bool
         Learn from the tests of the study which masks can be believed, and say so.
-    networks : {"nearest", "best"} or list of str
+    networks : {"nearest", "best", "box"} or list of str
         Which network draws the mask: the one whose training condition is nearest (pixel size,
-        dose, material, as far as they are known); the one with the highest predicted Dice; or the
-        one of these names that is nearest.
+        dose, material, as far as they are known); the one with the highest predicted Dice; the
+        one that comes with the package; or the one of these names that is nearest. Where no
+        network of the study is trained it is ``box`` in any case but that of names.
     pixel_size_nm, dose_e_per_A2, material
         Of all micrographs, where their files do not say (the pixel size: whatever they say).
     pixel_size_error : float
@@ -51,7 +53,7 @@ class DeploymentParameters(Strict):
     input: str | None = None
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
     judge: bool = True
-    networks: Literal["nearest", "best"] | list[Annotated[str, Field(pattern=NAME)]] = "nearest"
+    networks: Literal["nearest", "best", "box"] | list[NetworkName] = "nearest"
     pixel_size_nm: Positive | None = None
     dose_e_per_A2: Positive | None = None
     material: str | None = None

@@ -69,7 +69,7 @@ class NetworkCard(Strict):
     trained_set : str, optional
         Training set by the name it has where the network was trained.
     file, sha256 : str, optional
-        Weight file that was imported.
+        Weight file that was imported; the digest also of one that comes with the package.
     version : str
         Of temshift, when the card was written.
     """

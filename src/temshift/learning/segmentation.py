@@ -2,13 +2,14 @@
 
 The mask is that of an ensemble, the folds of one network. Whether to believe it, the jury says:
 one fold of every other network (:mod:`temshift.learning.evidence`, :mod:`temshift.learning.trust`).
+Where there is one network only, its folds are each other's jury.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 
 from temshift.config.base import nearest
 from temshift.config.deployment import DeploymentParameters
+from temshift.config.preprocessing import FlatField
 from temshift.learning.cards import NetworkCard
 from temshift.learning.devices import choose_device, single_threaded_operations
 from temshift.learning.evidence import gather_evidence, pairwise_dice
 from temshift.learning.inference import optimise_for_inference, predict_micrograph
-from temshift.learning.network_set import NetworkSet, TrainedNetwork
+from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.trust import TrustModel, features_of
+from temshift.microscopy.flat_field import IlluminationError
 from temshift.microscopy.particles import (
     SPECK_SHARE,
     measure_particles,
@@ -160,6 +163,8 @@ class Segmenter:
     trust : TrustModel, optional
         Without it nothing is said about trust.
     device : str
+    notes : sequence of str
+        What is to be said of every micrograph.
 
     Raises
     ------
@@ -173,8 +178,10 @@ class Segmenter:
         parameters: DeploymentParameters | None = None,
         trust: TrustModel | None = None,
         device: str = "auto",
+        notes: Sequence[str] = (),
     ) -> None:
         self.parameters = parameters or DeploymentParameters()
+        self.notes = tuple(notes)
         self.device = choose_device(device)
         self._folds = {name: ensemble(folds) for name, folds in networks.items() if folds}
         self._check_names()
@@ -191,7 +198,8 @@ class Segmenter:
                     else ". Run the study first, or name another folder of networks"
                 )
             )
-        self.trust = trust if len(self._folds) >= _SMALLEST_JURY else None
+        self._alone = len(self._folds) == 1
+        self.trust = trust if len(self._jury(self._folds)) >= _SMALLEST_JURY else None
         self._judges: dict[str, tuple[Any, Any]] = {}
         self._drawers: dict[str, list[Any]] = {}
 
@@ -209,6 +217,7 @@ class Segmenter:
                     digest.update(key.encode())
                     digest.update(tensor.contiguous().numpy().tobytes())
         digest.update((self.trust.identity if self.trust else "not judged").encode())
+        digest.update("".join(self.notes).encode())
         return digest.hexdigest()
 
     def segment(
@@ -242,7 +251,9 @@ class Segmenter:
                 "give deployment.pixel_size_nm"
             )
         prepared = PreparedMicrograph(image, pixel_size_nm, parameters.resample)
-        notes = [] if pixel_size_nm else ["The pixel size is unknown: sizes are in px."]
+        notes = list(self.notes)
+        if not pixel_size_nm:
+            notes.append("The pixel size is unknown: sizes are in px.")
         able = {name: folds for name, folds in self._folds.items() if prepared.fits(folds[0].card)}
         if not able:
             raise ValueError(
@@ -263,7 +274,7 @@ class Segmenter:
         with single_threaded_operations(self.device):
             for folds in able.values():
                 prepared.of(folds[0].card)
-            judged = self.trust is not None and len(able) >= _SMALLEST_JURY
+            judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
             if judged:
                 middle = _middle(image)
                 whole = middle.shape == image.shape
@@ -275,6 +286,7 @@ class Segmenter:
                     )
             name = _choose(ranking, parameters, judged)
             parts = self._draw(name, prepared)
+        notes += prepared.notes
         row = ranking[ranking["network"] == name].iloc[0].to_dict()
         return self._measure(
             name,
@@ -299,21 +311,22 @@ class Segmenter:
     ) -> pd.DataFrame:
         """Judge one fold of every network; the networks are each other's jury."""
         assert self.trust is not None
-        for name, folds in able.items():
+        jury = self._jury(able)
+        for name, folds in jury.items():
             if name not in self._judges:
                 network = folds[0].build().to(self.device)
                 self._judges[name] = network, optimise_for_inference(network)
-        images = {name: prepared.of(folds[0].card) for name, folds in able.items()}
+        images = {name: prepared.of(folds[0].card) for name, folds in jury.items()}
 
         def predict(name: str) -> NDArray[np.float32]:
             return predict_micrograph([self._judges[name][1]], images[name], self.device)
 
         workers = _workers(self.device)
-        found = dict(zip(able, map_ordered(predict, list(able), workers), strict=True))
+        found = dict(zip(jury, map_ordered(predict, list(jury), workers), strict=True))
         evidence, agreement = gather_evidence(
             found,
             images,
-            {name: self._judges[name][0] for name in able},
+            {name: self._judges[name][0] for name in jury},
             {name: prepared.back(part) > 0.5 for name, part in found.items()},
             self.device,
             workers,
@@ -323,7 +336,17 @@ class Segmenter:
             table.insert(0, "test_split", "")
             table.insert(0, "micrograph_id", "")
         judged = self.trust.judge(features_of(evidence, agreement))
+        if self._alone:  # of its folds the one in the middle
+            judged = judged.sort_values("predicted_dice", kind="stable")
+            judged = judged.iloc[[len(judged) // 2]].assign(network=next(iter(able)))
         return judged[["network", *_JUDGED]]
+
+    def _jury(self, able: Mapping[str, list[TrainedNetwork]]) -> Mapping[str, list[TrainedNetwork]]:
+        """Return who is judged and judges, by name: the networks or, of a single one, its folds."""
+        if not self._alone:
+            return able
+        folds = next(iter(able.values()))
+        return {network_key(own.card.protocol, own.card.fold): [own] for own in folds}
 
     def _draw(self, name: str, prepared: PreparedMicrograph) -> list[NDArray[np.float32]]:
         """Return what each fold of a network predicts, on the pixels of the micrograph."""
@@ -452,9 +475,16 @@ _NOT_JUDGED = {
     "networks, and deployment.judge: true",
 }
 
+_NO_FLAT_FIELD = (
+    "No smooth illumination explains the image, so none was divided out: it is empty in part, its "
+    "particles fill most of it, or its background was subtracted before."
+)
+
 
 class PreparedMicrograph:
     """A micrograph as each network wants it, each recipe applied once.
+
+    Where no smooth illumination explains the image, nothing is divided out, and ``notes`` say so.
 
     Parameters
     ----------
@@ -471,6 +501,7 @@ class PreparedMicrograph:
         self._image, self._pixel_size_nm, self._resampled = image, pixel_size_nm, resampled
         self._made: dict[str, NDArray[np.float32]] = {}
         self._scales: dict[tuple[int, ...], float] = {}
+        self.notes: list[str] = []
 
     def like(self, image: NDArray[Any]) -> PreparedMicrograph:
         """Return another image that is to be prepared in the same way."""
@@ -491,7 +522,12 @@ class PreparedMicrograph:
         recipe = recipe.model_copy(update={"patch_px": 512, "shuffle_seed": 0})
         key = recipe.model_dump_json()
         if key not in self._made:
-            made, _ = preprocess_micrograph(self._image, recipe, self._pixel_size_nm)
+            try:
+                made, _ = preprocess_micrograph(self._image, recipe, self._pixel_size_nm)
+            except IlluminationError:
+                self.notes = [_NO_FLAT_FIELD]
+                plain = recipe.model_copy(update={"flat_field": FlatField(mode="none")})
+                made, _ = preprocess_micrograph(self._image, plain, self._pixel_size_nm)
             if min(made.shape) < SMALLEST_PX:
                 raise ValueError(
                     f"resampled to {recipe.pixel_size_nm:g} nm/px the image has {made.shape[0]} × "

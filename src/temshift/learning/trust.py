@@ -118,6 +118,8 @@ class TrustModel:
         How far a calibrated condition lies from all others, at most: what is farther is new.
     identity : str
         Digest of what it was fitted to.
+    jury : str
+        What the jury consists of, in words.
     """
 
     parameters: TrustParameters
@@ -129,8 +131,8 @@ class TrustModel:
     centre: pd.Series
     scale: pd.Series
     reach: float
-
     identity: str = ""
+    jury: str = "networks trained under other conditions"
 
     @classmethod
     def fit(
@@ -252,7 +254,7 @@ class TrustModel:
         if rejected or low < usable:
             if row["jury_upper"] < usable:
                 reasons.append(
-                    "networks trained under other conditions draw other masks (Dice "
+                    f"{self.jury} draw other masks (Dice "
                     f"{row['jury_upper']:.2f} with the better half of them)"
                 )
             if row["turned_dice"] < usable:
@@ -260,7 +262,7 @@ class TrustModel:
                     f"the turned image gives another mask (Dice {row['turned_dice']:.2f})"
                 )
         return reasons or [
-            "like images of the calibration; other networks agree (Dice "
+            f"like images of the calibration; {self.jury} agree (Dice "
             f"{row['jury_upper']:.2f} with the better half of them)"
         ]
 

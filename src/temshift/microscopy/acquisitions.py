@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from temshift.config.contract import MICROGRAPH_COLUMNS
 from temshift.config.simulation import (
+    ImagingParameters,
     MultisliceParameters,
     SimulationParameters,
     SpecimenParameters,
@@ -185,7 +186,7 @@ def simulate_specimens(
 
 
 def expose(
-    exit_wave: ExitWave, row: dict[str, Any], parameters: SimulationParameters
+    exit_wave: ExitWave, row: dict[str, Any], imaging: ImagingParameters
 ) -> tuple[Micrograph, NDArray[np.uint8]]:
     """Take one micrograph of a specimen.
 
@@ -194,7 +195,7 @@ def expose(
     exit_wave : ExitWave
     row : dict
         A row of :func:`plan`.
-    parameters : SimulationParameters
+    imaging : ImagingParameters
 
     Returns
     -------
@@ -204,7 +205,6 @@ def expose(
     label : ndarray, shape (H, W), uint8
         1 where a particle is.
     """
-    imaging = parameters.imaging
     rng = np.random.default_rng(int(row["exposure_seed"]))
     intensity = image_intensity(
         exit_wave,
@@ -293,4 +293,4 @@ class Exposures:
 
     def _expose(self, row: dict[str, Any]) -> tuple[Micrograph, NDArray[np.uint8]]:
         exit_wave = self.exit_waves[row["specimen_type"]][row["specimen_id"]]
-        return expose(exit_wave, row, self.parameters)
+        return expose(exit_wave, row, self.parameters.imaging)

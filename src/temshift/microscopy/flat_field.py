@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 __all__ = [
+    "IlluminationError",
     "bernstein_basis",
     "correct_flat_field",
     "downsampling_matrix",
@@ -43,6 +44,10 @@ _CORE = 0.6
 _CUT = 2.5
 #: Median of the absolute value of a standard normal number, and of the smallest 60 % of them.
 _MEDIAN, _CORE_MEDIAN = 0.6745, 0.3853
+
+
+class IlluminationError(ValueError):
+    """No smooth illumination explains the image."""
 
 
 def bernstein_basis(n: int) -> NDArray[np.float64]:
@@ -243,7 +248,7 @@ def correct_flat_field(
 
     Raises
     ------
-    ValueError
+    IlluminationError
         The fit falls below 1 % of its maximum, so that dividing by it means nothing.
     """
     fit = fit_background if mode == "background" else fit_flat_field
@@ -251,7 +256,7 @@ def correct_flat_field(
     sampled = flat_field(coefficients, (65, 65))
     lowest, highest = sampled.min(), sampled.max()
     if not lowest > _DARKEST * highest:
-        raise ValueError(
+        raise IlluminationError(
             f"the fitted illumination reaches from {lowest:.3g} to {highest:.3g} counts, so that "
             "dividing by it means nothing: the image is empty in part, its particles fill most of "
             "it, or its background has been subtracted already; set preprocessing.flat_field.mode "

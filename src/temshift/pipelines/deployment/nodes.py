@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from temshift.binding import by_owner
@@ -45,19 +46,40 @@ def segment(
     return _work(store, by_owner(networks), deployment, modelling, None)
 
 
+def segment_boxed(
+    store: MicrographStore,
+    deployment: DeploymentParameters,
+    trust: TrustParameters,
+    modelling: ModellingParameters,
+) -> Any:
+    """Segment every micrograph with the network that comes with the package."""
+    import logging
+
+    from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
+
+    if deployment.networks != "box":
+        logging.getLogger(__name__).info(
+            "no network of this study is trained: the one that comes with the package is taken "
+            "(deployment.networks: box)"
+        )
+    model = boxed_trust(trust) if deployment.judge else None
+    return _work(store, boxed_networks(), deployment, modelling, model, [BOX_NOTE])
+
+
 def _work(
     store: MicrographStore,
     networks: dict[str, Any],
     deployment: DeploymentParameters,
     modelling: ModellingParameters,
     trust: Any,
+    notes: Sequence[str] = (),
 ) -> Any:
     from temshift.catalog.segmentations import SegmentationsDataset
     from temshift.learning.segmentation import Segmenter, plan_work
     from temshift.learning.trust import TrustModel
     from temshift.runner.code import code_digest
 
-    segmenter = Segmenter(networks, deployment, trust, modelling.device)
+    segmenter = Segmenter(networks, deployment, trust, modelling.device, notes)
     code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset)
     return plan_work(store, segmenter, code)
 

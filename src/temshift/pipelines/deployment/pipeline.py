@@ -8,7 +8,7 @@ from temshift.binding import each
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
-from temshift.context import project_parameters, study_plan
+from temshift.context import any_trained, project_parameters, study_plan
 from temshift.pipelines import trust
 from temshift.pipelines.deployment import nodes
 
@@ -19,7 +19,8 @@ _FEWEST = 3
 def create_pipeline() -> Pipeline:
     """Segment, summarise, show; trust is learned first where the study allows it."""
     plan, parameters = study_plan(), project_parameters()
-    judged = can_judge(plan, parameters)
+    boxed = takes_box(plan, parameters)
+    judged = not boxed and can_judge(plan, parameters)
     tables = {
         "evidence": "trust.model_output.evidence",
         "agreement": "trust.model_output.agreement",
@@ -28,13 +29,13 @@ def create_pipeline() -> Pipeline:
     own = Pipeline(
         [
             Node(
-                nodes.segment_judged if judged else nodes.segment,
+                nodes.segment_boxed if boxed else nodes.segment_judged if judged else nodes.segment,
                 inputs={
                     "store": "deployment.raw.micrographs",
                     "deployment": "params:deployment",
                     "modelling": "params:modelling",
                     **(tables if judged else {}),
-                    **each(plan.rows, "networks"),
+                    **({"trust": "params:trust"} if boxed else each(plan.rows, "networks")),
                 },
                 outputs="deployment.model_output.segmentations",
                 name="segment",
@@ -63,6 +64,14 @@ def create_pipeline() -> Pipeline:
         ]
     )
     return own + trust.create_pipeline() if judged else own
+
+
+def takes_box(plan: StudyPlan, parameters: dict[str, object]) -> bool:
+    """Return whether the network that comes with the package is wanted, or the only one there."""
+    deployment = DeploymentParameters.model_validate(parameters.get("deployment") or {})
+    if deployment.networks == "box":
+        return True
+    return not isinstance(deployment.networks, list) and not any_trained(plan.rows)
 
 
 def can_judge(plan: StudyPlan, parameters: dict[str, object]) -> bool:

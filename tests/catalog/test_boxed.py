@@ -1,0 +1,111 @@
+"""The network that comes with the package: it is there, small, whole, and modest."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import temshift
+from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
+from temshift.config.box import RandomExposures, RandomFields
+from temshift.config.deployment import DeploymentParameters
+from temshift.config.simulation import SpecimenParameters, SupportParameters
+from temshift.config.trust import TrustParameters
+from temshift.learning.segmentation import Segmenter
+from temshift.microscopy.randomised import (
+    RandomField,
+    draw_condition,
+    draw_field,
+    simulate_field,
+    take,
+)
+
+PLACE = Path(temshift.__file__).parent / "data" / "box"
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter(
+        boxed_networks(), DeploymentParameters(), boxed_trust(TrustParameters(trees=50)), "cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def gold() -> tuple[np.ndarray, np.ndarray]:
+    """Return a simulated micrograph of gold on a film, 0.03 nm a pixel, and where the gold is."""
+    specimen = SpecimenParameters(
+        material="Au", diameter_nm=4.0, support="carbon", particles=(3, 3), faceted=1.0
+    )
+    film = SupportParameters(composition={"C": 1}, atoms_per_A3=0.1, thickness_nm=(5.0, 5.0))
+    wave = simulate_field(RandomField("gold", specimen, film, 14.0, 420, 3))
+    drawn = draw_condition(RandomExposures(uncorrected=0, bars=0, pictures=0, opaque=0), 1, "g", 0)
+    image, label, _ = take(wave, replace(drawn, pixel_size_nm=0.03, dose_e_per_A2=600.0))
+    return image, label == 1
+
+
+def test_it_lies_in_the_package_and_is_small():
+    files = [p for p in PLACE.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) <= 1_000_000
+    assert {p.suffix for p in files} == {".safetensors", ".json", ".parquet"}, "nothing pickled"
+
+
+def test_the_weights_are_those_of_the_card():
+    networks = boxed_networks()["box"]
+    assert len(networks) >= 3
+    for key, trained in networks.items():
+        weights = (PLACE / "networks" / key / "model.safetensors").read_bytes()
+        assert hashlib.sha256(weights).hexdigest() == trained.card.sha256
+        assert sum(x.numel() for x in trained.state.values()) > 130_000
+        assert trained.card.learned
+
+
+def test_it_finds_gold_of_which_no_pixel_size_is_known(segmenter, gold):
+    image, truth = gold
+    found = segmenter.segment(image)
+    mask = found.mask > 0
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.85
+    assert np.isfinite(found.judgement["predicted_dice"])
+    assert found.judgement["verdict"] != "not judged"
+
+
+def test_the_function_takes_it_where_there_is_no_study(tmp_path, monkeypatch, gold):
+    monkeypatch.chdir(tmp_path)
+    image, _ = gold
+    found = temshift.segment(image, 0.03, device="cpu")
+    assert found.network == "box"
+    assert BOX_NOTE in found.notes
+    with pytest.raises(FileNotFoundError, match="no trained network"):
+        temshift.segment(image, networks=tmp_path)
+
+
+def nothing() -> dict[str, np.ndarray]:
+    from scipy.ndimage import gaussian_filter
+    from skimage import data
+
+    rng = np.random.default_rng(3)
+    return {
+        "noise": rng.normal(1000, 30, (384, 384)),
+        "smooth noise": 1000 + 500 * gaussian_filter(rng.standard_normal((384, 384)), 4),
+        "photograph": data.camera(),
+        "page of text": data.page(),
+        "text": data.text(),
+        "coins": data.coins(),
+        "gradient": np.add.outer(np.arange(256.0), np.arange(256.0)),
+    }
+
+
+@pytest.mark.parametrize("name", list(nothing()))
+def test_what_shows_no_particles_is_never_trusted(segmenter, name):
+    judged = segmenter.segment(nothing()[name]).judgement
+    assert judged["verdict"] in ("check", "do not trust")
+    assert judged["reasons"]
+
+
+def test_a_bare_film_is_never_trusted(segmenter):
+    bare = RandomFields(count=1, seed=99, empty=1.0, least_width_nm=12.0, point_nm=0.04)
+    wave = simulate_field(draw_field(bare, 0))
+    for i in range(3):
+        image, _, pixel_size_nm = take(wave, draw_condition(RandomExposures(), 99, "bare", i))
+        assert segmenter.segment(image, pixel_size_nm).judgement["verdict"] != "trust"
