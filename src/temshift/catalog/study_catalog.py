@@ -1,4 +1,4 @@
-"""The catalog of a session, which knows what a misspelt name was meant to be."""
+"""The catalog of a session: it knows what a misspelt name was meant to be, saves whole files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.io import DataCatalog, DatasetNotFoundError
 
+from temshift.catalog.whole_files import saved_whole
 from temshift.config.base import hint
 from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError
@@ -50,6 +51,8 @@ class NoSuchDatasetError(UserError, DatasetNotFoundError):
 class StudyCatalog(DataCatalog):
     """Kedro's catalog; an unknown name is answered with the nearest ones.
 
+    Whatever a dataset is saved with, a save that breaks off leaves the file that was there.
+
     Attributes
     ----------
     origin : Origin or None
@@ -57,6 +60,10 @@ class StudyCatalog(DataCatalog):
     """
 
     origin: Origin | None = None
+
+    def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Return a dataset, ``None`` if there is none of this name."""
+        return saved_whole(super().get(key, *args, **kwargs))
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load a dataset.

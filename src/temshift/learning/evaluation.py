@@ -22,7 +22,7 @@ from temshift.learning.devices import (
     keeping_freed_memory,
     single_threaded_operations,
 )
-from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
+from temshift.learning.examples import Example, make_example, pick_examples
 from temshift.learning.inference import optimise_for_inference
 from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
@@ -161,7 +161,7 @@ def evaluate_network(
     # one network at a time on a GPU; on a CPU one a core: its operations are too short to share
     workers = min(available_cores(), _MAX_WORKERS) if device == "cpu" else 1
     rows: list[dict[str, Any]] = []
-    candidates: list[Candidate] = []
+    candidates: list[Example] = []
     with keeping_freed_memory(device), single_threaded_operations(device):
         built = {
             key: Predictor(optimise_for_inference(trained.build()).to(device), device)
@@ -169,7 +169,7 @@ def evaluate_network(
             if adaptation is None
         }
 
-        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Candidate]]:
+        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Example]]:
             key, split = job
             stack = stacks[split]
             chosen = _to_test(networks[key], split, stack)
@@ -203,7 +203,7 @@ def _test(
     stack: PatchStack,
     chosen: NDArray[np.intp],
     parameters: EvaluationParameters,
-) -> tuple[list[dict[str, Any]], list[Candidate]]:
+) -> tuple[list[dict[str, Any]], list[Example]]:
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
     table = stack.table.iloc[chosen].reset_index(drop=True)
@@ -232,8 +232,11 @@ def _test(
     candidates = []
     for micrograph, at in shown.items():
         i = chosen[at]
-        pictures = make_thumbnails(stack.images[i], stack.labels[i], predictions[at])
-        candidates.append((split, micrograph, score[micrograph], *pictures))
+        pictures = (stack.images[i], stack.labels[i], predictions[at])
+        pixel_size_nm = stack.attributes.get("pixel_size_nm")
+        candidates.append(
+            make_example(split, micrograph, score[micrograph], *pictures, pixel_size_nm)
+        )
     return rows, candidates
 
 
