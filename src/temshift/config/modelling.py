@@ -20,12 +20,33 @@ __all__ = [
 
 
 class Architecture(Strict):
-    """A network: ``published_unet`` or the name of a segmentation-models-pytorch class."""
+    """A network: ``published_unet`` or the name of a segmentation-models-pytorch class.
+
+    Attributes
+    ----------
+    name, encoder, encoder_weights
+        Of the class; the published U-Net has no encoder.
+    normalisation : {"batch", "instance", "group"}
+        Of the published U-Net; the study's own is ``batch``. The other two take their statistics
+        from each image (or each tile of a large one), in training and test alike.
+    options : dict
+        Further arguments of the class.
+    """
 
     name: str = "published_unet"
     encoder: str | None = None
     encoder_weights: str | None = None
+    normalisation: Literal["batch", "instance", "group"] = "batch"
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _own_normalisation(self) -> Architecture:
+        if self.normalisation != "batch" and self.name != "published_unet":
+            raise ValueError(
+                f"'normalisation: {self.normalisation}' is a choice of published_unet; {self.name} "
+                "has that of its class: leave it out"
+            )
+        return self
 
 
 class NoiseAugmentation(Strict):
