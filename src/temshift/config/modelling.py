@@ -15,6 +15,7 @@ __all__ = [
     "ModellingParameters",
     "NetworkParameters",
     "NoiseAugmentation",
+    "TargetTuning",
     "Training",
 ]
 
@@ -226,6 +227,31 @@ class Adaptation(Strict):
         return self
 
 
+class TargetTuning(Strict):
+    """A few labelled micrographs of another split, on which a trained network is trained further.
+
+    For each fold they are of groups that belong to other folds: none of them, and no other
+    micrograph of their groups, is ever tested. Fewer are always among more.
+
+    Attributes
+    ----------
+    split : str
+        The split that they are of.
+    micrographs : int
+        How many.
+    steps, learning_rate
+        As in :class:`temshift.config.fine_tuning.FineTuning`.
+    seed : int
+        Which micrographs, and the order of training.
+    """
+
+    split: str
+    micrographs: Annotated[int, Field(gt=0)]
+    steps: Annotated[int, Field(gt=0)] = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 17
+
+
 class NetworkParameters(Strict):
     """A row of the matrices beyond the default network of each split (``networks.<name>``).
 
@@ -239,6 +265,8 @@ class NetworkParameters(Strict):
         Network whose weights it takes, instead of a training of its own.
     adaptation : Adaptation, optional
         What these weights, or the images, are adapted to in each test.
+    fine_tuning : TargetTuning, optional
+        What these weights are trained further on before they are tested.
     architecture, training, augmentation : dict
         Overrides of the defaults in ``modelling``.
     """
@@ -247,6 +275,7 @@ class NetworkParameters(Strict):
     imported: bool = False
     weights_of: str | None = None
     adaptation: Adaptation | None = None
+    fine_tuning: TargetTuning | None = None
     architecture: dict[str, Any] = {}
     training: dict[str, Any] = {}
     augmentation: dict[str, Any] = {}
@@ -260,11 +289,15 @@ class NetworkParameters(Strict):
                     f"a network with the weights of {self.weights_of!r} takes no "
                     + " and no ".join(repr(key) for key in given)
                 )
-            if self.adaptation is None:
-                raise ValueError("'weights_of' needs 'adaptation', which says what is done to them")
+            if (self.adaptation is None) == (self.fine_tuning is None):
+                raise ValueError(
+                    "'weights_of' needs 'adaptation' or 'fine_tuning', one of the two, which says "
+                    "what is done to them"
+                )
             return self
-        if self.adaptation is not None:
-            raise ValueError("'adaptation' needs 'weights_of': the network that is adapted")
+        for key in ("adaptation", "fine_tuning"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key!r} needs 'weights_of': the network that it is done to")
         if self.imported and (self.training or self.augmentation):
             raise ValueError("an imported network takes no 'training' and no 'augmentation'")
         if not self.imported and not self.train_on:

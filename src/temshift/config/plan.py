@@ -67,6 +67,12 @@ class StudyPlan(BaseModel):
                     "[published]"
                 )
             for name, network in plan.networks.items():
+                if network.fine_tuning and "grouped" not in defaults.protocols:
+                    raise ValueError(
+                        f"networks.{name}.fine_tuning needs the protocol 'grouped', which keeps "
+                        f"its micrographs out of the test, but modelling.protocols is "
+                        f"{defaults.protocols}"
+                    )
                 try:
                     defaults.with_overrides(network)
                 except ValueError as error:
@@ -119,6 +125,12 @@ class StudyPlan(BaseModel):
                 problems.append(
                     f"networks.{name}.weights_of names {base!r}, which has no weights of its own: "
                     f"name {self.networks[base].weights_of!r}"
+                )
+            tuning = network.fine_tuning
+            if tuning and name in self.rows and tuning.split not in self.tested_on(name):
+                problems.append(
+                    f"networks.{name}.fine_tuning.split is {tuning.split!r}, which no study of "
+                    f"this network tests; {nearest(tuning.split, self.tested_on(name))}"
                 )
             if name in self.splits and network.train_on != [name]:
                 problems.append(
@@ -200,6 +212,12 @@ class StudyPlan(BaseModel):
         """Return the splits a network is trained on."""
         base = self.weights_of(network)
         return list(self.networks[base].train_on) if base in self.networks else [base]
+
+    def seen(self, network: str) -> list[str]:
+        """Return the splits that a network is trained or fine-tuned on."""
+        own = self.networks.get(network)
+        tuned = [own.fine_tuning.split] if own is not None and own.fine_tuning else []
+        return list(dict.fromkeys([*self.train_on(network), *tuned]))
 
     def baselines(self, network: str) -> list[str]:
         """Return the default networks of the splits it is trained on: what a remedy mends.
