@@ -45,6 +45,12 @@ class Example:
     label: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
 
+    def __repr__(self) -> str:
+        return (
+            f"Example: {self.micrograph_id} of {self.test_split}, the {self.rank}, Dice "
+            f"{self.dice:.2f}; .image, .label, .prediction {self.image.shape}"
+        )
+
 
 def make_thumbnails(
     image: NDArray[np.float32], label: NDArray[Any], prediction: NDArray[Any], max_px: int = 256
