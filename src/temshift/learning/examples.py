@@ -75,6 +75,12 @@ def make_example(
     shrunk = shrink_factor(image.shape, max_px)
     return Example(test_split, micrograph_id, "", float(dice), *pictures, pixel_size_nm, shrunk)
 
+    def __repr__(self) -> str:
+        return (
+            f"Example: {self.micrograph_id} of {self.test_split}, the {self.rank}, Dice "
+            f"{self.dice:.2f}; .image, .label, .prediction {self.image.shape}"
+        )
+
 
 def make_thumbnails(
     image: NDArray[np.float32],

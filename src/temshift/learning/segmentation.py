@@ -113,6 +113,14 @@ class Segmentation:
     n_specks: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return (
+            f"Segmentation: {height} × {width} px by {self.network}, {len(self.particles)} "
+            f"particles, {self.judgement.get('verdict', 'not judged')}; .mask, .particles, .sizes, "
+            ".judgement, .notes"
+        )
+
 
 def condition_distance(
     card: NetworkCard,
@@ -698,6 +706,9 @@ class WorkPlan:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"WorkPlan: {len(self)} files"
 
     def __iter__(self) -> Iterator[Work]:
         common = f"{self._segmenter.identity} {self._code}"
