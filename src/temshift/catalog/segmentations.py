@@ -78,7 +78,7 @@ class SegmentationStore:
                 table = pd.read_csv(file)
                 table.insert(0, "micrograph", entry["path"])
                 tables.append(table)
-        filled = [table for table in tables if len(table)] or tables[:1]  # an empty one has no dtypes
+        filled = [table for table in tables if len(table)] or tables[:1]  # an empty one: no dtypes
         return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
     def preview(self, path: str) -> bytes:
