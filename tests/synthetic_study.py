@@ -10,7 +10,7 @@ import pandas as pd
 
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
-from temshift.learning.examples import Candidate, Example, pick_examples
+from temshift.learning.examples import Example, make_example, pick_examples
 from temshift.learning.metrics import scores
 from temshift.microscopy.fingerprints import fingerprint
 from temshift.reporting.content import ReportContent
@@ -189,13 +189,12 @@ def network_history(network: str, folds: int = 3) -> pd.DataFrame:
 
 
 def network_examples(network: str, results: pd.DataFrame, side: int = 64) -> list[Example]:
-    candidates: list[Candidate] = []
+    candidates = []
     for i, row in enumerate(results[results["network"] == network].to_dict("records")):
         image, label = picture(i, side)
         prediction = np.roll(label, round((1 - row["dice"]) * side / 3), axis=1)
-        candidates.append(
-            (row["test_split"], row["micrograph_id"], row["dice"], image, label, prediction)
-        )
+        names = row["test_split"], row["micrograph_id"]
+        candidates.append(make_example(*names, row["dice"], image, label, prediction, 0.02))
     return pick_examples(candidates)
 
 

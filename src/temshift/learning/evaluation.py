@@ -20,7 +20,7 @@ from temshift.learning.devices import (
     keeping_freed_memory,
     single_threaded_operations,
 )
-from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
+from temshift.learning.examples import Example, make_example, pick_examples
 from temshift.learning.inference import (
     optimise_for_inference,
     predict_micrograph,
@@ -160,14 +160,14 @@ def evaluate_network(
     # one network at a time on a GPU; on a CPU one a core: its operations are too short to share
     workers = min(available_cores(), _MAX_WORKERS) if device == "cpu" else 1
     rows: list[dict[str, Any]] = []
-    candidates: list[Candidate] = []
+    candidates: list[Example] = []
     with keeping_freed_memory(device), single_threaded_operations(device):
         built = {
             key: optimise_for_inference(trained.build()).to(device)
             for key, trained in networks.items()
         }
 
-        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Candidate]]:
+        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Example]]:
             key, split = job
             return _test(name, networks[key], built[key], split, stacks[split], parameters, device)
 
@@ -187,7 +187,7 @@ def _test(
     stack: PatchStack,
     parameters: EvaluationParameters,
     device: str,
-) -> tuple[list[dict[str, Any]], list[Candidate]]:
+) -> tuple[list[dict[str, Any]], list[Example]]:
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
     in_domain = split in card.train_on
@@ -220,8 +220,11 @@ def _test(
     candidates = []
     for micrograph, at in shown.items():
         i = chosen[at]
-        pictures = make_thumbnails(stack.images[i], stack.labels[i], predictions[at])
-        candidates.append((split, micrograph, score[micrograph], *pictures))
+        pictures = (stack.images[i], stack.labels[i], predictions[at])
+        pixel_size_nm = stack.attributes.get("pixel_size_nm")
+        candidates.append(
+            make_example(split, micrograph, score[micrograph], *pictures, pixel_size_nm)
+        )
     return rows, candidates
 
 

@@ -12,10 +12,10 @@ import pandas as pd
 
 import temshift
 from temshift.config.modelling import ModellingParameters
-from temshift.learning.examples import RANKS, Example
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, range_in_words, records
 from temshift.reporting.palette import MARKS, WORST_LOSS, loss_colours
+from temshift.reporting.panels import Panels, example_figure, shown_examples
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.sentences import (
     condition,
@@ -51,7 +51,12 @@ def render_report(content: ReportContent) -> str:
     )
     environment.filters["number"] = number
     environment.filters["svg"] = Markup
-    pictures = Pictures()
+    environment.filters["unbroken"] = _unbroken
+    worst = {name: _worst_cell(content, name) for name in content.plan.studies}
+    panels = Panels(content)
+    pictures = Pictures(
+        [*panels.examples, *(e for cell in worst.values() for e in shown_examples(content, cell))]
+    )
     context = {
         "content": content,
         "reporting": content.reporting,
@@ -65,7 +70,11 @@ def render_report(content: ReportContent) -> str:
         "checks": paper_checks(content),
         "separation_notes": separation_notes(content),
         "unseen": unseen(content),
-        "studies": [_study(content, name, pictures) for name in content.plan.studies],
+        "studies": [
+            _study(content, name, worst[name], panels, pictures) for name in content.plan.studies
+        ],
+        "panels": panels.all(pictures),
+        "numbered": _Numbers(),
         "splits": _splits(content),
         "fingerprints": _fingerprints(content),
         "nm": bool(content.fingerprints["diameter_nm"].notna().any()),
@@ -86,13 +95,36 @@ def render_report(content: ReportContent) -> str:
         "with_interval": with_interval,
     }
     css = environment.get_template("report.css").render()
-    return environment.get_template("report.html").render(
-        **context, css=Markup(css), picture_css=Markup(pictures.style)
-    )
+    return environment.get_template("report.html").render(**context, css=Markup(css))
+
+
+class _Numbers:
+    """Numbers figures and tables in the order in which they stand on the page."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def __call__(self, kind: str) -> str:
+        self._last[kind] = self._last.get(kind, 0) + 1
+        return f"{kind} {self._last[kind]}"
+
+
+def _unbroken(path: str) -> Any:
+    """Return a path whose parts break as a whole: after a slash, not within a date."""
+    from markupsafe import Markup
+
+    parts = [Markup('<span class="whole">{}</span>').format(part) for part in path.split("/")]
+    return Markup("/<wbr>").join(parts)
 
 
 # --------------------------------------------------------------------------- one study
-def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, Any]:
+def _study(
+    content: ReportContent,
+    name: str,
+    worst: tuple[str, str] | None,
+    panels: Panels,
+    pictures: Pictures,
+) -> dict[str, Any]:
     parameters = content.plan.studies[name]
     gains = content.gains
     gains = gains[(gains["study"] == name) & (gains["protocol"] == content.protocol)]
@@ -102,8 +134,9 @@ def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, A
         "heading": content.plan.title(name),
         "varies": _title(content, parameters.varies),
         "phrase": study_phrase(content, name),
-        "matrices": [_matrix(content, name, protocol) for protocol in content.protocols],
+        "matrices": [_matrix(content, name, protocol, panels) for protocol in content.protocols],
         "forest": _forest(content, name),
+        "narrow_forest": _forest(content, name, narrow=True),
         "confounds": [
             {
                 "column": _title(content, str(column)),
@@ -120,12 +153,12 @@ def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, A
             for n in parameters.networks
         ],
         "why": explanation_sentence(content, name),
-        "examples": _examples(content, name, pictures),
+        "worst": _shown_worst(content, name, worst, pictures),
         "labels": {s: condition(content, name, s) for s in parameters.splits},
     }
 
 
-def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]:
+def _matrix(content: ReportContent, study: str, protocol: str, panels: Panels) -> dict[str, Any]:
     parameters = content.plan.studies[study]
     gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
     losses = gaps["gap"].astype(float).to_dict()
@@ -148,6 +181,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
                     "colour": colour,
                     "verdict": verdict,
                     "own": network == split,
+                    "panel": panels.id(protocol, network, split),
                 }
             )
         if any(cells):
@@ -156,7 +190,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
     return {"protocol": protocol, "rows": rows}
 
 
-def _forest(content: ReportContent, study: str) -> str:
+def _forest(content: ReportContent, study: str, narrow: bool = False) -> str:
     gaps = content.study_gaps(study)
     if gaps.empty:
         return ""
@@ -167,8 +201,9 @@ def _forest(content: ReportContent, study: str) -> str:
     ]
     rows = [_whisker(content, study, g) for g in records(gaps)]
     limits = _limits(content)
-    title = "loss of Dice against the in-domain network of the test set"
-    return svg.forest(rows, limits, title, ends=svg.axis_range(every, limits))
+    title = "loss of Dice against the test set’s own network"
+    ends = svg.axis_range(every, limits)
+    return svg.forest(rows, limits, title, 360 if narrow else 760, ends, narrow)
 
 
 def _overview(content: ReportContent) -> str:
@@ -235,39 +270,27 @@ def _flat(block: dict[str, Any], path: str = "") -> str:
     )
 
 
-def _examples(content: ReportContent, study: str, pictures: Pictures) -> list[dict[str, Any]]:
-    """Return the cells with pictures, the largest gap first."""
-    parameters = content.plan.studies[study]
-    gaps = content.study_gaps(study).set_index(["network", "test_split"])["gap"]
-    cells = []
-    for network in dict.fromkeys([*parameters.splits, *parameters.networks]):
-        for split in parameters.splits:
-            found = [e for e in content.examples.get(network, []) if e.test_split == split]
-            if found:
-                cells.append(
-                    {
-                        "network": _network_label(content, study, network),
-                        "split": condition(content, study, split),
-                        "own": network == split,
-                        "gap": float(gaps.get((network, split), 0.0)),
-                        "examples": [_shown(e, pictures) for e in sorted(found, key=_rank)],
-                    }
-                )
-    return sorted(cells, key=lambda c: -c["gap"])
+def _worst_cell(content: ReportContent, study: str) -> tuple[str, str] | None:
+    """Return network and split of the study's largest loss that has examples."""
+    gaps = content.study_gaps(study).sort_values("gap", ascending=False, kind="stable")
+    cells = list(zip(gaps["network"], gaps["test_split"], strict=True))
+    cells += [(split, split) for split in content.plan.studies[study].splits]
+    return next((cell for cell in cells if shown_examples(content, cell)), None)
 
 
-def _rank(example: Example) -> int:
-    return RANKS.index(example.rank)
-
-
-def _shown(example: Example, pictures: Pictures) -> dict[str, Any]:
+def _shown_worst(
+    content: ReportContent, study: str, cell: tuple[str, str] | None, pictures: Pictures
+) -> dict[str, Any] | None:
+    if cell is None:
+        return None
+    network, split = cell
     return {
-        "rank": example.rank,
-        "micrograph_id": example.micrograph_id,
-        "dice": example.dice,
-        "image": pictures.grey(example.image),
-        "label": pictures.mask(example.label),
-        "prediction": pictures.outcome(example.label, example.prediction),
+        "network": _network_label(content, study, network),
+        "split": condition(content, study, split),
+        "examples": [
+            example_figure(e, network, pictures, f"worst-{_slug(study)}-{i}")
+            for i, e in enumerate(shown_examples(content, cell))
+        ],
     }
 
 

@@ -47,6 +47,7 @@ def create_pipeline() -> Pipeline:
                 outputs=[
                     "deployment.reporting.sizes",
                     "deployment.reporting.particles",
+                    "deployment.reporting.networks",
                     "deployment.reporting.workbook",
                 ],
                 name="summarise",
