@@ -163,6 +163,13 @@ def _unknown_node(error: Exception, chosen: dict[str, Any]) -> UserError | None:
             f"Found no node that {flags} leave together; expected at least one",
             "Give fewer of these options; kedro registry describe lists a pipeline's nodes",
         )
+    if "no nodes after" in str(error) and asked != ["__default__"]:
+        return UserError(
+            f"The pipeline {asked[0]} has nothing to do in this environment",
+            f"Found no block {asked[0]!r} in its parameters; expected one that says what is asked",
+            f"Write it into a file of the environment (conf/*/parameters_{asked[0]}.yml has an "
+            "example), or name one that has it with --env",
+        )
     return None
 
 
