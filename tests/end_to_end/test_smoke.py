@@ -1,6 +1,7 @@
 """The whole study in miniature, by the commands its users type."""
 
 import ast
+import html
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from tests.end_to_end.conftest import ran
 from tests.notebook import run_notebook
+from tests.page_numbers import Study, unexplained, wrong_tables
 
 import temshift
 
@@ -24,7 +26,15 @@ def test_the_report_is_whole_and_says_what_the_data_are(smoke):
     for split in ("low_dose", "high_dose", "large_pixels", "high_dose_noise"):
         assert split in text
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text), "needs no network to be read"
-    assert len(text) < 8e6
+    assert len(text) < 15e6
+
+
+def test_every_number_of_the_report_comes_from_the_tables(smoke):
+    source = (smoke.data / "08_reporting" / "report.html").read_text()
+    parameters = re.search(r"All parameters</summary><pre[^>]*>(.*?)</pre>", source, re.DOTALL)
+    study = Study.read(smoke.data, yaml.safe_load(html.unescape(parameters[1])))
+    assert wrong_tables(study) == []
+    assert unexplained(source, study) == []
 
 
 def test_results_have_a_row_for_each_network_fold_and_micrograph(smoke):
