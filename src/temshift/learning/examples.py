@@ -51,6 +51,12 @@ class Example:
     pixel_size_nm: float | None = None
     shrunk: int = 1
 
+    def __repr__(self) -> str:
+        return (
+            f"Example: {self.micrograph_id} of {self.test_split}, the {self.rank}, Dice "
+            f"{self.dice:.2f}; .image, .label, .prediction {self.image.shape}"
+        )
+
 
 def make_example(
     test_split: str,
@@ -74,12 +80,6 @@ def make_example(
     pictures = make_thumbnails(image, label, prediction, max_px)
     shrunk = shrink_factor(image.shape, max_px)
     return Example(test_split, micrograph_id, "", float(dice), *pictures, pixel_size_nm, shrunk)
-
-    def __repr__(self) -> str:
-        return (
-            f"Example: {self.micrograph_id} of {self.test_split}, the {self.rank}, Dice "
-            f"{self.dice:.2f}; .image, .label, .prediction {self.image.shape}"
-        )
 
 
 def make_thumbnails(
