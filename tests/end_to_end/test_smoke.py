@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,16 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from tests.end_to_end.conftest import ran
 from tests.notebook import run_notebook
 from tests.page_numbers import Study, unexplained, wrong_tables
 
 import temshift
 
 pytestmark = pytest.mark.slow
-
-
-def ran(output):
-    return re.findall(r"Running node: (\w+)", output)
 
 
 def test_the_report_is_whole_and_says_what_the_data_are(smoke):
@@ -75,6 +73,18 @@ def test_notebook_explores_the_smoke_study(smoke):
     assert {"image/png", "application/vnd.plotly.v1+json", "text/html"} <= shown
     text = "".join(o.get("text", "") for o in code[-1].outputs)
     assert text.strip().endswith("08_reporting/report.html")
+
+
+def test_the_shell_is_that_of_the_environment_and_knows_the_catalog(smoke, tmp_path, monkeypatch):
+    other = tmp_path / "ipython"
+    other.write_text("#!/bin/sh\necho another ipython\nexit 1\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    output = smoke.kedro(
+        "ipython", "--env", "smoke", "-c", "print(catalog.load('low_dose.patches'))"
+    )
+    assert "PatchStack of low_dose: 12 patches of 192 px" in output
+    assert "another ipython" not in output
 
 
 def test_a_second_run_does_nothing_and_a_change_only_what_depends_on_it(smoke, tmp_path):

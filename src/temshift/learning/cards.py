@@ -70,6 +70,10 @@ class NetworkCard(Strict):
         Training set by the name it has where the network was trained.
     file, sha256 : str, optional
         Weight file that was imported; the digest also of one that comes with the package.
+    fine_tuned : dict, optional
+        How it was trained further on a few labelled patches
+        (:func:`temshift.learning.fine_tuning.fine_tune_network`); the rest of the card is that of
+        the network before.
     version : str
         Of temshift, when the card was written.
     """
@@ -105,6 +109,7 @@ class NetworkCard(Strict):
     trained_set: str | None = None
     file: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    fine_tuned: dict[str, Any] | None = None
     version: str
 
     @model_validator(mode="after")

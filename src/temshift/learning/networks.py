@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PublishedUNet", "build_network", "standardise_outputs"]
+__all__ = ["PublishedUNet", "build_network", "standardise_outputs", "train_mode"]
 
 
 class ResidualBlock(nn.Module):
@@ -123,6 +123,40 @@ def standardise_outputs(network: nn.Module, x: Tensor) -> None:
         buffer.copy_(state[name])
     for hook in hooks:
         hook.remove()
+
+
+def train_mode(network: nn.Module, freeze: str = "none") -> None:
+    """Put a network into training mode, apart from what is to stay as it is.
+
+    Parameters
+    ----------
+    network : nn.Module
+    freeze : {"none", "encoder", "all_but_batch_norm"}
+        See :class:`temshift.config.fine_tuning.FineTuning`. A frozen encoder keeps the statistics
+        of its batch norms, too.
+
+    Raises
+    ------
+    ValueError
+        The network has no part to be frozen, or no batch norm.
+    """
+    network.train()
+    if freeze == "encoder":
+        if isinstance(network, PublishedUNet):
+            parts = [*network.downs, network.bottleneck]
+        else:
+            parts = [part for name, part in network.named_children() if name == "encoder"]
+        if not parts:
+            raise ValueError("the network has no encoder to freeze: choose freeze: none")
+        for part in parts:
+            part.eval().requires_grad_(False)
+    elif freeze == "all_but_batch_norm":
+        network.requires_grad_(False)
+        norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+        if not norms:
+            raise ValueError("the network has no batch norm to train: choose another freeze")
+        for norm in norms:
+            norm.requires_grad_(True)
 
 
 def build_network(

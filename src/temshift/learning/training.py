@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from temshift import progress
 from temshift.config.modelling import ModellingParameters
 from temshift.learning.augmentation import Areas, BatchPlan, augment, draw_plan, window_px
 from temshift.learning.devices import (
@@ -35,7 +35,7 @@ from temshift.learning.devices import (
 )
 from temshift.learning.inference import stride_px
 from temshift.learning.metrics import dice
-from temshift.learning.networks import build_network, standardise_outputs
+from temshift.learning.networks import build_network, standardise_outputs, train_mode
 from temshift.microscopy.patches import PatchLayout, patch_grid
 from temshift.parallel import available_cores
 from temshift.study.folds import FoldIndices
@@ -183,6 +183,10 @@ class FoldTrainer:
     device : str
     precision : {"float32", "bfloat16"}
         Of the operations; weights are float32.
+    start : mapping of str to Tensor, optional
+        Weights to start from instead of random ones.
+    freeze : {"none", "encoder", "all_but_batch_norm"}
+        What stays as it is (:func:`temshift.learning.networks.train_mode`).
     """
 
     data: TrainingData
@@ -191,6 +195,8 @@ class FoldTrainer:
     seeds: Sequence[int]
     device: str
     precision: str
+    start: Mapping[str, Tensor] | None = None
+    freeze: str = "none"
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -237,11 +243,16 @@ class FoldTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build_network(**self.parameters.architecture.model_dump())
+        if self.start is not None:
+            network.load_state_dict(self.start)
+        train_mode(network, self.freeze)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         # one fused update for all weights, and a step count that stays on the device
         fused = self.device.startswith(("cuda", "cpu")) or None
         self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=training.learning_rate, fused=fused
+            [weights for weights in self.network.parameters() if weights.requires_grad],
+            lr=training.learning_rate,
+            fused=fused,
         )
         self.noise_generator: torch.Generator | None = None
         if self.parameters.augmentation.noise is not None:
@@ -267,7 +278,7 @@ class FoldTrainer:
     def advance(self) -> bool:
         """Train up to the end of the turn or the next validation; return whether it validated."""
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
-            self.network.train()
+            train_mode(self.network, self.freeze)
             for _ in range(_TURN_STEPS):
                 self._one_step()
                 ended = self.step >= self.total_steps
@@ -547,10 +558,9 @@ def train_folds(
 
     left = {key: trainer.steps_left for key, trainer in trainers.items()}
     total = sum(t.total_steps for t in trainers.values())
-    with tqdm(
-        total=total, initial=total - sum(left.values()), desc=title, unit="step", leave=False,
-        disable=None,
-    ) as bar:  # fmt: skip
+    with progress.bar(
+        total=total, initial=total - sum(left.values()), desc=title, unit="steps"
+    ) as bar:
 
         def turn(key: str) -> None:
             trainer = trainers[key]
