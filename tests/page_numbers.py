@@ -37,6 +37,7 @@ class Study:
     matrix: pd.DataFrame
     gaps: pd.DataFrame
     gains: pd.DataFrame
+    remedies: pd.DataFrame
     confounds: pd.DataFrame
     splits: pd.DataFrame
     fingerprints: pd.DataFrame
@@ -51,6 +52,7 @@ class Study:
             "matrix",
             "gaps",
             "gains",
+            "remedies",
             "confounds",
             "splits",
             "fingerprints",
@@ -70,6 +72,7 @@ class Study:
             "matrix",
             "gaps",
             "gains",
+            "remedies",
             "confounds",
             "distances",
             "explanation",
@@ -233,6 +236,7 @@ def unexplained(source: str, study: Study) -> list[str]:
         page.charts,
         page.split_table,
         page.gains,
+        page.remedies,
         page.fingerprint_table,
         page.confounds,
         page.examples,
@@ -627,6 +631,49 @@ class _Page:
                     self.expect(cell, text, f"gain of {gain['network']}")
                 self.among(row, self._conditions(), "condition of a gain")
 
+    def remedies(self) -> None:
+        r = self.study.remedies
+        r = r[r["protocol"] == self.study.protocol]
+        tested = r[r["remedy"].fillna("") != ""]
+        left = [
+            (
+                str(row["remedy"]),
+                [bracketed(_ends(row, k), k) for k in ("before", "after", "gain")]
+                + [p_text(row["p_holm"])]
+                + [bracketed(_ends(row, k), k) for k in ("cost", "left")],
+            )
+            for _, row in tested.iterrows()
+        ]
+        for _, cells, row in self._rows("remedies"):
+            name = text_of(cells[1]).partition(":")[0]
+            found = (name, [text_of(cell) for cell in cells[-6:]])
+            if found in left:
+                left.remove(found)
+            else:
+                self.wrong.append(f"remedies: {found} is in no row of the table")
+            for cell in cells[-6:]:
+                self.claim(cell)
+            settings = self.study.parameters.get("networks", {}).get(name) or {}
+            own = {f"{v:g}" for v in _flat_numbers(settings)}
+            own |= {str(len(settings.get("train_on", [])))}
+            self.among(row, own | self._conditions(), f"remedy {name}")
+        if left:
+            self.wrong.append(f"remedies that the page does not show: {left}")
+        for section in self.root.iter("section"):
+            if section.get("id") == "remedies":
+                for details in section.iter("details"):
+                    self.claim(next(details.iter("pre")))  # parameters to add, no results
+                losing = r[r["verdict"].isin(["breaks", "degrades or breaks", "degrades"])]
+                keys = ["study", "baseline", "test_split"]
+                helped = losing[losing["effect"] == "helps"]
+                with_remedy = losing[losing["remedy"].fillna("") != ""]
+                counts = {
+                    str(part[keys].drop_duplicates().shape[0]) for part in (losing, with_remedy)
+                }
+                counts |= {str(helped[keys].drop_duplicates().shape[0])}
+                counts |= {f"{1 - self.study.confidence:g}"} | self._conditions()
+                self.among(section, counts, "remedies")
+
     def fingerprint_table(self) -> None:
         f = self.study.fingerprints.set_index("split")
         columns = [("contrast", 2), ("contrast_to_noise", 2), ("noise", 2)]
@@ -750,6 +797,10 @@ class _Page:
                 numbers |= set(NUMBER.findall(str(reason)))
             self.among(panel, numbers, "panel")
         self.among(self.root, fixed | STATED, "elsewhere")
+
+
+def _ends(row: Any, key: str) -> dict[str, Any]:
+    return {key: row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}
 
 
 #: Numbers of the methods that are no results: of tests of the method, of the literature, of files.
