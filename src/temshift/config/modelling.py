@@ -190,12 +190,19 @@ class NetworkParameters(Strict):
         Splits whose union it is trained on.
     imported : bool
         Its weights come from elsewhere (pipeline ``import_published``); nothing is trained.
+    initial : str, optional
+        Network from whose weights, fold by fold, the training starts (transfer); ``None``: from
+        random ones. It must be a row of a study, with the same architecture.
+    freeze : {"none", "encoder", "decoder"}
+        What of these weights stays as it is.
     architecture, training, augmentation : dict
         Overrides of the defaults in ``modelling``.
     """
 
     train_on: list[str] = []
     imported: bool = False
+    initial: str | None = None
+    freeze: Literal["none", "encoder", "decoder"] = "none"
     architecture: dict[str, Any] = {}
     training: dict[str, Any] = {}
     augmentation: dict[str, Any] = {}
@@ -204,6 +211,12 @@ class NetworkParameters(Strict):
     def _consistent(self) -> NetworkParameters:
         if self.imported and (self.training or self.augmentation):
             raise ValueError("an imported network takes no 'training' and no 'augmentation'")
+        if self.imported and self.initial is not None:
+            raise ValueError("an imported network is not trained: it takes no 'initial'")
+        if self.freeze != "none" and self.initial is None:
+            raise ValueError(
+                f"'freeze: {self.freeze}' keeps weights of another network: name it as 'initial'"
+            )
         if not self.imported and not self.train_on:
             raise ValueError("'train_on' must name at least one split")
         return self
