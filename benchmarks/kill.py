@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -43,29 +42,30 @@ def moments(kills: int, nodes: int, seed: int) -> list[tuple[int, float]]:
 
 def run_until(folder: Path, begun: int, moment: tuple[int, float]) -> int:
     """Run and kill at a moment; return how many nodes have begun, in all."""
+    log = folder / "info.log"
+    log.unlink(missing_ok=True)
     run = subprocess.Popen(
         COMMAND,
         cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    assert run.stdout is not None
     node, after = moment
 
-    def kill() -> None:
-        time.sleep(after)
-        os.killpg(run.pid, signal.SIGKILL)
+    def begun_now() -> int:
+        return begun + (
+            log.read_text(encoding="utf-8").count("Running node") if log.exists() else 0
+        )
 
-    started = False
-    for line in run.stdout:
-        begun += "Running node" in line
-        if begun > node and not started:
-            started = True
-            threading.Thread(target=kill).start()
+    while run.poll() is None:
+        if begun_now() > node:
+            time.sleep(after)
+            os.killpg(run.pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
     run.wait()
-    return begun
+    return begun_now()
 
 
 def tables(folder: Path) -> dict[str, str]:

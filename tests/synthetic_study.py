@@ -16,6 +16,7 @@ from temshift.microscopy.fingerprints import fingerprint
 from temshift.reporting.content import ReportContent
 from temshift.study import statistics
 from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
+from temshift.study.remedies import remedies_table
 
 PARAMETERS: dict[str, Any] = {
     "splits": {
@@ -211,13 +212,15 @@ def report_content(
     fingerprints = {s: split_fingerprint(s) for s in study.used_splits}
     matrix = statistics.dice_matrices(results, study, reporting)
     gaps = statistics.compare_with_in_domain(results, study, reporting)
+    gains = statistics.compare_robust_training(results, study, reporting)
     distances = fingerprint_distances(gaps, study, fingerprints)
     return ReportContent.from_tables(
         parameters,
         results=results,
         matrix=matrix,
         gaps=gaps,
-        gains=statistics.compare_robust_training(results, study, reporting),
+        gains=gains,
+        remedies=remedies_table(matrix, gaps, gains, study, reporting),
         confounds=statistics.find_confounds(study, micrographs),
         splits=statistics.splits_table(results, matrix, study, micrographs),
         fingerprints=fingerprint_table(fingerprints),

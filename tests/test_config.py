@@ -300,6 +300,13 @@ def test_a_network_may_start_from_another_row():
         ),
         ({"a": {"train_on": ["low"], "freeze": "encoder"}}, "name it as 'initial'"),
         ({"a": {"imported": True, "initial": "low"}}, "is not trained"),
+        (
+            {
+                "b": {"weights_of": "low", "adaptation": {"batch_norm": True}},
+                "a": {"train_on": ["low"], "initial": "b"},
+            },
+            "has no weights of its own: name 'low'",
+        ),
     ],
 )
 def test_what_a_network_cannot_start_from(networks, message):

@@ -1,10 +1,12 @@
 """Particles and their sizes, against circles whose sizes are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from temshift.microscopy import particles
 from temshift.microscopy.particles import (
     PARTICLE_COLUMNS,
     measure_particles,
@@ -128,11 +130,14 @@ def test_quantiles_carry_weights():
 @given(
     diameter=st.floats(40, 90),
     specks=st.lists(
-        st.tuples(st.integers(0, 299), st.integers(0, 39), st.floats(1, 7)), max_size=9
+        st.tuples(st.integers(0, 17), st.integers(0, 1), st.floats(1, 7)),
+        max_size=9,
+        unique_by=lambda speck: speck[:2],  # apart: two that touch are one larger region
     ),
 )
 def test_specks_change_no_size_and_are_counted(diameter, specks):
     circles = [(150, 120, diameter / 2), (150, 235, diameter / 2)]
+    specks = [(8 + 16 * row, 8 + 16 * column, radius) for row, column, radius in specks]
     smallest = smallest_area_px2(diameter)
     clean, none = without_specks(discs((300, 300), *circles), smallest)
     noisy, n = without_specks(discs((300, 300), *circles, *specks), smallest)
@@ -162,3 +167,34 @@ def test_a_rough_corner_is_no_particle_beside_the_whole():
     mask = discs((240, 240), (120, 100, 60), (120, 166, 8))
     table, _ = measure_particles(mask, smallest_area_px2=smallest_area_px2(120.0))
     assert len(table) == 1
+
+
+def blobs(seed):
+    """Overlapping discs of many sizes, with holes and ragged outlines."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:200, :170]
+    mask = np.zeros((200, 170), bool)
+    for _ in range(25):
+        row, column, radius = rng.uniform(0, 200), rng.uniform(0, 170), rng.uniform(1, 22)
+        mask |= (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+    return (mask & (rng.random(mask.shape) > 0.01 * (seed % 2))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("neck", [0.0, 0.5, 0.8, 1.0])
+def test_the_short_way_for_single_particles_changes_nothing(monkeypatch, neck):
+    short = [separate_particles(blobs(seed), neck) for seed in range(6)]
+    taken = [particles._is_one(np.pad(np.ones((5, 9)), 1), neck, 2.0)]
+    monkeypatch.setattr(particles, "_is_one", lambda *_: False)
+    long = [separate_particles(blobs(seed), neck) for seed in range(6)]
+    assert all(np.array_equal(a, b) for a, b in zip(short, long, strict=True))
+    assert taken == [True] or neck == 1.0
+
+
+def test_diameters_alone_are_those_of_the_whole_measurement():
+    for seed in range(4):
+        mask = blobs(seed)
+        whole, _ = measure_particles(mask, None, 0.1, 0.8, 20)
+        alone = particles.measure_diameters(mask, 0.1, 0.8, 20)
+        assert len(whole) > 3
+        pd.testing.assert_frame_equal(alone, whole[list(alone)], check_exact=False)
+    assert particles.measure_diameters(np.zeros((70, 70), np.uint8)).empty

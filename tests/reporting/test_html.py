@@ -50,8 +50,8 @@ class Page(HTMLParser):
 
 #: Files that the run writes beside the page.
 BESIDE = {
-    *(f"{name}.csv" for name in ["matrix", "gaps", "gains", "confounds", "splits", "fingerprints"]),
-    *("distances.csv", "explanation.csv", "integrity.csv", "results.json"),
+    *(f"{name}.csv" for name in ["matrix", "gaps", "gains", "remedies", "confounds", "splits"]),
+    *("fingerprints.csv", "distances.csv", "explanation.csv", "integrity.csv", "results.json"),
 }
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from temshift.config.base import Strict, overlay
 
 __all__ = [
+    "Adaptation",
     "Architecture",
     "Augmentation",
     "ModellingParameters",
@@ -181,6 +182,29 @@ class ModellingParameters(Strict):
         return overlay(self, blocks)
 
 
+class Adaptation(Strict):
+    """What is done to a trained network, or to the images, for each set it is tested on.
+
+    Neither takes a label of that set, and nothing is trained.
+
+    Attributes
+    ----------
+    batch_norm : bool
+        The statistics of its batch norms are taken from the images that it is tested on.
+    pixel_size : bool
+        Images are resampled to the pixel size of its training images, and predictions back.
+    """
+
+    batch_norm: bool = False
+    pixel_size: bool = False
+
+    @model_validator(mode="after")
+    def _something(self) -> Adaptation:
+        if not (self.batch_norm or self.pixel_size):
+            raise ValueError("adapt at least one of 'batch_norm' and 'pixel_size'")
+        return self
+
+
 class NetworkParameters(Strict):
     """A row of the matrices beyond the default network of each split (``networks.<name>``).
 
@@ -195,6 +219,10 @@ class NetworkParameters(Strict):
         random ones. It must be a row of a study, with the same architecture.
     freeze : {"none", "encoder", "decoder"}
         What of these weights stays as it is.
+    weights_of : str, optional
+        Network whose weights it takes, instead of a training of its own.
+    adaptation : Adaptation, optional
+        What these weights, or the images, are adapted to in each test.
     architecture, training, augmentation : dict
         Overrides of the defaults in ``modelling``.
     """
@@ -203,12 +231,26 @@ class NetworkParameters(Strict):
     imported: bool = False
     initial: str | None = None
     freeze: Literal["none", "encoder", "decoder"] = "none"
+    weights_of: str | None = None
+    adaptation: Adaptation | None = None
     architecture: dict[str, Any] = {}
     training: dict[str, Any] = {}
     augmentation: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkParameters:
+        if self.weights_of is not None:
+            own = ("train_on", "imported", "initial", "architecture", "training", "augmentation")
+            if given := [key for key in own if getattr(self, key)]:
+                raise ValueError(
+                    f"a network with the weights of {self.weights_of!r} takes no "
+                    + " and no ".join(repr(key) for key in given)
+                )
+            if self.adaptation is None:
+                raise ValueError("'weights_of' needs 'adaptation', which says what is done to them")
+            return self
+        if self.adaptation is not None:
+            raise ValueError("'adaptation' needs 'weights_of': the network that is adapted")
         if self.imported and (self.training or self.augmentation):
             raise ValueError("an imported network takes no 'training' and no 'augmentation'")
         if self.imported and self.initial is not None:

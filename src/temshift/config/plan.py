@@ -118,6 +118,17 @@ class StudyPlan(BaseModel):
                         f"{nearest(member, self.splits)}"
                     )
             problems += self._wrong_start(name, network)
+            base = network.weights_of
+            if base is not None and base not in self.rows:
+                problems.append(
+                    f"networks.{name}.weights_of names {base!r}, which is no network of a study; "
+                    f"{nearest(base, self.rows)}"
+                )
+            elif base in self.networks and self.networks[base].weights_of is not None:
+                problems.append(
+                    f"networks.{name}.weights_of names {base!r}, which has no weights of its own: "
+                    f"name {self.networks[base].weights_of!r}"
+                )
             if name in self.splits and network.train_on != [name]:
                 problems.append(
                     f"networks.{name} has the name of a split but is not trained on it alone: "
@@ -134,6 +145,12 @@ class StudyPlan(BaseModel):
             return [
                 f"networks.{name}.initial names {network.initial!r}, which is a row of no study; "
                 f"{nearest(network.initial, self.rows)}"
+            ]
+        first = self.networks.get(network.initial)
+        if first is not None and first.weights_of is not None:
+            return [
+                f"networks.{name}.initial names {network.initial!r}, which has no weights of its "
+                f"own: name {first.weights_of!r}"
             ]
         seen = [name]
         last: str | None = network.initial
@@ -201,15 +218,35 @@ class StudyPlan(BaseModel):
         return list(dict.fromkeys(rows))
 
     @property
+    def with_weights(self) -> list[str]:
+        """Networks that have weights of their own, be they trained or imported."""
+        return [n for n in self.rows if self.weights_of(n) == n]
+
+    @property
     def trained(self) -> list[str]:
-        """Networks to be trained (those not imported)."""
-        return [n for n in self.rows if not (n in self.networks and self.networks[n].imported)]
+        """Networks to be trained (those with weights of their own that are not imported)."""
+        own = self.networks
+        return [n for n in self.with_weights if not (n in own and own[n].imported)]
+
+    def weights_of(self, network: str) -> str:
+        """Return the network whose weights a network has: itself, if they are its own."""
+        own = self.networks.get(network)
+        return network if own is None or own.weights_of is None else own.weights_of
 
     def train_on(self, network: str) -> list[str]:
         """Return the splits a network is trained on."""
-        if network in self.networks:
-            return list(self.networks[network].train_on)
-        return [network]
+        base = self.weights_of(network)
+        return list(self.networks[base].train_on) if base in self.networks else [base]
+
+    def baselines(self, network: str) -> list[str]:
+        """Return the default networks of the splits it is trained on: what a remedy mends.
+
+        Empty for such a network itself, and for an imported one.
+        """
+        own = self.networks.get(network)
+        if own is None or own.imported or network in self.splits:
+            return []
+        return self.train_on(network)
 
     def tested_on(self, network: str) -> list[str]:
         """Return the splits a network is tested on: those of every study it is a row of."""

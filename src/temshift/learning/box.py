@@ -41,7 +41,7 @@ BOX = "box"
 
 #: How a new image is prepared for it: nothing needs a pixel size or counts of a known camera. In
 #: training the light stays as uneven as it is, which networks learn to bear up to a tenth; a flat
-#: field does the rest (``benchmarks/box.py``: Dice .95 for .69 under light uneven by 30 %).
+#: field does the rest (``benchmarks/boxed.py``: Dice .95 for .69 under light uneven by 30 %).
 PREPROCESSING = randomised.PREPROCESSING.model_copy(
     update={"flat_field": FlatField(mode="background")}
 )

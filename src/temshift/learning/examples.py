@@ -51,6 +51,12 @@ class Example:
     pixel_size_nm: float | None = None
     shrunk: int = 1
 
+    def __repr__(self) -> str:
+        return (
+            f"Example: {self.micrograph_id} of {self.test_split}, the {self.rank}, Dice "
+            f"{self.dice:.2f}; .image, .label, .prediction {self.image.shape}"
+        )
+
 
 def make_example(
     test_split: str,

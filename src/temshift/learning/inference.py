@@ -242,7 +242,7 @@ def predict_micrograph(
     tile_Mpx : float, optional
         Largest size of a tile, its overlap included, in 10⁶ px. Memory grows with it (about 50
         bytes a pixel of the published network on a CPU); the smaller it is, the more pixels are
-        predicted twice. By default 2 on a CPU, 20 (a whole micrograph) on a GPU.
+        predicted twice. By default 1.5 on a CPU, 20 (a whole micrograph) on a GPU.
 
     Returns
     -------
@@ -260,7 +260,7 @@ def predict_micrograph(
     margin = _up_to(stride, max(receptive_margin_px(n) for n in networks))
     result = np.empty((height, width), dtype=np.float32)
     if tile_Mpx is None:
-        tile_Mpx = 2.0 if device == "cpu" else 20.0
+        tile_Mpx = 1.5 if device == "cpu" else 20.0
     with keeping_freed_memory(device):
         for rows, columns in _tiles(height, width, margin, stride, round(1e6 * tile_Mpx)):
             tile = np.pad(

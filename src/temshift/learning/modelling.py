@@ -215,7 +215,7 @@ def train_network_set(
                 }
             ),
         )
-    _log.info("trained %s: %d folds on %d patches", name, len(networks), len(table))
+    _log.debug("trained %s: %d folds on %d patches", name, len(networks), len(table))
     return networks, pd.DataFrame(histories)
 
 

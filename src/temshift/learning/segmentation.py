@@ -22,7 +22,11 @@ from temshift.config.base import nearest
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.preprocessing import FlatField
 from temshift.learning.cards import NetworkCard
-from temshift.learning.devices import choose_device, single_threaded_operations
+from temshift.learning.devices import (
+    choose_device,
+    keeping_freed_memory,
+    single_threaded_operations,
+)
 from temshift.learning.evidence import gather_evidence, pairwise_dice
 from temshift.learning.inference import optimise_for_inference, predict_micrograph
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
@@ -30,12 +34,13 @@ from temshift.learning.trust import TrustModel, features_of
 from temshift.microscopy.flat_field import IlluminationError
 from temshift.microscopy.particles import (
     SPECK_SHARE,
+    measure_diameters,
     measure_particles,
     smallest_area_px2,
     typical_diameter_px,
     without_specks,
 )
-from temshift.microscopy.preprocess import preprocess_micrograph
+from temshift.microscopy.preprocess import preprocess_micrograph, resampled_back
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.sizes import mean_size, size_distribution
 
@@ -50,7 +55,6 @@ __all__ = [
     "ensemble",
     "plan_work",
     "rank_networks",
-    "resampled_back",
     "segment",
 ]
 
@@ -112,6 +116,14 @@ class Segmentation:
     judgement: dict[str, Any]
     n_specks: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return (
+            f"Segmentation: {height} × {width} px by {self.network}, {len(self.particles)} "
+            f"particles, {self.judgement.get('verdict', 'not judged')}; .mask, .particles, .sizes, "
+            ".judgement, .notes"
+        )
 
 
 def condition_distance(
@@ -200,8 +212,7 @@ class Segmenter:
             )
         self._alone = len(self._folds) == 1
         self.trust = trust if len(self._jury(self._folds)) >= _SMALLEST_JURY else None
-        self._judges: dict[str, tuple[Any, Any]] = {}
-        self._drawers: dict[str, list[Any]] = {}
+        self._built: dict[int, tuple[Any, Any]] = {}
 
     @property
     def identity(self) -> str:
@@ -275,22 +286,28 @@ class Segmenter:
             for folds in able.values():
                 prepared.of(folds[0].card)
             judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
+            found: dict[int, NDArray[np.float32]] = {}
             if judged:
                 middle = _middle(image)
                 whole = middle.shape == image.shape
                 shown = prepared if whole else prepared.like(middle)
-                ranking = ranking.merge(self._judge(able, shown), on="network")
-                if not whole:
+                judgements, seen = self._judge(able, shown)
+                ranking = ranking.merge(judgements, on="network")
+                if whole:
+                    found = seen
+                else:
                     notes.append(
                         f"Judged is the middle of {middle.shape[0]} × {middle.shape[1]} px."
                     )
             name = _choose(ranking, parameters, judged)
-            parts = self._draw(name, prepared)
+            probability, masks = self._draw(name, prepared, found)
         notes += prepared.notes
+        del found, prepared  # what is measured now needs the room
         row = ranking[ranking["network"] == name].iloc[0].to_dict()
         return self._measure(
             name,
-            parts,
+            probability,
+            masks,
             pixel_size_nm,
             ranking,
             {k: row[k] for k in _JUDGED} if judged else _NOT_JUDGED,
@@ -306,31 +323,40 @@ class Segmenter:
                         f"{nearest(name, self._folds)}"
                     )
 
+    def _networks(self, trained: TrainedNetwork) -> tuple[Any, Any]:
+        """Return a network as it was trained, and rewritten for prediction."""
+        if id(trained) not in self._built:
+            network = trained.build().to(self.device)
+            self._built[id(trained)] = network, optimise_for_inference(network)
+        return self._built[id(trained)]
+
     def _judge(
         self, able: Mapping[str, list[TrainedNetwork]], prepared: PreparedMicrograph
-    ) -> pd.DataFrame:
-        """Judge one fold of every network; the networks are each other's jury."""
+    ) -> tuple[pd.DataFrame, dict[int, NDArray[np.float32]]]:
+        """Judge one fold of every network; the networks are each other's jury.
+
+        Also returned is what each of these folds predicts, by the ``id`` of the trained network.
+        """
         assert self.trust is not None
-        jury = self._jury(able)
-        for name, folds in jury.items():
-            if name not in self._judges:
-                network = folds[0].build().to(self.device)
-                self._judges[name] = network, optimise_for_inference(network)
-        images = {name: prepared.of(folds[0].card) for name, folds in jury.items()}
+        jury = {name: folds[0] for name, folds in self._jury(able).items()}
+        built = {name: self._networks(trained) for name, trained in jury.items()}
+        images = {name: prepared.of(trained.card) for name, trained in jury.items()}
 
         def predict(name: str) -> NDArray[np.float32]:
-            return predict_micrograph([self._judges[name][1]], images[name], self.device)
+            return predict_micrograph([built[name][1]], images[name], self.device)
 
         workers = _workers(self.device)
         found = dict(zip(jury, map_ordered(predict, list(jury), workers), strict=True))
-        evidence, agreement = gather_evidence(
-            found,
-            images,
-            {name: self._judges[name][0] for name in jury},
-            {name: prepared.back(part) > 0.5 for name, part in found.items()},
-            self.device,
-            workers,
-        )
+        with keeping_freed_memory(self.device):
+            evidence, agreement = gather_evidence(
+                found,
+                images,
+                {name: pair[0] for name, pair in built.items()},
+                {name: prepared.back(part) > 0.5 for name, part in found.items()},
+                self.device,
+                workers,
+                {name: pair[1] for name, pair in built.items()},
+            )
         for table in (evidence, agreement):
             table.insert(0, "fold", 0)
             table.insert(0, "test_split", "")
@@ -339,7 +365,8 @@ class Segmenter:
         if self._alone:  # of its folds the one in the middle
             judged = judged.sort_values("predicted_dice", kind="stable")
             judged = judged.iloc[[len(judged) // 2]].assign(network=next(iter(able)))
-        return judged[["network", *_JUDGED]]
+        seen = {id(trained): found[name] for name, trained in jury.items()}
+        return judged[["network", *_JUDGED]], seen
 
     def _jury(self, able: Mapping[str, list[TrainedNetwork]]) -> Mapping[str, list[TrainedNetwork]]:
         """Return who is judged and judges, by name: the networks or, of a single one, its folds."""
@@ -348,46 +375,60 @@ class Segmenter:
         folds = next(iter(able.values()))
         return {network_key(own.card.protocol, own.card.fold): [own] for own in folds}
 
-    def _draw(self, name: str, prepared: PreparedMicrograph) -> list[NDArray[np.float32]]:
-        """Return what each fold of a network predicts, on the pixels of the micrograph."""
-        if name not in self._drawers:
-            self._drawers[name] = [
-                optimise_for_inference(trained.build()).to(self.device)
-                for trained in self._folds[name]
-            ]
+    def _draw(
+        self, name: str, prepared: PreparedMicrograph, found: Mapping[int, NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], list[NDArray[np.bool_]]]:
+        """Return the mean of what the folds of a network predict, and the mask of each.
+
+        Both are on the pixels of the micrograph.
+        """
         counts = prepared.of(self._folds[name][0].card)
+        networks = {id(own): self._networks(own)[1] for own in self._folds[name]}
 
-        def predict(network: Any) -> NDArray[np.float32]:
-            return prepared.back(predict_micrograph([network], counts, self.device))
+        def predict(key: int) -> NDArray[np.float32]:
+            known = found.get(key)
+            if known is None:
+                known = predict_micrograph([networks[key]], counts, self.device)
+            return prepared.back(known)
 
-        return list(map_ordered(predict, self._drawers[name], _workers(self.device)))
+        total: NDArray[np.float32] | None = None
+        masks = []
+        for part in map_ordered(predict, list(networks), _workers(self.device)):
+            masks.append(part > 0.5)
+            total = part.copy() if total is None else np.add(total, part, out=total)
+        assert total is not None
+        total /= len(masks)
+        return total, masks
 
     def _measure(
         self,
         name: str,
-        parts: list[NDArray[np.float32]],
+        probability: NDArray[np.float32],
+        masks: list[NDArray[np.bool_]],
         pixel_size_nm: float | None,
         ranking: pd.DataFrame,
         judgement: dict[str, Any],
         notes: list[str],
     ) -> Segmentation:
         parameters, unit = self.parameters, "nm" if pixel_size_nm else "px"
-        probability = np.asarray(np.mean(parts, axis=0, dtype=np.float32))
         mask = np.asarray(probability > 0.5)
         smallest, limit = self._smallest(name, mask, pixel_size_nm)
 
-        def measure(
-            own: NDArray[np.bool_], sureness: NDArray[np.float32] | None = None
-        ) -> tuple[pd.DataFrame, NDArray[np.int32]]:
-            own, _ = without_specks(own, smallest)
-            return measure_particles(
-                own.astype(np.uint8), sureness, pixel_size_nm, parameters.neck, smallest
-            )
-
-        particles, numbered = measure(mask, probability)
         kept, n_specks = without_specks(mask, smallest)
-        masks = [part > 0.5 for part in parts]
-        means = [mean_size(measure(own)[0], f"equivalent_diameter_{unit}") for own in masks]
+        particles, numbered = measure_particles(
+            kept.view(np.uint8), probability, pixel_size_nm, parameters.neck, smallest
+        )
+
+        def mean_of(own: NDArray[np.bool_]) -> float:
+            found = measure_diameters(
+                without_specks(own, smallest)[0].view(np.uint8),
+                pixel_size_nm,
+                parameters.neck,
+                smallest,
+            )
+            return mean_size(found, f"equivalent_diameter_{unit}")
+
+        means = [mean_of(own) for own in masks]
         agreement = pairwise_dice(np.stack(masks))
         others = agreement[~np.eye(len(masks), dtype=bool)]
         return Segmentation(
@@ -545,33 +586,6 @@ class PreparedMicrograph:
         return resampled_back(probability, self._image.shape, self._scales[probability.shape])
 
 
-def resampled_back(
-    probability: NDArray[np.float32], shape: tuple[int, int], scale: float
-) -> NDArray[np.float32]:
-    """Return what was predicted on a resampled image on the pixels of the image itself.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (H', W'), float32
-    shape : (int, int)
-        Of the image before :func:`temshift.microscopy.preprocess.resample`, which loses what fills
-        no whole pixel; there the last value is continued.
-    scale : float
-        Pixel size before over that after.
-    """
-    from PIL import Image
-
-    wide = np.pad(probability, ((0, 2), (0, 2)), mode="edge")
-    box = (
-        0.0,
-        0.0,
-        min(shape[1] * scale, wide.shape[1]),
-        min(shape[0] * scale, wide.shape[0]),
-    )
-    back = Image.fromarray(wide).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
-    return np.array(back)
-
-
 def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
     if image.ndim != 2:
         raise ValueError(
@@ -698,6 +712,9 @@ class WorkPlan:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"WorkPlan: {len(self)} files"
 
     def __iter__(self) -> Iterator[Work]:
         common = f"{self._segmenter.identity} {self._code}"

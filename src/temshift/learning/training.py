@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from temshift import progress
 from temshift.config.modelling import ModellingParameters
 from temshift.learning.augmentation import Areas, BatchPlan, augment, draw_plan, window_px
 from temshift.learning.devices import (
@@ -573,10 +573,9 @@ def train_folds(
 
     left = {key: trainer.steps_left for key, trainer in trainers.items()}
     total = sum(t.total_steps for t in trainers.values())
-    with tqdm(
-        total=total, initial=total - sum(left.values()), desc=title, unit="step", leave=False,
-        disable=None,
-    ) as bar:  # fmt: skip
+    with progress.bar(
+        total=total, initial=total - sum(left.values()), desc=title, unit="steps"
+    ) as bar:
 
         def turn(key: str) -> None:
             trainer = trainers[key]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from temshift.config.trust import TrustParameters
 from temshift.learning.evidence import IMAGE_EVIDENCE, MASK_EVIDENCE, NETWORK_EVIDENCE
+from temshift.parallel import available_cores
 
 __all__ = [
     "FEATURES",
@@ -133,6 +134,12 @@ class TrustModel:
     reach: float
     identity: str = ""
     jury: str = "networks trained under other conditions"
+
+    def __repr__(self) -> str:
+        return (
+            f"TrustModel: fitted to {len(self.images)} micrographs, jury of {self.jury}; do not "
+            f"trust below a predicted Dice of {self.reject_below:.2f}"
+        )
 
     @classmethod
     def fit(
@@ -368,7 +375,7 @@ def _forest(features: pd.DataFrame, parameters: TrustParameters) -> Any:
         min_samples_leaf=4,
         max_features=0.4,
         random_state=parameters.seed,
-        n_jobs=1,
+        n_jobs=available_cores(),  # the same forest, whatever their number
     )
     return forest.fit(_numbers(features), features["dice"].to_numpy())
 

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from temshift.microscopy.bands import row_bands
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "PARTICLE_COLUMNS",
     "edge_weights",
+    "measure_diameters",
     "measure_particles",
     "median_diameter_px",
     "separate_particles",
@@ -111,12 +114,11 @@ def without_specks(mask: NDArray[Any], smallest_area_px2: int) -> tuple[NDArray[
     smallest_area_px2 : int
         Smaller regions are left out.
     """
-    from skimage.measure import label
+    from scipy.ndimage import label
 
-    regions = label(np.asarray(mask) != 0, connectivity=1)
-    kept = np.bincount(regions.ravel()) >= smallest_area_px2
-    kept[0] = False
-    return kept[regions], int(regions.max() - kept.sum())
+    regions, n = label(np.asarray(mask) != 0)
+    kept = np.concatenate([[False], _counts(regions, n) >= smallest_area_px2])
+    return kept[regions], int(n - kept.sum())
 
 
 def typical_diameter_px(mask: NDArray[Any]) -> float | None:
@@ -129,9 +131,9 @@ def typical_diameter_px(mask: NDArray[Any]) -> float | None:
     mask : ndarray, shape (H, W)
         Not 0 where a particle is.
     """
-    from skimage.measure import label
+    from scipy.ndimage import label
 
-    areas = np.bincount(label(np.asarray(mask) != 0, connectivity=1).ravel())[1:].astype(float)
+    areas = _counts(*label(np.asarray(mask) != 0)).astype(float)
     if not len(areas):
         return None
     return float(2 * np.sqrt(weighted_quantiles(areas, areas, [0.5])[0] / np.pi))
@@ -160,17 +162,30 @@ def separate_particles(
     ndarray, shape (H, W), int32
         0 is background, 1 … n the particles, in the order of their first pixels.
     """
+    return _separated(mask, neck, smallest_px)[0]
+
+
+def _separated(
+    mask: NDArray[np.uint8], neck: float, smallest_px: float
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return the particles by their numbers and, for each from number 1, that of its region."""
     from scipy.ndimage import distance_transform_edt, find_objects
+    from scipy.ndimage import label as connected_regions
     from skimage.measure import label
     from skimage.morphology import local_maxima, reconstruction
     from skimage.segmentation import relabel_sequential, watershed
 
-    regions = label(np.asarray(mask) != 0, connectivity=1).astype(np.int32)
-    result = np.zeros_like(regions)
-    last = 0
+    regions, _ = connected_regions(np.asarray(mask) != 0)
+    result = np.zeros(regions.shape, np.int32)
+    parents: list[int] = []
     for number, where in enumerate(find_objects(regions), start=1):
+        last = len(parents)
         region = np.pad(regions[where] == number, 1)
         depth = distance_transform_edt(region)
+        if _is_one(depth, neck, smallest_px):
+            result[where][region[1:-1, 1:-1]] = last + 1
+            parents.append(number)
+            continue
         # a neck relative to a radius is a difference of logarithms
         logarithm = np.log(np.maximum(depth, 0.5))
         seed = logarithm + np.log(neck) if neck > 0 else np.full_like(logarithm, logarithm.min())
@@ -184,8 +199,23 @@ def separate_particles(
             parts = region.astype(np.int32)
         parts = parts[1:-1, 1:-1]
         result[where] = np.where(parts > 0, parts + last, result[where])
-        last += int(parts.max())
-    return result
+        parents += [number] * int(parts.max())
+    return result, np.array(parents, np.intp)
+
+
+def _is_one(depth: NDArray[np.float64], neck: float, smallest_px: float) -> bool:
+    """Return whether a region is surely not to be divided, without finding its domes.
+
+    All its maxima lie in one piece of what is deeper than a neck at the deepest could be.
+    """
+    from scipy.ndimage import label as connected_regions
+    from scipy.ndimage import maximum_filter
+
+    core, pieces = connected_regions(depth > neck * depth.max() * (1 + 1e-9), np.ones((3, 3)))
+    if pieces != 1:
+        return False
+    maxima = (depth == maximum_filter(depth, 3)) & (depth >= smallest_px)
+    return not (maxima & (core == 0)).any()
 
 
 def measure_particles(
@@ -223,22 +253,15 @@ def measure_particles(
         Mask and probability of different shapes.
     """
     import pandas as pd
-    from scipy.ndimage import maximum
-    from skimage.measure import label, regionprops_table
+    from skimage.measure import regionprops_table
 
     if probability is not None and probability.shape != mask.shape:
         raise ValueError(
             f"the mask has {mask.shape[0]} × {mask.shape[1]} px, the probability "
             f"{probability.shape[0]} × {probability.shape[1]}: they do not belong together"
         )
-    # a part of a divided region is a particle, not a corner of one
-    numbered = separate_particles(mask, neck, max(2.0, np.sqrt(smallest_area_px2 / np.pi) / 2))
-    sizes = np.bincount(numbered.ravel())
-    kept = np.flatnonzero(sizes >= smallest_area_px2)
-    kept = kept[kept > 0]
-    new = np.zeros(len(sizes), np.int32)
-    new[kept] = np.arange(1, len(kept) + 1)
-    numbered = new[numbered]
+    numbered, parents = _large_particles(mask, neck, smallest_area_px2)
+    n = len(parents)
 
     properties: tuple[str, ...] = (
         "label",
@@ -249,7 +272,7 @@ def measure_particles(
     )
     properties += ("axis_minor_length", "axis_major_length", "eccentricity", "solidity", "bbox")
     found = regionprops_table(numbered, properties=properties)
-    if not len(kept):
+    if not n:
         found = {name: np.empty(0) for name in found}
     table = pd.DataFrame(
         {
@@ -275,16 +298,79 @@ def measure_particles(
     table["edge_weight"] = edge_weights(
         bottom - top, right - left, (height, width), table["touches_edge"].to_numpy(bool)
     )
-    regions = label(np.asarray(mask) != 0, connectivity=1)
-    parents = np.asarray(maximum(regions, numbered, table["particle"].to_numpy()), dtype=float)
     table["was_split"] = pd.Series(parents).duplicated(keep=False).to_numpy(bool)
-    certainty = np.full(len(table), np.nan)
-    if probability is not None and len(table):
-        counts = np.bincount(numbered.ravel())[1:]
-        sums = np.bincount(numbered.ravel(), weights=probability.ravel().astype(np.float64))[1:]
-        certainty = sums / counts
+    certainty = np.full(n, np.nan)
+    if probability is not None and n:
+        sums = np.zeros(n + 1)
+        for rows in row_bands(mask.shape):  # counting needs copies of what it counts
+            own = probability[rows].astype(np.float64)
+            sums += np.bincount(numbered[rows].ravel(), own.ravel(), minlength=n + 1)
+        certainty = sums[1:] / found["area"]
     table["certainty"] = certainty
     return table[list(PARTICLE_COLUMNS)], numbered
+
+
+def _large_particles(
+    mask: NDArray[np.uint8], neck: float, smallest_area_px2: int
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return the particles that are large enough, numbered anew, and the region of each."""
+    # a part of a divided region is a particle, not a corner of one
+    smallest_px = max(2.0, np.sqrt(smallest_area_px2 / np.pi) / 2)
+    numbered, parents = _separated(mask, neck, smallest_px)
+    sizes = _counts(numbered, len(parents))
+    kept = np.flatnonzero(sizes >= smallest_area_px2) + 1
+    new = np.zeros(len(parents) + 1, np.int32)
+    new[kept] = np.arange(1, len(kept) + 1)
+    return np.take(new, numbered, out=numbered, mode="clip"), parents[kept - 1]
+
+
+def _counts(numbered: NDArray[np.int32], n: int) -> NDArray[np.intp]:
+    """Return the pixels of the particles 1 … n."""
+    counts = np.zeros(n + 1, np.intp)
+    for rows in row_bands(numbered.shape):
+        counts += np.bincount(numbered[rows].ravel(), minlength=n + 1)
+    return counts[1:]
+
+
+def measure_diameters(
+    mask: NDArray[np.uint8],
+    pixel_size_nm: float | None = None,
+    neck: float = 0.8,
+    smallest_area_px2: int = 16,
+) -> pd.DataFrame:
+    """Measure the equivalent diameters alone, in a fraction of the time.
+
+    Parameters
+    ----------
+    mask, pixel_size_nm, neck, smallest_area_px2
+        As for :func:`measure_particles`.
+
+    Returns
+    -------
+    DataFrame
+        ``equivalent_diameter_px, equivalent_diameter_nm, touches_edge, edge_weight``, a row a
+        particle, as :func:`measure_particles` gives them.
+    """
+    import pandas as pd
+    from scipy.ndimage import find_objects
+
+    numbered, parents = _large_particles(mask, neck, smallest_area_px2)
+    n = len(parents)
+    diameters = np.sqrt(4 * _counts(numbered, n) / np.pi)
+    height, width = mask.shape
+    boxes = np.array(
+        [[rows.start, rows.stop, cols.start, cols.stop] for rows, cols in find_objects(numbered)]
+    ).reshape(n, 4)
+    top, bottom, left, right = boxes.T
+    cut = (top == 0) | (left == 0) | (bottom == height) | (right == width)
+    return pd.DataFrame(
+        {
+            "equivalent_diameter_px": diameters,
+            "equivalent_diameter_nm": diameters * (pixel_size_nm or np.nan),
+            "touches_edge": cut,
+            "edge_weight": edge_weights(bottom - top, right - left, (height, width), cut),
+        }
+    )
 
 
 def edge_weights(

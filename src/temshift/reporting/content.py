@@ -35,6 +35,8 @@ class ReportContent:
         All parameters of the run as plain values.
     results, matrix, gaps, gains, confounds, splits : DataFrame
         As made by :mod:`temshift.study.statistics`; ``splits`` has the split as its index.
+    remedies : DataFrame
+        As made by :mod:`temshift.study.remedies`.
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
@@ -56,6 +58,7 @@ class ReportContent:
     matrix: pd.DataFrame
     gaps: pd.DataFrame
     gains: pd.DataFrame
+    remedies: pd.DataFrame
     confounds: pd.DataFrame
     splits: pd.DataFrame
     fingerprints: pd.DataFrame
@@ -75,8 +78,10 @@ class ReportContent:
         **tables: Any,
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
-        gaps = tables.pop("gaps")
+        gaps, remedies = tables.pop("gaps"), tables.pop("remedies")
         reason = gaps["reason"].astype(object)
+        words = ["remedy", "effect", "suggestion"]  # CSV has no empty text
+        remedies = remedies.assign(**{w: remedies[w].astype(object).fillna("") for w in words})
         return cls(
             plan=StudyPlan.from_parameters(parameters),
             reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
@@ -88,7 +93,8 @@ class ReportContent:
             parameters=plain(dict(parameters)),
             splits=splits.set_index("split"),
             fingerprints=fingerprints.set_index("split"),
-            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),  # CSV has no empty text
+            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),
+            remedies=remedies,
             **tables,
         )
 

@@ -17,6 +17,7 @@ from temshift.reporting.content import ReportContent, range_in_words, records
 from temshift.reporting.palette import MARKS, WORST_LOSS, loss_colours
 from temshift.reporting.panels import Panels, example_figure, shown_examples
 from temshift.reporting.pictures import Pictures
+from temshift.reporting.remedies import remedies_section
 from temshift.reporting.sentences import (
     condition,
     explanation_sentence,
@@ -86,6 +87,7 @@ def render_report(content: ReportContent) -> str:
         "calibration": _calibration(content),
         "quality": [] if content.integrity is None else records(content.integrity),
         "explanation": explanation_sentence(content),
+        "remedies": remedies_section(content),
         "scatters": _scatters(content),
         "histories": _histories(content),
         "training": _training(content),

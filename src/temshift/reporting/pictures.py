@@ -23,7 +23,7 @@ _FACTORS = (1, 2, 4, 8)
 #: Largest share of the width that a scale bar takes.
 _LONGEST_BAR = 0.3
 #: A contour may leave its mask by so much, px.
-_TOLERANCE_PX = 0.5
+_TOLERANCE_PX = 0.6
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def summarise(content: ReportContent) -> dict[str, Any]:
         "matrix": content.matrix,
         "gaps": content.gaps,
         "gains": content.gains,
+        "remedies": content.remedies,
         "confounds": content.confounds,
         "explanation": content.explanation,
     }

@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from temshift.catalog.content import content_paths, reading_options
 from temshift.catalog.provenance import ProvenanceStore
 from temshift.runner.code import Behind, Code, Role, package_version
+from temshift.runner.telling import FORCED, NEVER_RUN
 
 __all__ = ["Freshness"]
 
@@ -86,10 +87,10 @@ class Freshness:
         """
         parts = self._before[node.name] = self._parts(node)
         if self._force:
-            return "force"
+            return FORCED
         record = self._records.get(node.name)
         if record is None:
-            return "never run, or not to its end"
+            return NEVER_RUN
         if record.get("form") != _FORM:
             return "its record is of another version of temshift"
         reasons = [*_compare(record["parts"], parts), *self._altered(node, record["outputs"])]

@@ -1,4 +1,4 @@
-"""How good the network in the box is: ``python benchmarks/box.py [--emps FOLDER] [--fields 6]``.
+"""How good the network in the box is: ``python benchmarks/boxed.py [--emps FOLDER] [--fields 6]``.
 
 Three tables. *Twelve conditions*: specimens of the default study from a seed of their own
 (``simulation.seed`` 4711), with its microscope, which the box was not trained with. *Nothing to
