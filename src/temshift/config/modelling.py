@@ -261,6 +261,11 @@ class NetworkParameters(Strict):
         Splits whose union it is trained on.
     imported : bool
         Its weights come from elsewhere (pipeline ``import_published``); nothing is trained.
+    initial : str, optional
+        Network from whose weights, fold by fold, the training starts (transfer); ``None``: from
+        random ones. It must be a row of a study, with the same architecture.
+    freeze : {"none", "encoder", "decoder"}
+        What of these weights stays as it is.
     weights_of : str, optional
         Network whose weights it takes, instead of a training of its own.
     adaptation : Adaptation, optional
@@ -273,6 +278,8 @@ class NetworkParameters(Strict):
 
     train_on: list[str] = []
     imported: bool = False
+    initial: str | None = None
+    freeze: Literal["none", "encoder", "decoder"] = "none"
     weights_of: str | None = None
     adaptation: Adaptation | None = None
     fine_tuning: TargetTuning | None = None
@@ -283,7 +290,7 @@ class NetworkParameters(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> NetworkParameters:
         if self.weights_of is not None:
-            own = ("train_on", "imported", "architecture", "training", "augmentation")
+            own = ("train_on", "imported", "initial", "architecture", "training", "augmentation")
             if given := [key for key in own if getattr(self, key)]:
                 raise ValueError(
                     f"a network with the weights of {self.weights_of!r} takes no "
@@ -300,6 +307,12 @@ class NetworkParameters(Strict):
                 raise ValueError(f"{key!r} needs 'weights_of': the network that it is done to")
         if self.imported and (self.training or self.augmentation):
             raise ValueError("an imported network takes no 'training' and no 'augmentation'")
+        if self.imported and self.initial is not None:
+            raise ValueError("an imported network is not trained: it takes no 'initial'")
+        if self.freeze != "none" and self.initial is None:
+            raise ValueError(
+                f"'freeze: {self.freeze}' keeps weights of another network: name it as 'initial'"
+            )
         if not self.imported and not self.train_on:
             raise ValueError("'train_on' must name at least one split")
         return self

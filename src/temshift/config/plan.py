@@ -79,6 +79,14 @@ class StudyPlan(BaseModel):
                     raise ValueError(
                         f"networks.{name} does not fit 'modelling': {error}"
                     ) from error
+                if network.initial is not None:
+                    first = plan.networks.get(network.initial)
+                    own, other = (defaults.with_overrides(n).architecture for n in (network, first))
+                    if own != other:
+                        raise ValueError(
+                            f"networks.{name}.initial is {network.initial!r}, a network of another "
+                            f"architecture ({other.name}, not {own.name}): give both the same"
+                        )
         return plan
 
     def _check(self) -> None:
@@ -115,6 +123,7 @@ class StudyPlan(BaseModel):
                         f"networks.{name} is trained on the unknown split {member!r}; "
                         f"{nearest(member, self.splits)}"
                     )
+            problems += self._wrong_start(name, network)
             base = network.weights_of
             if base is not None and base not in self.rows:
                 problems.append(
@@ -139,6 +148,34 @@ class StudyPlan(BaseModel):
                 )
         if problems:
             raise ValueError("The parameters do not fit together:\n- " + "\n- ".join(problems))
+
+    def _wrong_start(self, name: str, network: NetworkParameters) -> list[str]:
+        """Return what is wrong with the network whose weights a training starts from."""
+        if network.initial is None:
+            return []
+        if network.initial not in self.rows:
+            return [
+                f"networks.{name}.initial names {network.initial!r}, which is a row of no study; "
+                f"{nearest(network.initial, self.rows)}"
+            ]
+        first = self.networks.get(network.initial)
+        if first is not None and first.weights_of is not None:
+            return [
+                f"networks.{name}.initial names {network.initial!r}, which has no weights of its "
+                f"own: name {first.weights_of!r}"
+            ]
+        seen = [name]
+        last: str | None = network.initial
+        while last is not None and last not in seen:
+            seen.append(last)
+            last = self.networks[last].initial if last in self.networks else None
+        if last == name:
+            return [f"networks.{name}.initial leads back to itself: {' from '.join([*seen, name])}"]
+        return []
+
+    def initial(self, network: str) -> str | None:
+        """Return the network from whose weights another one starts, ``None`` if from none."""
+        return self.networks[network].initial if network in self.networks else None
 
     def _wrong_with(self, column: str, condition: Condition) -> str:
         """Return what is wrong with a condition, or nothing."""

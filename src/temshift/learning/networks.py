@@ -152,9 +152,9 @@ def train_mode(network: nn.Module, freeze: str = "none") -> None:
     Parameters
     ----------
     network : nn.Module
-    freeze : {"none", "encoder", "all_but_batch_norm"}
-        See :class:`temshift.config.fine_tuning.FineTuning`. A frozen encoder keeps the statistics
-        of its batch norms, too.
+    freeze : {"none", "encoder", "decoder", "all_but_batch_norm"}
+        See :class:`temshift.config.fine_tuning.FineTuning`. A frozen encoder or decoder (with the
+        last convolution) keeps the statistics of its batch norms, too.
 
     Raises
     ------
@@ -162,13 +162,16 @@ def train_mode(network: nn.Module, freeze: str = "none") -> None:
         The network has no part to be frozen, or no batch norm.
     """
     network.train()
-    if freeze == "encoder":
+    if freeze in ("encoder", "decoder"):
         if isinstance(network, PublishedUNet):
-            parts = [*network.downs, network.bottleneck]
+            encoder = [*network.downs, network.bottleneck]
+            parts = encoder if freeze == "encoder" else [*network.ups, network.final_conv]
         else:
-            parts = [part for name, part in network.named_children() if name == "encoder"]
+            names = {freeze} | ({"segmentation_head"} if freeze == "decoder" else set())
+            children = dict(network.named_children())
+            parts = [children[n] for n in sorted(names) if freeze in children and n in children]
         if not parts:
-            raise ValueError("the network has no encoder to freeze: choose freeze: none")
+            raise ValueError(f"the network has no {freeze} to freeze: choose freeze: none")
         for part in parts:
             part.eval().requires_grad_(False)
     elif freeze == "all_but_batch_norm":
