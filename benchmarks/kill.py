@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -43,36 +42,41 @@ def moments(kills: int, nodes: int, seed: int) -> list[tuple[int, float]]:
 
 def run_until(folder: Path, begun: int, moment: tuple[int, float]) -> int:
     """Run and kill at a moment; return how many nodes have begun, in all."""
+    log = folder / "info.log"
+    log.unlink(missing_ok=True)
     run = subprocess.Popen(
         COMMAND,
         cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    assert run.stdout is not None
     node, after = moment
 
-    def kill() -> None:
-        time.sleep(after)
-        os.killpg(run.pid, signal.SIGKILL)
+    def begun_now() -> int:
+        return begun + (
+            log.read_text(encoding="utf-8").count("Running node") if log.exists() else 0
+        )
 
-    started = False
-    for line in run.stdout:
-        begun += "Running node" in line
-        if begun > node and not started:
-            started = True
-            threading.Thread(target=kill).start()
+    while run.poll() is None:
+        if begun_now() > node:
+            time.sleep(after)
+            os.killpg(run.pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
     run.wait()
-    return begun
+    return begun_now()
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Return a hash of every result."""
+    """Return a hash of every result; what is hidden (records, files not finished) is none."""
     data = folder / "data"
-    files = (f for kind in TABLES for f in data.rglob(kind) if ".provenance" not in f.parts)
-    return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    names = {f.relative_to(data): f for kind in TABLES for f in data.rglob(kind)}
+    return {
+        str(name): hashlib.sha256(file.read_bytes()).hexdigest()
+        for name, file in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
 
 
 def left_over(folder: Path) -> list[str]:
@@ -112,7 +116,9 @@ def main() -> None:
         print(f"killed {len(at)} times at (nodes begun, s after): ")
         print(" ".join(f"{node}+{after:.1f}" for node, after in at))
         print(f"{len(expected)} results, {len(different)} of them different; target 0")
-        print(f"temporary files left: {len(left_over(killed))}")
+        for name in different:
+            print(f"different: {name}")
+        print("temporary files left:", *left_over(killed))
 
 
 if __name__ == "__main__":

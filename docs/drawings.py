@@ -132,6 +132,12 @@ def flow() -> str:
         _text(567, 52 + 5 * step, "a network without a study", 10),
         _arrow(567, 14 + 5 * step, 567, 64 + 4 * step),
     ]
+    parts += [
+        _box(505, 16 + step, 125, 46, "#fdf1dc"),
+        _text(567, 35 + step, "sweep", 12, "bold"),
+        _text(567, 52 + step, "better settings", 10),
+        _arrow(490, 39 + step, 503, 39 + step),
+    ]
     return _page(width, 16 + len(FLOW) * step + 8, "The flow of kedro run", parts)
 
 

@@ -10,12 +10,13 @@ import pandas as pd
 
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
-from temshift.learning.examples import Candidate, Example, pick_examples
+from temshift.learning.examples import Example, make_example, pick_examples
 from temshift.learning.metrics import scores
 from temshift.microscopy.fingerprints import fingerprint
 from temshift.reporting.content import ReportContent
 from temshift.study import statistics
 from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
+from temshift.study.remedies import remedies_table
 
 PARAMETERS: dict[str, Any] = {
     "splits": {
@@ -189,13 +190,12 @@ def network_history(network: str, folds: int = 3) -> pd.DataFrame:
 
 
 def network_examples(network: str, results: pd.DataFrame, side: int = 64) -> list[Example]:
-    candidates: list[Candidate] = []
+    candidates = []
     for i, row in enumerate(results[results["network"] == network].to_dict("records")):
         image, label = picture(i, side)
         prediction = np.roll(label, round((1 - row["dice"]) * side / 3), axis=1)
-        candidates.append(
-            (row["test_split"], row["micrograph_id"], row["dice"], image, label, prediction)
-        )
+        names = row["test_split"], row["micrograph_id"]
+        candidates.append(make_example(*names, row["dice"], image, label, prediction, 0.02))
     return pick_examples(candidates)
 
 
@@ -212,13 +212,15 @@ def report_content(
     fingerprints = {s: split_fingerprint(s) for s in study.used_splits}
     matrix = statistics.dice_matrices(results, study, reporting)
     gaps = statistics.compare_with_in_domain(results, study, reporting)
+    gains = statistics.compare_robust_training(results, study, reporting)
     distances = fingerprint_distances(gaps, study, fingerprints)
     return ReportContent.from_tables(
         parameters,
         results=results,
         matrix=matrix,
         gaps=gaps,
-        gains=statistics.compare_robust_training(results, study, reporting),
+        gains=gains,
+        remedies=remedies_table(matrix, gaps, gains, study, reporting),
         confounds=statistics.find_confounds(study, micrographs),
         splits=statistics.splits_table(results, matrix, study, micrographs),
         fingerprints=fingerprint_table(fingerprints),

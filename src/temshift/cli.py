@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import click
+from kedro.framework.cli.project import ipython as kedro_ipython
 from kedro.framework.cli.project import run as kedro_run
 
+from temshift import __version__
 from temshift.config.errors import UserError
 from temshift.mistakes import as_user_error, unknown_name
 
@@ -86,6 +89,8 @@ class Run(click.Command):
         node_log.addFilter(_tells_no_error)
         try:
             _check_names(ctx.params)
+            env = ctx.params.get("env")
+            _log.info("temshift %s%s", __version__, f", environment {env}" if env else "")
             return super().invoke(ctx)
         except click.exceptions.Exit:
             raise
@@ -158,6 +163,13 @@ def _unknown_node(error: Exception, chosen: dict[str, Any]) -> UserError | None:
             f"Found no node that {flags} leave together; expected at least one",
             "Give fewer of these options; kedro registry describe lists a pipeline's nodes",
         )
+    if "no nodes after" in str(error) and asked != ["__default__"]:
+        return UserError(
+            f"The pipeline {asked[0]} has nothing to do in this environment",
+            f"Found no block {asked[0]!r} in its parameters; expected one that says what is asked",
+            f"Write it into a file of the environment (conf/*/parameters_{asked[0]}.yml has an "
+            "example), or name one that has it with --env",
+        )
     return None
 
 
@@ -183,6 +195,27 @@ def _run_command() -> click.Command:
 
 run = _run_command()
 cli.add_command(run)
+
+
+class Shell(click.Command):
+    """``kedro ipython`` of the environment that ``kedro`` itself is run from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Start it; Kedro looks for ``ipython`` on the path, where another one may come first."""
+        own = sysconfig.get_path("scripts")
+        os.environ["PATH"] = os.pathsep.join(filter(None, (own, os.environ.get("PATH"))))
+        return super().invoke(ctx)
+
+
+cli.add_command(
+    Shell(
+        "ipython",
+        callback=kedro_ipython.callback,
+        params=list(kedro_ipython.params),
+        help=kedro_ipython.help,
+        context_settings=kedro_ipython.context_settings,
+    )
+)
 
 
 def tell_uncaught(

@@ -8,6 +8,7 @@ hook could not do this.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
-from kedro.framework.context import KedroContext
+from kedro.framework.context import CatalogCommandsMixin, KedroContext
 from kedro.framework.project import pipelines, settings
+from kedro.io import DataCatalog
 from pydantic import ValidationError
 
 from temshift.catalog.study_catalog import Origin, StudyCatalog
@@ -26,6 +28,9 @@ from temshift.config.errors import UserError, invalid, problems_of
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.mistakes import as_user_error, environment_exists
+from temshift.progress import said_if_slow
+
+_log = logging.getLogger(__name__)
 
 _loader: AbstractConfigLoader | None = None
 _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
@@ -40,6 +45,15 @@ class OrderedConfigLoader(OmegaConfigLoader):
 
     def _read_dir_configs(self, *args: Any, **kwargs: Any) -> dict[Path, Any]:
         return dict(sorted(super()._read_dir_configs(*args, **kwargs).items()))
+
+
+class _ShellCatalog(StudyCatalog, CatalogCommandsMixin):
+    """As Kedro composes its own catalog: with what ``kedro catalog`` asks."""
+
+
+def _names_of_datasets() -> set[str]:
+    """Return the datasets of all pipelines."""
+    return set().union(*(pipeline.datasets() for pipeline in dict(pipelines).values()))
 
 
 class ProjectContext(KedroContext):
@@ -64,9 +78,14 @@ class ProjectContext(KedroContext):
         project_parameters()
         self._cluster = _cluster_parameters(self.config_loader)
 
-    def _get_catalog(self, *args: Any, **kwargs: Any) -> Any:
-        catalog = super()._get_catalog(*args, **kwargs)
+    def _get_catalog(self, catalog_class: type = DataCatalog, *args: Any, **kwargs: Any) -> Any:
+        """Return the catalog; ours too where Kedro would take its own (shell, notebooks)."""
+        if catalog_class is DataCatalog:
+            catalog_class = _ShellCatalog
+        with said_if_slow("Reading the catalog", _log):
+            catalog = super()._get_catalog(catalog_class, *args, **kwargs)
         if isinstance(catalog, StudyCatalog):
+            catalog.known = _names_of_datasets
             modelling = project_parameters()["modelling"]
             catalog.origin = Origin(
                 project=Path(self.project_path),

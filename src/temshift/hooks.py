@@ -7,6 +7,8 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+from temshift.progress import said_if_slow
+
 logger = logging.getLogger(__name__)
 
 _REPORT = "generalization_reporting.reporting.report"
@@ -38,7 +40,8 @@ class ProjectHooks:
 
                 choose_device(device)
         if any(name.startswith("params:modelling") for name in used) and "parameters" in catalog:
-            _check_architectures(catalog)
+            with said_if_slow("Checking that the networks fit the patches", logger):
+                _check_architectures(catalog)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:

@@ -127,7 +127,7 @@ def _dataset(chain: list[BaseException]) -> str:
     """Return the dataset that could not be loaded or saved, as Kedro's error names it."""
     for error in chain:
         if _is_dataset_error(error):
-            found = re.search(r"filepath='?([^',)]+)", str(error))
+            found = re.search(r"filepath=(?:\w+\()?'?([^',)]+)", str(error))
             if found:
                 return _relative(found[1])
     return ""
@@ -227,7 +227,7 @@ def _of_permission(error: Any) -> UserError:
 
 def _of_full_disk(error: Any) -> UserError:
     name = getattr(error, "filename", None)
-    found = re.search(r"filepath='?([^',)]+)", str(error))
+    found = re.search(r"filepath=(?:\w+\()?'?([^',)]+)", str(error))
     path = _relative(str(name or (found[1] if found else "the folder of the data")))
     return UserError(
         f"{path}: the disk is full",

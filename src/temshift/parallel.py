@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from temshift.progress import bar
+
 __all__ = ["CORES", "available_cores", "map_ordered"]
 
 #: Environment variable that says how many cores a process may use: one of several on a machine.
@@ -48,23 +50,21 @@ def map_ordered(
     description : str, optional
         Text of the progress bar; without it there is none.
     """
-    from tqdm.auto import tqdm
-
     remaining = iter(items)
     pending: deque[Future[_R]] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(items), desc=description, delay=2, disable=description is None) as bar,
+        bar(total=len(items), desc=description, disable=description is None) as progress,
     ):
         try:
             for item in remaining:
                 pending.append(pool.submit(function, item))
                 if len(pending) == workers:
                     yield pending.popleft().result()
-                    bar.update()
+                    progress.update()
             while pending:
                 yield pending.popleft().result()
-                bar.update()
+                progress.update()
         finally:
             for future in pending:
                 future.cancel()

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from temshift.catalog.networks import CheckpointStore
     from temshift.catalog.published import CuratedSets
     from temshift.catalog.segmentations import SegmentationStore
+    from temshift.catalog.sweeps import SweepStore
     from temshift.learning.network_set import NetworkSet
     from temshift.microscopy.acquisitions import Exposures
     from temshift.microscopy.multislice import ExitWave
     from temshift.microscopy.patches import PatchStack, PatchStream
 else:
     CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = Any
-    MicrographStore = NetworkSet = PatchStack = PatchStream = SegmentationStore = Any
+    MicrographStore = NetworkSet = PatchStack = PatchStream = SegmentationStore = SweepStore = Any
 
 __all__ = [
     "CheckpointStore",
@@ -35,4 +36,5 @@ __all__ = [
     "PatchStack",
     "PatchStream",
     "SegmentationStore",
+    "SweepStore",
 ]

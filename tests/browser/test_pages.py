@@ -2,7 +2,7 @@
 
 import pytest
 from tests import synthetic_study as synthetic
-from tests.browser_checks import NEEDS_CHROMIUM, SCREENS, complaints_of, opened
+from tests.browser_checks import NEEDS_CHROMIUM, SCREENS, complaints_of, opened, violations
 from tests.reporting.test_micrographs_page import page as micrographs_page
 from tests.reporting.test_micrographs_page import result
 
@@ -70,3 +70,60 @@ def test_every_disclosure_opens_by_keyboard(pages):
                 if before:
                     page.keyboard.press("Enter")
         assert complaints == []
+
+
+@pytest.mark.parametrize("screen", ["desktop", "phone"])
+def test_every_cell_opens_its_panel_and_its_pictures_by_keyboard(pages, screen):
+    with opened(pages["report"], screen) as (page, complaints):
+        cells = page.locator("table.matrix td button").all()
+        assert len(cells) == 16
+        for cell in cells[:3]:
+            cell.focus()
+            page.keyboard.press("Enter")
+            panel = page.locator(".panel:popover-open")
+            assert panel.get_attribute("id") == cell.get_attribute("popovertarget")
+            assert page.evaluate("document.activeElement.className") == "close"
+            inside = panel.evaluate("p => p.scrollWidth - p.clientWidth")
+            assert inside <= 0, "the panel is not wider than its window"
+            picture = panel.locator(".enlarge").first
+            small = panel.locator(".view").first.bounding_box()
+            picture.focus()
+            page.keyboard.press("Enter")
+            large = page.locator(".view:popover-open").bounding_box()
+            assert large["width"] >= small["width"]
+            page.keyboard.press("Escape")
+            page.keyboard.press("Escape")
+            assert page.locator(":popover-open").count() == 0
+            assert page.evaluate("document.activeElement.parentElement.tagName") == "TD"
+        assert complaints == []
+
+
+def test_an_open_cell_has_nothing_that_axe_finds(pages):
+    for screen in ("desktop", "dark", "phone"):
+        with opened(pages["report"], screen) as (page, _):
+            page.locator("table.matrix td:not(.own) button").first.click()
+            assert violations(page) == []
+
+
+def test_contents_are_collapsed_on_a_phone_and_open_on_a_desktop(pages):
+    for screen, seen in (("desktop", True), ("phone", False)):
+        with opened(pages["report"], screen) as (page, _):
+            assert page.locator("nav a").first.is_visible() == seen
+            assert page.locator("nav summary").is_visible() != seen
+
+
+def test_charts_of_losses_are_readable_on_a_phone(pages):
+    with opened(pages["report"], "phone") as (page, _):
+        sizes = page.locator("figure.forest svg:visible text").evaluate_all(
+            "texts => texts.map(t => t.getBoundingClientRect().height)"
+        )
+        assert len(sizes) > 10
+        assert min(sizes) > 11  # px, of a line
+
+
+def test_paper_shows_what_is_folded_on_the_screen(pages):
+    with opened(pages["report"], "print") as (page, _):
+        details = page.locator("main details > pre")
+        assert details.count() > 0
+        assert all(element.is_visible() for element in details.all())
+        assert page.locator(".panel:visible").count() == 0

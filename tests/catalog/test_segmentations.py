@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,20 @@ def test_what_is_up_to_date_is_not_made_again(dataset):
     assert [entry["failed"] for entry in dataset.load().index()] == [None, None]
     with pytest.raises(DatasetError, match="made again"):
         dataset.save([work("a.tif", "3", fails)])
+
+
+@pytest.mark.parametrize("order", [("some", "none"), ("none", "some")])
+def test_a_micrograph_without_particles_leaves_the_others_their_types(dataset, order):
+    empty = replace(RESULT, particles=RESULT.particles.iloc[:0])
+    dataset.save([work(name, result=empty if name == "none" else RESULT) for name in order])
+    particles = dataset.load().particles()
+    assert set(particles["micrograph"]) == {"some"}
+    assert dict(particles.dtypes.drop("micrograph")) == dict(RESULT.particles.dtypes)
+    assert len(particles.nlargest(1, "area_px2")) == 1
+    dataset.save([work("none", "2", replace(RESULT, particles=RESULT.particles.iloc[:0]))])
+    only = dataset.load().particles()
+    assert not len(only)
+    assert set(RESULT.particles) < set(only)
 
 
 def test_a_run_that_is_stopped_keeps_what_was_done_and_goes_on_there(dataset):

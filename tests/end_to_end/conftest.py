@@ -1,6 +1,7 @@
 """A project folder of its own, in which the smoke environment is run once for all tests."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+
+def ran(output: str) -> list[str]:
+    """Return the steps that were run to their ends, as the console tells them, without owner."""
+    return re.findall(r"(?m)^\S+ INFO +\d+/\d+  (?:\S+ +)+?(\S+) +\d[\d.]* (?:s|min|h)\b", output)
 
 
 class Project:
@@ -44,6 +50,10 @@ class Project:
 
     def run(self, *arguments: str, fails: bool = False, source: Path | None = None) -> str:
         return self.kedro("run", "--env", "smoke", *arguments, fails=fails, source=source)
+
+    def log(self) -> str:
+        """Return what info.log holds: also when each step began, and why."""
+        return (self.folder / "info.log").read_text(encoding="utf-8")
 
     def tables(self) -> dict[str, bytes]:
         """Return the bytes of every table and of every network."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import kill
-from tests.end_to_end.conftest import copy_of, differing
+from tests.end_to_end.conftest import copy_of, differing, ran
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +43,8 @@ def test_files_that_are_cut_short_are_noticed_and_made_again(pristine, tmp_path)
         "low_dose.evaluate is run: output low_dose.results was changed",
         "compare is run: never run, or not to its end",
     ):
-        assert reason in output, reason
-    assert "Running node: simulate" not in output
+        assert reason in project.log(), reason
+    assert not {"simulate_au_2nm", "acquire_micrographs"} & set(ran(output))
     assert differing(project.tables(), pristine.tables()) == []
 
 
@@ -79,7 +79,7 @@ def test_a_full_disk_is_told_and_what_was_finished_is_used_again(fresh, small_di
     assert not list(small_disk.rglob("*.part*")), "no half file is left"
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     again = fresh.run("--pipelines", "simulation")
-    assert "Running node: plan_acquisitions" not in again, "it was finished"
+    assert "plan_acquisitions" not in ran(again), "it was finished"
     assert len(list(small_disk.rglob("*_80e_20pm.hspy"))) == 3
 
 
@@ -102,7 +102,7 @@ def test_a_folder_that_may_not_be_written(read_only):
     assert "data/smoke" in output
     assert "not allowed" in output, output[-2000:]
     assert output.splitlines()[-1].startswith("Remedy: ")
-    assert "Running node" not in output, "nothing was computed in vain"
+    assert ran(output) == [], "nothing was computed in vain"
 
 
 def test_script_tags_in_the_metadata_stay_text(pristine, tmp_path):

@@ -1,7 +1,9 @@
 """The whole study in miniature, by the commands its users type."""
 
 import ast
+import html
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,15 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from tests.end_to_end.conftest import ran
 from tests.notebook import run_notebook
+from tests.page_numbers import Study, unexplained, wrong_tables
 
 import temshift
 
 pytestmark = pytest.mark.slow
-
-
-def ran(output):
-    return re.findall(r"Running node: (\w+)", output)
 
 
 def test_the_report_is_whole_and_says_what_the_data_are(smoke):
@@ -26,7 +26,15 @@ def test_the_report_is_whole_and_says_what_the_data_are(smoke):
     for split in ("low_dose", "high_dose", "large_pixels", "high_dose_noise"):
         assert split in text
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text), "needs no network to be read"
-    assert len(text) < 8e6
+    assert len(text) < 15e6
+
+
+def test_every_number_of_the_report_comes_from_the_tables(smoke):
+    source = (smoke.data / "08_reporting" / "report.html").read_text()
+    parameters = re.search(r"All parameters</summary><pre[^>]*>(.*?)</pre>", source, re.DOTALL)
+    study = Study.read(smoke.data, yaml.safe_load(html.unescape(parameters[1])))
+    assert wrong_tables(study) == []
+    assert unexplained(source, study) == []
 
 
 def test_results_have_a_row_for_each_network_fold_and_micrograph(smoke):
@@ -65,6 +73,18 @@ def test_notebook_explores_the_smoke_study(smoke):
     assert {"image/png", "application/vnd.plotly.v1+json", "text/html"} <= shown
     text = "".join(o.get("text", "") for o in code[-1].outputs)
     assert text.strip().endswith("08_reporting/report.html")
+
+
+def test_the_shell_is_that_of_the_environment_and_knows_the_catalog(smoke, tmp_path, monkeypatch):
+    other = tmp_path / "ipython"
+    other.write_text("#!/bin/sh\necho another ipython\nexit 1\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    output = smoke.kedro(
+        "ipython", "--env", "smoke", "-c", "print(catalog.load('low_dose.patches'))"
+    )
+    assert "PatchStack of low_dose: 12 patches of 192 px" in output
+    assert "another ipython" not in output
 
 
 def test_a_second_run_does_nothing_and_a_change_only_what_depends_on_it(smoke, tmp_path):

@@ -6,11 +6,12 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
-from tests.end_to_end.conftest import Project, copy_of, differing
+from tests.end_to_end.conftest import Project, copy_of, differing, ran
 
 pytestmark = pytest.mark.slow
 
@@ -47,17 +48,25 @@ def start(project: Project, *arguments: str) -> subprocess.Popen:
     )
 
 
-def follow(run: subprocess.Popen, what: str, then) -> str:
-    """Return what a run printed; when ``what`` has appeared, do ``then`` once."""
-    lines, done = [], False
-    for line in run.stdout:
-        lines.append(line)
-        if not done and re.search(what, line):
-            done = True
-            then()
-    run.wait(timeout=300)
-    assert done, "".join(lines)[-3000:]
-    return "".join(lines)
+def follow(project: Project, run: subprocess.Popen, what: str, then) -> str:
+    """Return what a run printed; when its log has ``what``, do ``then`` once."""
+    log = project.folder / "info.log"
+    done = threading.Event()
+
+    def watch() -> None:
+        while run.poll() is None:
+            if log.exists() and what in project.log():
+                done.set()
+                then()
+                return
+            time.sleep(0.05)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    output, _ = run.communicate(timeout=600)
+    watching.join()
+    assert done.is_set(), output[-3000:]
+    return output
 
 
 def kill_workers(run: subprocess.Popen) -> None:
@@ -72,14 +81,15 @@ def test_two_workers_write_what_one_process_writes(pristine, fresh):
     output = fresh.run()
     assert "Nodes are run by 2 processes" in output
     assert "dashboard: http://127.0.0.1:" in output
-    assert "trained high_dose: 3 folds" in output, "what workers log is told here"
-    assert "Completed 33 out of 33 nodes" in output
+    assert "Running node: train" in fresh.log(), "what workers log is told here"
+    assert len(ran(output)) == 33
+    assert "33 steps run in" in output
     one, two = pristine.tables(), fresh.tables()
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
     # a plain run finds all of it up to date, and so do workers, which are then not started
     output = fresh.run("--runner-params", "workers=1")
-    assert "33 of 33 nodes were up to date" in output
+    assert "Nothing to do: all 33 steps are up to date" in output
     again = fresh.run("--params", "reporting.confidence=0.9")
     assert "parameter reporting.confidence changed (0.95 -> 0.9)" in again
     report = (fresh.data / "08_reporting" / "report.html").read_text()
@@ -98,10 +108,10 @@ def test_a_node_whose_worker_is_killed_is_run_again(pristine, tmp_path, pipeline
     use_cluster(project, "{scheduler: local, workers: 2}")
     shutil.rmtree(project.data / folder)
     run = start(project, "--pipelines", pipeline)
-    output = follow(run, f"Running node: {node}", lambda: kill_workers(run))
+    output = follow(project, run, f"Running node: {node}", lambda: kill_workers(run))
     assert run.returncode == 0, output[-3000:]
     assert "was lost; run again elsewhere" in output
-    assert output.count(f"Running node: {node}") >= 2
+    assert project.log().count(f"Running node: {node}") >= 2
     assert differing(project.tables(), pristine.tables()) == []
 
 
@@ -110,7 +120,7 @@ def test_a_node_that_kills_every_worker_is_given_up(pristine, tmp_path):
     use_cluster(project, "{scheduler: local, workers: 1, retries: 0}")
     shutil.rmtree(project.data / "06_models" / "high_dose")
     run = start(project, "--pipelines", "modelling")
-    output = follow(run, "Running node: train", lambda: kill_workers(run))
+    output = follow(project, run, "Running node: train", lambda: kill_workers(run))
     assert run.returncode == 1
     assert "high_dose.train' was given up: the workers that ran it died" in output
     assert "Remedy:" in output.splitlines()[-1]
@@ -192,12 +202,12 @@ def test_a_scheduler_that_is_lost_loses_nothing_finished(pristine, fresh, schedu
     address, hub = scheduler
     use_cluster(fresh, f'{{scheduler: "{address}"}}')
     run = start(fresh, "--pipelines", "simulation,data_curation")
-    output = follow(run, "Running node: acquire_micrographs", hub.kill)
+    output = follow(fresh, run, "Running node: acquire_micrographs", hub.kill)
     assert run.returncode == 1
     assert "The scheduler does not answer any more" in output
     (fresh.folder / "conf" / "smoke" / "cluster.yml").unlink()
     output = fresh.run("--pipelines", "simulation,data_curation")
-    assert "Running node: simulate_au_2nm" not in output, "it was finished"
+    assert "simulate_au_2nm" not in ran(output), "it was finished"
     one, two = pristine.tables(), fresh.tables()
     assert len(two) > 5
     assert [name for name in two if one[name] != two[name]] == []

@@ -5,6 +5,7 @@ import torch
 from tests.network_cards import network_card
 
 from temshift.config.evaluation import EvaluationParameters
+from temshift.learning.adaptation import Predictor
 from temshift.learning.evaluation import (
     RESULT_COLUMNS,
     evaluate_network,
@@ -157,7 +158,7 @@ def test_the_published_protocol_leaves_empty_patches_out_and_averages_the_copies
 
 def test_predictions_are_counted_patch_by_patch_and_kept_where_asked_for():
     s, network = stack(micrographs=1), network_set()["grouped_fold0"].build()
-    counts, kept = predict_and_count(network, s.images, s.labels, "cpu", 2, keep=[1])
+    counts, kept = predict_and_count(Predictor(network, "cpu"), s.images, s.labels, 2, keep=[1])
     assert list(kept) == [1]
     assert len(counts) == 3
     assert (counts[["tp", "fp", "fn", "tn"]].sum(axis=1) == SIDE**2).all()

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from temshift.learning.examples import make_thumbnails, pick_examples
+from temshift.learning.examples import make_example, make_thumbnails, pick_examples
 
 
 def candidate(split, name, dice, side=8):
     image = np.full((side, side), dice, np.float32)
     mask = np.zeros((side, side), np.uint8)
-    return split, name, dice, image, mask, mask.astype(bool)
+    return make_example(split, name, dice, image, mask, mask.astype(bool))
 
 
 def test_thumbnail_is_a_block_mean_stretched_to_grey():
@@ -58,3 +58,10 @@ def test_equal_dice_are_told_apart_by_name():
     found = [candidate("a", name, 0.5) for name in ("z", "x", "y")]
     assert [e.micrograph_id for e in pick_examples(found)] == ["x", "y", "z"]
     assert pick_examples(found)[0].dice == pytest.approx(0.5)
+
+
+def test_an_example_knows_how_long_its_pixels_are():
+    image, mask = np.zeros((1024, 1024), np.float32), np.zeros((1024, 1024), np.uint8)
+    example = make_example("a", "m", 0.5, image, mask, mask, 0.02)
+    assert (example.image.shape, example.pixel_size_nm, example.shrunk) == ((512, 512), 0.02, 2)
+    assert make_example("a", "m", 0.5, image[:512, :512], mask[:512, :512], mask).shrunk == 1

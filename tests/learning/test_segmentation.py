@@ -14,10 +14,9 @@ from temshift.learning.segmentation import (
     ensemble,
     plan_work,
     rank_networks,
-    resampled_back,
     segment,
 )
-from temshift.microscopy.preprocess import resample
+from temshift.microscopy.preprocess import resample, resampled_back
 
 PLAIN = {"flat_field": {"mode": "none"}, "xray": {"passes": 0}, "patch_px": 64}
 FILTERS = {"filters": [4, 8]}

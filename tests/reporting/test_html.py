@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 from tests import synthetic_study as synthetic
 
+from temshift.learning.examples import Example
 from temshift.reporting.html import render_report
-from temshift.reporting.pictures import Pictures
-from temshift.reporting.sentences import first_sentences, headlines
+from temshift.reporting.pictures import Pictures, contour_path, scale_bar
+from temshift.reporting.sentences import dropped, first_sentences, headlines, limits
 from temshift.reporting.summary import summarise
+from temshift.study.run_facts import RunFacts
 from temshift.study.tables import finding, findings_table
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -30,7 +32,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.ids += [attributes["id"]] if "id" in attributes else []
-        self.links += [attributes[k] for k in ("href", "src") if k in attributes]
+        links = [attributes[k] for k in ("href", "src") if k in attributes]
+        self.links += [link for link in links if not link.startswith("data:image/")]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -48,8 +51,8 @@ class Page(HTMLParser):
 
 #: Files that the run writes beside the page.
 BESIDE = {
-    *(f"{name}.csv" for name in ["matrix", "gaps", "gains", "confounds", "splits", "fingerprints"]),
-    *("distances.csv", "explanation.csv", "integrity.csv", "results.json"),
+    *(f"{name}.csv" for name in ["matrix", "gaps", "gains", "remedies", "confounds", "splits"]),
+    *("fingerprints.csv", "distances.csv", "explanation.csv", "integrity.csv", "results.json"),
 }
 
 
@@ -188,35 +191,123 @@ def test_summary_is_strict_json(content):
 
 
 # ------------------------------------------------------------------ pictures
-def test_a_picture_is_stored_once():
-    pictures = Pictures()
-    image = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    mask = (image > 20).astype(np.uint8)
-    first = pictures.grey(image)
-    assert pictures.grey(image.copy()) == first
-    assert pictures.mask(mask) != first
-    assert pictures.style.count("data:image/") == 2
+def disc(side=64, radius=20):
+    y, x = np.mgrid[:side, :side] - side / 2 + 0.5
+    return (x**2 + y**2 < radius**2).astype(np.uint8)
 
 
-def test_an_outcome_shows_found_missed_and_false():
+def test_a_contour_goes_around_its_particle():
+    path = contour_path(disc())
+    assert path.startswith("M")
+    assert path.endswith("Z")
+    assert path.count("M") == 1
+    points = np.array([p.split() for p in re.split("[ML]", path.strip("MZ"))], float)
+    assert np.allclose(np.hypot(*(points - 32).T), 20, atol=0.8)
+    assert contour_path(np.zeros((8, 8), np.uint8)) == ""
+
+
+def test_a_contour_is_open_at_the_edge_and_keeps_holes():
+    half = disc()[:, 32:]
+    assert "Z" not in contour_path(half)
+    ring = disc() - disc(radius=10)
+    assert contour_path(ring).count("Z") == 2
+
+
+def test_a_mask_moved_by_pixels_moves_its_contour():
+    first, second = contour_path(disc()), contour_path(np.roll(disc(), 5, axis=1))
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("width", "pixel_nm", "shrunk", "expected"),
+    [
+        (512, 0.02, 1, (100.0, "2 nm")),
+        (512, 0.02, 2, (125.0, "5 nm")),
+        (512, 0.1, 1, (100.0, "10 nm")),
+        (512, 0.0005, 1, (100.0, "0.05 nm")),
+        (512, None, 1, (100.0, "100 px")),
+        (512, None, 4, (125.0, "500 px")),
+        (512, float("nan"), 1, (100.0, "100 px")),
+    ],
+)
+def test_a_scale_bar_is_round_and_true(width, pixel_nm, shrunk, expected):
+    length, words = scale_bar(width, pixel_nm, shrunk)
+    assert (length, words) == expected
+    known = pixel_nm is not None and pixel_nm == pixel_nm
+    unit = (pixel_nm if known else 1) * shrunk
+    assert length * unit == pytest.approx(float(words.split()[0]))
+    assert length <= 0.3 * width + 1e-6
+
+
+def noisy(side=256, seed=0):
+    image = np.random.default_rng(seed).integers(0, 255, (side, side), dtype=np.uint8)
+    mask = disc(side, side / 4)
+    return Example("a", "m", "best", 0.5, image, mask, mask, 0.02)
+
+
+def test_pictures_are_full_unless_the_page_would_grow_too_large():
     import base64
     import io
 
     from PIL import Image
 
-    label = np.array([[0, 1], [1, 0]], np.uint8)
-    prediction = np.array([[0, 1], [0, 1]], np.uint8)
-    pictures = Pictures()
-    name = pictures.outcome(label, prediction)
-    encoded = re.search(
-        rf"\.{name}{{background-image:url\(data:image/png;base64,(.*?)\)", pictures.style
+    example = noisy()
+    full = Pictures([example])
+    assert full.factor == 1
+    length = len(full.show(example).uri)
+    small = Pictures([example, example], budget=2 * length - 1)
+    assert small.factor == 2
+    shown = small.show(example)
+    data = base64.b64decode(shown.uri.partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (128, 128)
+    # contours and bar are measured on the example in any case
+    assert (shown.width, shown.bar, shown.truth) == (256, "1 nm", full.show(example).truth)
+
+
+def test_every_picture_says_what_it_shows(source, content):
+    found = re.findall(r'<img src="data:image/avif;base64,[^"]+"[^>]* alt="([^"]+)"', source)
+    assert len(found) == source.count("<img") > 20
+    for example in content.examples["high"]:
+        assert any(example.micrograph_id in alt and "network high " in alt for alt in found)
+    assert all(re.search(r"1\.28 nm wide.*Dice 0\.\d\d", alt) for alt in found)
+
+
+def test_a_caption_breaks_between_the_parts_of_a_path_only(content):
+    examples = {
+        n: [dataclasses.replace(e, micrograph_id="2024-01-15/au 5") for e in found]
+        for n, found in content.examples.items()
+    }
+    source = render_report(dataclasses.replace(content, examples=examples))
+    whole = '<span class="whole">2024-01-15</span>/<wbr><span class="whole">au 5</span>'
+    assert whole in source
+
+
+def test_every_cell_opens_its_own_panel(source, content):
+    panels = dict(
+        re.findall(r'id="(cell-\d+)" class="panel"[^>]*data-network="(.*?)" data-split', source)
     )
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded[1]))).convert("RGB"))
-    nothing, found, missed, false = shown[0, 0], shown[0, 1], shown[1, 0], shown[1, 1]
-    assert nothing.max() < 40
-    assert found.tolist() == [86, 180, 233]
-    assert missed.tolist() == [240, 228, 66]
-    assert false.tolist() == [213, 94, 0]
+    cells = re.findall(
+        r'<td class="[^"]*" data-network="(.*?)" data-split="(.*?)"><button[^>]* '
+        r'popovertarget="(cell-\d+)"',
+        source,
+    )
+    assert len(cells) == len(content.matrix)
+    assert {panels[panel] == network for network, _, panel in cells} == {True}
+    assert len({panel for *_, panel in cells}) == len(panels)
+    places = content.matrix.groupby(["network", "test_split"]).ngroups
+    assert len(panels) == places
+
+
+def test_a_panel_shows_every_specimen_once(source, content):
+    of_panel = (
+        r'class="panel"[^>]* data-network="high" data-split="low".*?class="spread">(.*?)</svg>'
+    )
+    panel = re.search(of_panel, source, re.DOTALL)
+    titles = re.findall(r'<circle class="dot"[^>]*><title>(\S+): ([\d.]+) \(', panel[1])
+    of = content.results[content.results["test_split"] == "low"]
+    for network, shown in (("high", titles[:6]), ("low", titles[6:])):
+        own = of[of["network"] == network].groupby("group")["dice"].mean()
+        assert {g: float(v) for g, v in shown} == own.round(2).to_dict()
 
 
 def test_the_report_says_which_folds_were_started_again_and_which_have_not_learned(content, page):
@@ -290,7 +381,7 @@ def test_the_report_names_the_unit_that_intervals_count(group_by):
 def test_warnings_of_the_integrity_check_stand_in_the_report():
     replace = dataclasses.replace
     content = synthetic.report_content()
-    assert "Data quality" not in render_report(content)
+    assert "this run has not checked them" in render_report(content)
     none = replace(content, integrity=findings_table([]))
     assert "gave no warning" in render_report(none)
     unused = "3 of 9 micrographs in no split"
@@ -298,6 +389,98 @@ def test_warnings_of_the_integrity_check_stand_in_the_report():
     page = render_report(replace(content, integrity=findings_table([found])))
     assert "gave 1 warning" in page
     assert "3 of 9 micrographs in no split" in page
+
+
+FACTS = RunFacts(
+    written="2026-11-26T03:00:00Z",
+    commit="0123456789abcdef",
+    modified=True,
+    machine=["Linux x86_64", "2 cores"],
+    began="2026-11-25T22:00:00Z",
+    ended="2026-11-26T02:00:00Z",
+    busy_s=3905.0,
+    timed_steps=3,
+    steps=4,
+)
+
+
+def section(source, name):
+    return Page(source.partition(f'<section id="{name}">')[2].partition("</section>")[0]).text
+
+
+def test_the_report_says_when_where_and_by_which_code_it_was_made(content, source):
+    text = section(render_report(dataclasses.replace(content, facts=FACTS)), "run")
+    assert "report written 2026-11-26 03:00:00 UTC" in text
+    assert "commit 0123456789ab, with changes" in text
+    assert "Linux x86_64, 2 cores" in text
+    assert "from 2026-11-25 22:00:00 UTC to 2026-11-26 02:00:00 UTC" in text
+    assert "1 h 5 min (3 of 4 steps have recorded times)" in text
+    assert "reporting.permutation_seed" not in text  # not given: the default stands in Methods
+    without = section(source, "run")
+    assert "report written" not in without
+    assert "versions temshift" in without
+    clean = dataclasses.replace(FACTS, modified=False, timed_steps=4)
+    text = section(render_report(dataclasses.replace(content, facts=clean)), "run")
+    assert "with changes" not in text
+    assert "recorded times" not in text
+
+
+def test_seeds_are_those_of_the_parameters():
+    parameters = {**synthetic.PARAMETERS, "simulation": {"seed": 4321}}
+    text = section(render_report(synthetic.report_content(parameters=parameters)), "run")
+    assert "simulation.seed 4321" in text
+
+
+def test_limits_are_said_where_they_hold_only(content):
+    limited = " ".join(limits(content))
+    assert "All micrographs are simulated" in limited
+    assert "All sets come from one instrument" in limited
+    assert "from one session" not in limited
+    assert "In Material more than the studied property differs" in limited
+    real = content.splits.assign(source="microscope", instrument=["a", "b", "a", "a"])
+    free = dataclasses.replace(content, splits=real, confounds=content.confounds.iloc[:0])
+    text = " ".join(limits(free))
+    assert "simulated" not in text
+    assert "instrument" not in text
+    assert "more than the studied property" not in text
+    unnamed = dataclasses.replace(content, splits=content.splits.assign(instrument=""))
+    assert "No instrument is named" in " ".join(limits(unnamed))
+
+
+def test_what_was_dropped_is_counted(content):
+    assert dropped(content) == []
+    fewer = content.results[content.results["micrograph_id"] != "low/0"]
+    found = dropped(dataclasses.replace(content, results=fewer))
+    assert found == ["1 of 6 micrographs of low were never tested."]
+    histories = content.histories.copy()
+    histories.loc[histories.index[:1], "restart"] = 1
+    (again,) = dropped(dataclasses.replace(content, histories=histories))
+    assert "trainings were started again" in again
+
+
+def test_what_is_to_be_cited_is_what_the_project_says(source):
+    import yaml
+
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
+    text = section(source, "cite")
+    assert citation["authors"][0]["name"].lower() in text.lower()
+    assert citation["license"] in text
+    article, data = citation["references"]
+    assert article["title"] in text
+    assert str(article["year"]) in text
+    assert all(author["family-names"] in text for author in article["authors"])
+    assert f"doi:{data['doi']}" in text
+
+
+def test_figures_and_tables_are_numbered_and_have_captions(source):
+    tables = re.findall(r"<table.*?</table>", source, re.DOTALL)
+    assert all("<caption" in table for table in tables)
+    for kind in ("Figure", "Table"):
+        numbers = [int(n) for n in re.findall(rf"(?:caption>){kind} (\d+)\.", source)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 3
+    heads = re.findall(r"<th(?=[ >])[^>]*>", source)
+    assert all("scope=" in head for head in heads)
 
 
 def test_the_first_screen_answers_the_title(page, content):

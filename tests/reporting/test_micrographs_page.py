@@ -15,7 +15,7 @@ from temshift.config.trust import TrustParameters
 from temshift.learning.segmentation import segment
 from temshift.microscopy.outlines import particle_outlines
 from temshift.reporting.micrographs import histogram, render_micrographs
-from temshift.study.sizes import SIZE_COLUMNS, sizes_table
+from temshift.study.sizes import RANKING_COLUMNS, SIZE_COLUMNS, ranking_table, sizes_table
 
 RESULT = segment(field(), {"a": network_set(folds=3)}, pixel_size_nm=0.1)
 
@@ -207,3 +207,26 @@ def test_without_scripts_particles_are_links(browser, tmp_path):
     picture = np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("L"), float)
     assert picture.std() > 10, "the page is blank"
     assert picture.mean() < 120, "it is not dark"
+
+
+def test_networks_are_ranked_by_what_their_masks_are_probably_worth():
+    judged = [
+        {"network": "far", "distance": 0.1, "predicted_dice": 0.4, "low": 0.2, "high": 0.5},
+        {"network": "a", "distance": 0.9, "predicted_dice": 0.8, "low": 0.7, "high": 0.9},
+        {"network": "twin", "distance": 0.2, "predicted_dice": 0.8, "low": 0.7, "high": 0.9},
+    ]
+    unjudged = [{"network": "b", "distance": 0.5}, {"network": "a", "distance": 0.4}]
+    table = ranking_table(
+        [
+            result("x.tif", networks=judged),
+            {"path": "broken.tif", "failed": "why"},
+            result("y.tif", networks=unjudged),
+        ]
+    )
+    assert list(table) == list(RANKING_COLUMNS)
+    assert list(table["micrograph"]) == ["x.tif"] * 3 + ["y.tif"] * 2
+    assert list(table["network"]) == ["twin", "a", "far", "a", "b"]
+    assert list(table["rank"]) == [1, 2, 3, 1, 2]
+    assert list(table["network"][table["drew"]]) == ["a", "a"]
+    assert table["dice_low"].isna().sum() == 2
+    assert list(ranking_table([])) == list(RANKING_COLUMNS)

@@ -208,7 +208,7 @@ def reasons(caplog):
 
 
 def test_why_each_node_is_run_is_told_in_a_line(run, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "temshift")
     run(by=2)
     assert reasons(caplog)[0] == "double is run: never run, or not to its end"
     caplog.clear()
@@ -226,7 +226,7 @@ def test_why_each_node_is_run_is_told_in_a_line(run, tmp_path, caplog):
         "double is run: output doubled is missing",
         "report is run: output report was changed",
     ]
-    assert "1 of 3 nodes were up to date" in caplog.text
+    assert "1 of 3 were up to date" in caplog.text
     caplog.clear()
     run(by=-3, force=True)
     assert {line.partition(": ")[2] for line in reasons(caplog)} == {"force"}

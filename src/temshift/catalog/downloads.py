@@ -30,6 +30,7 @@ from urllib.parse import quote, urlsplit
 
 from temshift.catalog.files import atomic_path
 from temshift.config.errors import UserError
+from temshift.progress import bar
 
 if TYPE_CHECKING:
     import requests
@@ -209,8 +210,6 @@ class Downloader:
 
     def _fetch_missing(self, remotes: dict[str, tuple[int, _Remote]]) -> dict[str, str]:
         """Announce, then fetch; return the reasons of what failed."""
-        from tqdm import tqdm
-
         total = sum(remote.size for _, remote in remotes.values())
         here = sum(_size(self._part(p, remote)) for p, (_, remote) in remotes.items())
         free = shutil.disk_usage(self._folder).free
@@ -226,16 +225,16 @@ class Downloader:
             f" ({_bytes(here)} of them already here)" if here else "",
             self._folder,
         )
-        bar = tqdm(total=total, initial=here, unit="B", unit_scale=True, desc="downloading")
+        shown = bar(total=total, initial=here, unit="B", unit_scale=True, desc="downloading")
 
         def progress(count: int) -> None:
             with self._lock:
-                bar.update(count)
+                shown.update(count)
 
         def one(path: str) -> str | None:
             return self._fetch_one(path, *remotes[path], progress)
 
-        with bar:
+        with shown:
             return self._problems(list(remotes), one)
 
     # ------------------------------------------------------------------ one file
@@ -486,12 +485,10 @@ class Downloader:
         self, paths: list[str], check: Callable[[str], str | None], title: str | None = None
     ) -> dict[str, str]:
         """Call ``check`` on every path, several at a time; return what it has to say."""
-        from tqdm import tqdm
-
         with ThreadPoolExecutor(self._workers) as pool:
             answers: Iterable[str | None] = pool.map(check, paths)
             if title:
-                answers = tqdm(answers, total=len(paths), desc=title, unit="file")
+                answers = bar(answers, total=len(paths), desc=title, unit="files")
             return {p: answer for p, answer in zip(paths, answers, strict=True) if answer}
 
     def _refuse(self, paths: list[str], check: Callable[[str], str | None]) -> None:

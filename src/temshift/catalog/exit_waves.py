@@ -51,6 +51,10 @@ class ExitWaveStore(Mapping[str, ExitWave]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __repr__(self) -> str:
+        first = next(iter(self), "name")
+        return f"ExitWaveStore('{self.folder}'): {len(self)} specimens; store['{first}'] reads one"
+
 
 class ExitWavesDataset(AbstractDataset[Iterable[tuple[str, ExitWave]], ExitWaveStore]):
     """The exit waves of one specimen type.

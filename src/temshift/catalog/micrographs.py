@@ -28,6 +28,7 @@ from temshift.catalog.reading.found import Found, grey
 from temshift.catalog.reading.refusals import RefusedError, reason_for
 from temshift.catalog.reading.units import pixel_size_nm
 from temshift.microscopy.micrograph import Micrograph, pixel_sha256
+from temshift.progress import bar
 
 __all__ = [
     "MicrographHeader",
@@ -289,10 +290,9 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
             values other than {0, 1}.
         """
         from PIL import Image
-        from tqdm.auto import tqdm
 
         total = len(data) if isinstance(data, Sized) else None
-        for path, micrograph, label in tqdm(data, total=total, desc="micrographs", unit="file"):
+        for path, micrograph, label in bar(data, total=total, desc="micrographs", unit="files"):
             relative = PurePosixPath(path)
             if relative.is_absolute() or ".." in relative.parts or relative.suffix != ".hspy":
                 raise DatasetError(f"{path!r} must be a .hspy file below {self._filepath}")

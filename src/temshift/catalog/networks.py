@@ -106,6 +106,10 @@ class CheckpointStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def __repr__(self) -> str:
+        n = len(list(self._folder.glob("*.pt")))
+        return f"CheckpointStore('{self._folder}'): {n} unfinished folds"
+
     def load(self, key: str, identity: str) -> dict[str, Any] | None:
         """Return the state of a fold, or ``None`` if there is none of the same ``identity``."""
         import torch

@@ -152,6 +152,9 @@ class WeightsFolder:
         self._folder = folder
         self._names = {p.name.lower(): p.name for p in sorted(folder.glob("*.h5"))}
 
+    def __repr__(self) -> str:
+        return f"WeightsFolder('{self._folder}'): {len(self._names)} files; .read(name)"
+
     def find(self, name: str) -> str | None:
         """Return the file's own name, or ``None`` if there is none."""
         return self._names.get(name.strip().lower())
@@ -214,6 +217,10 @@ class CuratedSets:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def __repr__(self) -> str:
+        n = len(list(self._folder.glob("*_Images.h5")))
+        return f"CuratedSets('{self._folder}'): {n} sets; .read(name) gives a PatchStack"
 
     @staticmethod
     def files(name: str) -> tuple[str, str]:

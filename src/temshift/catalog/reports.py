@@ -66,6 +66,8 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
                 "micrograph_id": e.micrograph_id,
                 "rank": e.rank,
                 "dice": e.dice,
+                "pixel_size_nm": e.pixel_size_nm,
+                "shrunk": e.shrunk,
             }
             for e in data
         ]

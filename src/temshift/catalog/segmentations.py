@@ -27,6 +27,7 @@ from temshift.learning.segmentation import Segmentation, Work
 from temshift.microscopy.outlines import particle_outlines
 from temshift.microscopy.pictures import PREVIEW_PX, shrink_factor, stretch
 from temshift.microscopy.scale_bars import scale_bar
+from temshift.progress import bar
 
 __all__ = ["SegmentationStore", "SegmentationsDataset", "overlay"]
 
@@ -46,6 +47,14 @@ class SegmentationStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def __repr__(self) -> str:
+        entries = self.index()
+        failed = sum(bool(entry["failed"]) for entry in entries)
+        return (
+            f"SegmentationStore('{self.folder}'): {len(entries)} files, {failed} of them not "
+            "segmented; .results() a dict a file, .particles() a table"
+        )
 
     def place(self, path: str) -> Path:
         """Return the folder of a micrograph."""
@@ -78,7 +87,8 @@ class SegmentationStore:
                 table = pd.read_csv(file)
                 table.insert(0, "micrograph", entry["path"])
                 tables.append(table)
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        filled = [table for table in tables if len(table)] or tables[:1]  # an empty one: no dtypes
+        return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
     def preview(self, path: str) -> bytes:
         """Return the picture of a micrograph with its particles outlined (WebP)."""
@@ -132,15 +142,12 @@ class SegmentationsDataset(AbstractDataset[Iterable[Work], SegmentationStore]):
         DatasetError
             There was no file.
         """
-        from tqdm.auto import tqdm
-
         store = self.load()
         _remove_leftovers(store.folder)
         index: list[dict[str, Any]] = []
         kept = 0
         total = len(data) if isinstance(data, Sized) else None
-        bar = tqdm(data, total=total, desc="segmenting", unit="micrograph", delay=2)
-        for work in bar:
+        for work in bar(data, total=total, desc="segmenting", unit="micrographs"):
             failed = None
             if store.up_to_date(work.path, work.identity):
                 kept += 1

@@ -1,18 +1,23 @@
-"""The catalog of a session, which knows what a misspelt name was meant to be."""
+"""The catalog of a session: it knows what a misspelt name was meant to be, saves whole files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kedro.io import DataCatalog, DatasetNotFoundError
+from kedro.io import DataCatalog, DatasetError, DatasetNotFoundError
 
-from temshift.config.base import hint
+from temshift.catalog.whole_files import saved_whole
+from temshift.config.base import close_to, hint
 from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError
 
 __all__ = ["NoSuchDatasetError", "Origin", "StudyCatalog"]
+
+#: Owners of datasets that a catalog names of itself.
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,44 @@ class NoSuchDatasetError(UserError, DatasetNotFoundError):
 class StudyCatalog(DataCatalog):
     """Kedro's catalog; an unknown name is answered with the nearest ones.
 
+    Whatever a dataset is saved with, a save that breaks off leaves the file that was there.
+
     Attributes
     ----------
     origin : Origin or None
         ``None`` if it belongs to no project.
+    known : callable or None
+        Gives the names of the datasets of all pipelines, which patterns stand for in the catalog.
     """
 
     origin: Origin | None = None
+    known: Callable[[], Iterable[str]] | None = None
+
+    def __repr__(self) -> str:
+        names = self._names()
+        owners = sorted({name.rpartition(".")[0] or name for name in names})
+        shown = ", ".join(owners[:_SHOWN]) + (" ..." if len(owners) > _SHOWN else "")
+        return (
+            f"StudyCatalog: {len(names)} datasets ({shown}); catalog.load(name) reads one, "
+            "catalog.keys() lists them"
+        )
+
+    def __getitem__(self, ds_name: str) -> Any:
+        """Return a dataset.
+
+        Raises
+        ------
+        NoSuchDatasetError
+            There is none of this name; with the nearest names.
+        """
+        try:
+            return super().__getitem__(ds_name)
+        except DatasetNotFoundError as error:
+            raise self._unknown(ds_name) from error
+
+    def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Return a dataset, ``None`` if there is none of this name."""
+        return saved_whole(super().get(key, *args, **kwargs))
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load a dataset.
@@ -71,10 +107,26 @@ class StudyCatalog(DataCatalog):
         except DatasetNotFoundError as error:
             if isinstance(error, UserError):
                 raise
-            names = [n for n in self.keys() if not n.startswith("params:")]
-            raise NoSuchDatasetError(
-                f"There is no dataset {ds_name!r}",
-                f"Found {ds_name!r}; expected {hint(ds_name, names)}",
-                "catalog.keys() lists all; a dataset of a split or network is called "
-                "'<its name>.patches' and the like",
-            ) from error
+            raise self._unknown(ds_name) from error
+        except DatasetError as error:
+            # "{split}.patches" fits any name; a file that no pipeline makes is a misspelt one
+            by_pattern = self.config_resolver.match_dataset_pattern(ds_name) is not None
+            if not by_pattern or self.known is None or ds_name in self.known():
+                raise
+            raise self._unknown(ds_name) from error
+
+    def _names(self) -> list[str]:
+        """Return the datasets that are registered, and those that pipelines have."""
+        names = {*self.keys(), *(self.known() if self.known is not None else ())}
+        return sorted(n for n in names if not n.startswith("params:") and n != "parameters")
+
+    def _unknown(self, ds_name: str) -> NoSuchDatasetError:
+        names = [name for name in self._names() if name != ds_name]
+        close = " or ".join(map(repr, close_to(ds_name, names)))
+        expected = f"one of {len(names)} names, the nearest {close}" if close else hint("", names)
+        return NoSuchDatasetError(
+            f"There is no dataset {ds_name!r}",
+            f"Found {ds_name!r}; expected {expected}",
+            "catalog.keys() lists all; a dataset of a split or network is called "
+            "'<its name>.patches' and the like",
+        )

@@ -21,6 +21,7 @@ from temshift.config.published import DownloadParameters, ImportParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.config.simulation import SimulationParameters
 from temshift.config.splits import SplitParameters, StudyParameters
+from temshift.config.sweep import SweepParameters, check_sweep
 from temshift.config.trust import TrustParameters
 
 __all__ = ["BLOCKS", "check_parameters"]
@@ -46,6 +47,7 @@ _OPTIONAL: dict[str, type[BaseModel] | None] = {
     "simulation": SimulationParameters,
     "box": BoxParameters,
     "deployment": DeploymentParameters,
+    "sweep": SweepParameters,
     "trust": TrustParameters,
     "download": DownloadParameters,
     "import_published": ImportParameters,
@@ -92,6 +94,8 @@ def check_parameters(
         if optional is not None and parameters.get(name) is not None:
             problems += _checked(optional, parameters[name], name)
     problems = problems or _check_overrides(parameters)
+    if not problems and parameters.get("sweep") is not None:
+        problems = check_sweep(parameters)
     if problems:
         raise invalid(problems, where)
     try:

@@ -15,19 +15,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.evaluation import EvaluationParameters
+from temshift.config.modelling import Adaptation, TargetTuning
+from temshift.learning.adaptation import Predictor, adapt
 from temshift.learning.devices import (
     choose_device,
     keeping_freed_memory,
     single_threaded_operations,
 )
-from temshift.learning.examples import Candidate, Example, make_thumbnails, pick_examples
-from temshift.learning.inference import (
-    optimise_for_inference,
-    predict_micrograph,
-    predict_patches,
-)
+from temshift.learning.examples import Example, make_example, pick_examples
+from temshift.learning.inference import optimise_for_inference
 from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
+from temshift.learning.tuned import tune_to_target
 from temshift.microscopy.patches import (
     PatchStack,
     micrograph_layouts,
@@ -136,6 +135,8 @@ def evaluate_network(
     stacks: Mapping[str, PatchStack],
     parameters: EvaluationParameters,
     device: str = "auto",
+    adaptation: Adaptation | None = None,
+    tuning: TargetTuning | None = None,
 ) -> tuple[pd.DataFrame, list[Example]]:
     """Test all folds of a network on its splits.
 
@@ -148,6 +149,11 @@ def evaluate_network(
         By the name of the test split.
     parameters : EvaluationParameters
     device : str
+    adaptation : Adaptation, optional
+        Of the weights or the images, to each split on its own.
+    tuning : TargetTuning, optional
+        Trains the networks further first, on a few micrographs of one of the splits that are of
+        other folds (:func:`temshift.learning.tuned.tune_to_target`).
 
     Returns
     -------
@@ -157,19 +163,28 @@ def evaluate_network(
         Best, median and worst micrograph of each split.
     """
     device = choose_device(device)
+    if tuning is not None:
+        networks = tune_to_target(name, networks, stacks[tuning.split], tuning, device)
     # one network at a time on a GPU; on a CPU one a core: its operations are too short to share
     workers = min(available_cores(), _MAX_WORKERS) if device == "cpu" else 1
     rows: list[dict[str, Any]] = []
-    candidates: list[Candidate] = []
+    candidates: list[Example] = []
     with keeping_freed_memory(device), single_threaded_operations(device):
         built = {
-            key: optimise_for_inference(trained.build()).to(device)
+            key: Predictor(optimise_for_inference(trained.build()).to(device), device)
             for key, trained in networks.items()
+            if adaptation is None
         }
 
-        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Candidate]]:
+        def test(job: tuple[str, str]) -> tuple[list[dict[str, Any]], list[Example]]:
             key, split = job
-            return _test(name, networks[key], built[key], split, stacks[split], parameters, device)
+            stack = stacks[split]
+            chosen = _to_test(networks[key], split, stack)
+            if adaptation is None:
+                predictor = built[key]
+            else:
+                predictor = adapt(networks[key], adaptation, stack, chosen, device)
+            return _test(name, networks[key], predictor, split, stack, chosen, parameters)
 
         jobs = [(key, split) for key in networks for split in stacks]
         for tested, shown in map_ordered(test, jobs, workers, f"testing {name}"):
@@ -179,32 +194,36 @@ def evaluate_network(
     return results, pick_examples(candidates)
 
 
+def _to_test(trained: TrainedNetwork, split: str, stack: PatchStack) -> NDArray[np.intp]:
+    """Return the patches of a split on which one fold is tested."""
+    card = trained.card
+    threshold = card.training.background_threshold
+    in_domain = split in card.train_on
+    return patches_to_test(stack, card.protocol, card.fold, card.folds, in_domain, threshold)
+
+
 def _test(
     name: str,
     trained: TrainedNetwork,
-    network: Any,
+    predictor: Predictor,
     split: str,
     stack: PatchStack,
+    chosen: NDArray[np.intp],
     parameters: EvaluationParameters,
-    device: str,
-) -> tuple[list[dict[str, Any]], list[Candidate]]:
+) -> tuple[list[dict[str, Any]], list[Example]]:
     """Test one fold on one split; return result rows and candidates for the examples."""
     card = trained.card
-    in_domain = split in card.train_on
-    chosen = patches_to_test(
-        stack, card.protocol, card.fold, card.folds, in_domain, card.training.background_threshold
-    )
     table = stack.table.iloc[chosen].reset_index(drop=True)
     shown = telling_patches(table) if parameters.examples else {}
     if card.protocol == "grouped":
-        tested, predictions = _whole_micrographs(network, stack, chosen, shown, device)
+        tested, predictions = _whole_micrographs(predictor, stack, chosen, shown)
     else:
         images, labels = stack.images[chosen], stack.labels[chosen]
         counts, predictions = predict_and_count(
-            network, images, labels, device, parameters.batch_size, keep=shown.values()
+            predictor, images, labels, parameters.batch_size, keep=shown.values()
         )
         counts["patch_dice"] = _dihedral_dice(
-            network, images, labels, counts["patch_dice"].to_numpy(), device, parameters.batch_size
+            predictor, images, labels, counts["patch_dice"].to_numpy(), parameters.batch_size
         )
         tested = pool_micrographs(pd.concat([table, counts], axis=1))
     test = {
@@ -212,7 +231,7 @@ def _test(
         "protocol": card.protocol,
         "fold": card.fold,
         "test_split": split,
-        "in_domain": in_domain,
+        "in_domain": split in card.train_on,
         "learned": card.learned,
     }
     rows = [{**test, **row} for row in tested]
@@ -220,17 +239,19 @@ def _test(
     candidates = []
     for micrograph, at in shown.items():
         i = chosen[at]
-        pictures = make_thumbnails(stack.images[i], stack.labels[i], predictions[at])
-        candidates.append((split, micrograph, score[micrograph], *pictures))
+        pictures = (stack.images[i], stack.labels[i], predictions[at])
+        pixel_size_nm = stack.attributes.get("pixel_size_nm")
+        candidates.append(
+            make_example(split, micrograph, score[micrograph], *pictures, pixel_size_nm)
+        )
     return rows, candidates
 
 
 def _whole_micrographs(
-    network: Any,
+    predictor: Predictor,
     stack: PatchStack,
     chosen: NDArray[np.intp],
     keep: Mapping[str, int],
-    device: str,
 ) -> tuple[list[dict[str, Any]], dict[int, NDArray[np.bool_]]]:
     """Predict the micrographs that the chosen patches show; count every pixel once.
 
@@ -245,7 +266,7 @@ def _whole_micrographs(
             continue
         image = whole_micrograph(stack.images, layout, stack.table)
         label = whole_micrograph(stack.labels, layout, stack.table)
-        probability = predict_micrograph([network], image, device)
+        probability = predictor.micrograph(image)
         row = stack.table.iloc[layout.first]
         counts = pd.DataFrame(
             {
@@ -283,10 +304,9 @@ class Predicted(NamedTuple):
 
 
 def predict_and_count(
-    network: Any,
+    predictor: Predictor,
     images: NDArray[np.float32],
     labels: NDArray[np.uint8],
-    device: str,
     batch_size: int,
     keep: Collection[int] = (),
 ) -> Predicted:
@@ -294,12 +314,10 @@ def predict_and_count(
 
     Parameters
     ----------
-    network : nn.Module
-        On ``device``, in evaluation mode.
+    predictor : Predictor
     images : ndarray, shape (N, P, P), float32
     labels : ndarray, shape (N, P, P), uint8
         1 where a particle is.
-    device : str
     batch_size : int
         Patches predicted at a time.
     keep : collection of int
@@ -307,7 +325,7 @@ def predict_and_count(
     """
     wanted = set(keep)
     rows, kept = [], {}
-    probabilities = predict_patches(network, images, device, batch_size)
+    probabilities = predictor.patches(images, batch_size)
     for i, (probability, label) in enumerate(zip(probabilities, labels, strict=True)):
         certainty = float(np.maximum(probability, 1 - probability).mean())
         rows.append({**patch_counts(probability, label), "mean_certainty": certainty})
@@ -368,11 +386,10 @@ def telling_patches(table: pd.DataFrame) -> dict[str, int]:
 
 
 def _dihedral_dice(
-    network: Any,
+    predictor: Predictor,
     images: NDArray[np.float32],
     labels: NDArray[np.uint8],
     upright: NDArray[np.float64],
-    device: str,
     batch_size: int,
 ) -> NDArray[np.float64]:
     """Return each patch's Dice averaged over its 8 dihedral copies (the published protocol)."""
@@ -383,7 +400,7 @@ def _dihedral_dice(
             turned = np.rot90(stack, copy % 4, axes=(1, 2))
             return turned[:, :, ::-1] if copy >= 4 else turned
 
-        probabilities = predict_patches(network, turn(images), device, batch_size)
+        probabilities = predictor.patches(turn(images), batch_size)
         for i, (probability, label) in enumerate(zip(probabilities, turn(labels), strict=True)):
             c = patch_counts(probability, label)
             total[i] += dice(c["tp"], c["fp"], c["fn"])

@@ -33,6 +33,16 @@ class TrainedNetwork:
     state: dict[str, Tensor]
     card: NetworkCard
 
+    def __repr__(self) -> str:
+        card = self.card
+        values = sum(tensor.numel() for tensor in self.state.values())
+        architecture = " ".join(filter(None, (card.architecture.name, card.architecture.encoder)))
+        return (
+            f"TrainedNetwork: {architecture}, {values / 1e6:.2g} million values, "
+            f"{card.protocol} fold {card.fold} of {card.folds}, trained on "
+            f"{', '.join(card.train_on)}; .card, .build()"
+        )
+
     def build(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode on the CPU."""
         from temshift.learning.networks import build_network

@@ -40,7 +40,7 @@ from temshift.microscopy.particles import (
     typical_diameter_px,
     without_specks,
 )
-from temshift.microscopy.preprocess import preprocess_micrograph
+from temshift.microscopy.preprocess import preprocess_micrograph, resampled_back
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.sizes import mean_size, size_distribution
 
@@ -55,7 +55,6 @@ __all__ = [
     "ensemble",
     "plan_work",
     "rank_networks",
-    "resampled_back",
     "segment",
 ]
 
@@ -117,6 +116,14 @@ class Segmentation:
     judgement: dict[str, Any]
     n_specks: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return (
+            f"Segmentation: {height} × {width} px by {self.network}, {len(self.particles)} "
+            f"particles, {self.judgement.get('verdict', 'not judged')}; .mask, .particles, .sizes, "
+            ".judgement, .notes"
+        )
 
 
 def condition_distance(
@@ -579,33 +586,6 @@ class PreparedMicrograph:
         return resampled_back(probability, self._image.shape, self._scales[probability.shape])
 
 
-def resampled_back(
-    probability: NDArray[np.float32], shape: tuple[int, int], scale: float
-) -> NDArray[np.float32]:
-    """Return what was predicted on a resampled image on the pixels of the image itself.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (H', W'), float32
-    shape : (int, int)
-        Of the image before :func:`temshift.microscopy.preprocess.resample`, which loses what fills
-        no whole pixel; there the last value is continued.
-    scale : float
-        Pixel size before over that after.
-    """
-    from PIL import Image
-
-    wide = np.pad(probability, ((0, 2), (0, 2)), mode="edge")
-    box = (
-        0.0,
-        0.0,
-        min(shape[1] * scale, wide.shape[1]),
-        min(shape[0] * scale, wide.shape[0]),
-    )
-    back = Image.fromarray(wide).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
-    return np.array(back)
-
-
 def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
     if image.ndim != 2:
         raise ValueError(
@@ -732,6 +712,9 @@ class WorkPlan:
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"WorkPlan: {len(self)} files"
 
     def __iter__(self) -> Iterator[Work]:
         common = f"{self._segmenter.identity} {self._code}"

@@ -135,6 +135,12 @@ class TrustModel:
     identity: str = ""
     jury: str = "networks trained under other conditions"
 
+    def __repr__(self) -> str:
+        return (
+            f"TrustModel: fitted to {len(self.images)} micrographs, jury of {self.jury}; do not "
+            f"trust below a predicted Dice of {self.reject_below:.2f}"
+        )
+
     @classmethod
     def fit(
         cls,

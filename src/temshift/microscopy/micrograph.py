@@ -44,6 +44,11 @@ class Micrograph:
         if self.pixel_size_nm is not None and not self.pixel_size_nm > 0:
             raise ValueError(f"pixel_size_nm must be positive, found {self.pixel_size_nm}")
 
+    def __repr__(self) -> str:
+        known = f"{self.pixel_size_nm:.4g} nm" if self.pixel_size_nm else "of unknown size"
+        height, width = self.image.shape
+        return f"Micrograph: {height} × {width} px, {self.image.dtype}, pixels {known}; .metadata"
+
 
 def pixel_sha256(pixels: NDArray[Any]) -> str:
     """Return a hash of pixels that does not depend on how they were stored.

@@ -39,6 +39,12 @@ class ExitWave:
     width_A: float
     energy_eV: float
 
+    def __repr__(self) -> str:
+        return (
+            f"ExitWave: field of {self.width_A / 10:.4g} nm at {self.energy_eV / 1e3:.4g} keV; "
+            f".wave and .phase {self.wave.shape}, .mask {self.mask.shape}"
+        )
+
 
 def exit_wave(
     specimen: Specimen,

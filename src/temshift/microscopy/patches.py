@@ -68,6 +68,14 @@ class PatchStack:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __repr__(self) -> str:
+        n, side, count = len(self), self.images.shape[1], self.table["micrograph_id"].nunique()
+        split = f" of {self.attributes['split']}" if self.attributes.get("split") else ""
+        return (
+            f"PatchStack{split}: {n} patches of {side} px from {count} micrographs; .images and "
+            f".labels {self.images.shape}, .table a row a patch, .attributes"
+        )
+
 
 @dataclass
 class PatchStream:
@@ -95,6 +103,9 @@ class PatchStream:
 
     def __len__(self) -> int:
         return self.n_patches
+
+    def __repr__(self) -> str:
+        return f"PatchStream: {self.n_patches} patches of {self.patch_px} px, each made in its turn"
 
 
 def patch_grid(shape: tuple[int, int], patch_px: int) -> NDArray[np.int64]:

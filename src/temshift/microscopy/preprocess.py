@@ -13,7 +13,13 @@ from temshift.microscopy.bands import row_bands
 from temshift.microscopy.flat_field import correct_flat_field
 from temshift.microscopy.xrays import remove_xrays
 
-__all__ = ["preprocess_micrograph", "resample", "resampled_shape", "standardise"]
+__all__ = [
+    "preprocess_micrograph",
+    "resample",
+    "resampled_back",
+    "resampled_shape",
+    "standardise",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -172,3 +178,30 @@ def resample(image: NDArray[Any], pixel_size_nm: float | None, target_nm: float)
     field = (0, 0, min(width / scale, image.shape[1]), min(height / scale, image.shape[0]))
     method = Image.Resampling.NEAREST if image.dtype == np.uint8 else Image.Resampling.LANCZOS
     return np.array(Image.fromarray(image).resize((width, height), method, box=field))
+
+
+def resampled_back(
+    probability: NDArray[np.float32], shape: tuple[int, int], scale: float
+) -> NDArray[np.float32]:
+    """Return what was predicted on a resampled image on the pixels of the image itself.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (H', W'), float32
+    shape : (int, int)
+        Of the image before :func:`resample`, which loses what fills no whole pixel; there the last
+        value is continued.
+    scale : float
+        Pixel size before over that after.
+    """
+    from PIL import Image
+
+    wide = np.pad(probability, ((0, 2), (0, 2)), mode="edge")
+    box = (
+        0.0,
+        0.0,
+        min(shape[1] * scale, wide.shape[1]),
+        min(shape[0] * scale, wide.shape[0]),
+    )
+    back = Image.fromarray(wide).resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box=box)
+    return np.array(back)

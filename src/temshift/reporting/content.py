@@ -17,6 +17,7 @@ from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
+from temshift.study.run_facts import RunFacts
 from temshift.study.separation import Separation, separation
 
 __all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
@@ -35,6 +36,8 @@ class ReportContent:
         All parameters of the run as plain values.
     results, matrix, gaps, gains, confounds, splits : DataFrame
         As made by :mod:`temshift.study.statistics`; ``splits`` has the split as its index.
+    remedies : DataFrame
+        As made by :mod:`temshift.study.remedies`.
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
@@ -44,6 +47,8 @@ class ReportContent:
         What the integrity check found (:mod:`temshift.study.integrity`).
     examples : dict of str to list of Example
         Of each network.
+    facts : RunFacts, optional
+        When, by which code and on which machine the report is written.
     """
 
     plan: StudyPlan
@@ -56,6 +61,7 @@ class ReportContent:
     matrix: pd.DataFrame
     gaps: pd.DataFrame
     gains: pd.DataFrame
+    remedies: pd.DataFrame
     confounds: pd.DataFrame
     splits: pd.DataFrame
     fingerprints: pd.DataFrame
@@ -64,6 +70,7 @@ class ReportContent:
     histories: pd.DataFrame
     examples: dict[str, list[Example]]
     integrity: pd.DataFrame | None = None
+    facts: RunFacts | None = None
 
     @classmethod
     def from_tables(
@@ -75,8 +82,10 @@ class ReportContent:
         **tables: Any,
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
-        gaps = tables.pop("gaps")
+        gaps, remedies = tables.pop("gaps"), tables.pop("remedies")
         reason = gaps["reason"].astype(object)
+        words = ["remedy", "effect", "suggestion"]  # CSV has no empty text
+        remedies = remedies.assign(**{w: remedies[w].astype(object).fillna("") for w in words})
         return cls(
             plan=StudyPlan.from_parameters(parameters),
             reporting=ReportingParameters.model_validate(plain(parameters["reporting"])),
@@ -88,7 +97,8 @@ class ReportContent:
             parameters=plain(dict(parameters)),
             splits=splits.set_index("split"),
             fingerprints=fingerprints.set_index("split"),
-            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),  # CSV has no empty text
+            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),
+            remedies=remedies,
             **tables,
         )
 

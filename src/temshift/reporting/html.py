@@ -12,16 +12,19 @@ import pandas as pd
 
 import temshift
 from temshift.config.modelling import ModellingParameters
-from temshift.learning.examples import RANKS, Example
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, range_in_words, records
 from temshift.reporting.palette import MARKS, WORST_LOSS, loss_colours
+from temshift.reporting.panels import Panels, example_figure, shown_examples
 from temshift.reporting.pictures import Pictures
+from temshift.reporting.remedies import remedies_section
 from temshift.reporting.sentences import (
     condition,
+    dropped,
     explanation_sentence,
     first_sentences,
     headlines,
+    limits,
     number,
     paper_checks,
     separation_notes,
@@ -51,7 +54,12 @@ def render_report(content: ReportContent) -> str:
     )
     environment.filters["number"] = number
     environment.filters["svg"] = Markup
-    pictures = Pictures()
+    environment.filters["unbroken"] = _unbroken
+    worst = {name: _worst_cell(content, name) for name in content.plan.studies}
+    panels = Panels(content)
+    pictures = Pictures(
+        [*panels.examples, *(e for cell in worst.values() for e in shown_examples(content, cell))]
+    )
     context = {
         "content": content,
         "reporting": content.reporting,
@@ -65,7 +73,11 @@ def render_report(content: ReportContent) -> str:
         "checks": paper_checks(content),
         "separation_notes": separation_notes(content),
         "unseen": unseen(content),
-        "studies": [_study(content, name, pictures) for name in content.plan.studies],
+        "studies": [
+            _study(content, name, worst[name], panels, pictures) for name in content.plan.studies
+        ],
+        "panels": panels.all(pictures),
+        "numbered": _Numbers(),
         "splits": _splits(content),
         "fingerprints": _fingerprints(content),
         "nm": bool(content.fingerprints["diameter_nm"].notna().any()),
@@ -77,22 +89,50 @@ def render_report(content: ReportContent) -> str:
         "calibration": _calibration(content),
         "quality": [] if content.integrity is None else records(content.integrity),
         "explanation": explanation_sentence(content),
+        "remedies": remedies_section(content),
         "scatters": _scatters(content),
         "histories": _histories(content),
         "training": _training(content),
         "versions": _versions(),
+        "run": _run(content),
+        "seeds": _seed_list(content.parameters),
+        "limits": limits(content),
+        "dropped": dropped(content),
         "parameters": _yaml(content.parameters),
         "slug": _slug,
         "with_interval": with_interval,
     }
     css = environment.get_template("report.css").render()
-    return environment.get_template("report.html").render(
-        **context, css=Markup(css), picture_css=Markup(pictures.style)
-    )
+    return environment.get_template("report.html").render(**context, css=Markup(css))
+
+
+class _Numbers:
+    """Numbers figures and tables in the order in which they stand on the page."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def __call__(self, kind: str) -> str:
+        self._last[kind] = self._last.get(kind, 0) + 1
+        return f"{kind} {self._last[kind]}"
+
+
+def _unbroken(path: str) -> Any:
+    """Return a path whose parts break as a whole: after a slash, not within a date."""
+    from markupsafe import Markup
+
+    parts = [Markup('<span class="whole">{}</span>').format(part) for part in path.split("/")]
+    return Markup("/<wbr>").join(parts)
 
 
 # --------------------------------------------------------------------------- one study
-def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, Any]:
+def _study(
+    content: ReportContent,
+    name: str,
+    worst: tuple[str, str] | None,
+    panels: Panels,
+    pictures: Pictures,
+) -> dict[str, Any]:
     parameters = content.plan.studies[name]
     gains = content.gains
     gains = gains[(gains["study"] == name) & (gains["protocol"] == content.protocol)]
@@ -102,8 +142,9 @@ def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, A
         "heading": content.plan.title(name),
         "varies": _title(content, parameters.varies),
         "phrase": study_phrase(content, name),
-        "matrices": [_matrix(content, name, protocol) for protocol in content.protocols],
+        "matrices": [_matrix(content, name, protocol, panels) for protocol in content.protocols],
         "forest": _forest(content, name),
+        "narrow_forest": _forest(content, name, narrow=True),
         "confounds": [
             {
                 "column": _title(content, str(column)),
@@ -120,12 +161,12 @@ def _study(content: ReportContent, name: str, pictures: Pictures) -> dict[str, A
             for n in parameters.networks
         ],
         "why": explanation_sentence(content, name),
-        "examples": _examples(content, name, pictures),
+        "worst": _shown_worst(content, name, worst, pictures),
         "labels": {s: condition(content, name, s) for s in parameters.splits},
     }
 
 
-def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]:
+def _matrix(content: ReportContent, study: str, protocol: str, panels: Panels) -> dict[str, Any]:
     parameters = content.plan.studies[study]
     gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
     losses = gaps["gap"].astype(float).to_dict()
@@ -148,6 +189,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
                     "colour": colour,
                     "verdict": verdict,
                     "own": network == split,
+                    "panel": panels.id(protocol, network, split),
                 }
             )
         if any(cells):
@@ -156,7 +198,7 @@ def _matrix(content: ReportContent, study: str, protocol: str) -> dict[str, Any]
     return {"protocol": protocol, "rows": rows}
 
 
-def _forest(content: ReportContent, study: str) -> str:
+def _forest(content: ReportContent, study: str, narrow: bool = False) -> str:
     gaps = content.study_gaps(study)
     if gaps.empty:
         return ""
@@ -167,8 +209,9 @@ def _forest(content: ReportContent, study: str) -> str:
     ]
     rows = [_whisker(content, study, g) for g in records(gaps)]
     limits = _limits(content)
-    title = "loss of Dice against the in-domain network of the test set"
-    return svg.forest(rows, limits, title, ends=svg.axis_range(every, limits))
+    title = "loss of Dice against the test set’s own network"
+    ends = svg.axis_range(every, limits)
+    return svg.forest(rows, limits, title, 360 if narrow else 760, ends, narrow)
 
 
 def _overview(content: ReportContent) -> str:
@@ -235,39 +278,27 @@ def _flat(block: dict[str, Any], path: str = "") -> str:
     )
 
 
-def _examples(content: ReportContent, study: str, pictures: Pictures) -> list[dict[str, Any]]:
-    """Return the cells with pictures, the largest gap first."""
-    parameters = content.plan.studies[study]
-    gaps = content.study_gaps(study).set_index(["network", "test_split"])["gap"]
-    cells = []
-    for network in dict.fromkeys([*parameters.splits, *parameters.networks]):
-        for split in parameters.splits:
-            found = [e for e in content.examples.get(network, []) if e.test_split == split]
-            if found:
-                cells.append(
-                    {
-                        "network": _network_label(content, study, network),
-                        "split": condition(content, study, split),
-                        "own": network == split,
-                        "gap": float(gaps.get((network, split), 0.0)),
-                        "examples": [_shown(e, pictures) for e in sorted(found, key=_rank)],
-                    }
-                )
-    return sorted(cells, key=lambda c: -c["gap"])
+def _worst_cell(content: ReportContent, study: str) -> tuple[str, str] | None:
+    """Return network and split of the study's largest loss that has examples."""
+    gaps = content.study_gaps(study).sort_values("gap", ascending=False, kind="stable")
+    cells = list(zip(gaps["network"], gaps["test_split"], strict=True))
+    cells += [(split, split) for split in content.plan.studies[study].splits]
+    return next((cell for cell in cells if shown_examples(content, cell)), None)
 
 
-def _rank(example: Example) -> int:
-    return RANKS.index(example.rank)
-
-
-def _shown(example: Example, pictures: Pictures) -> dict[str, Any]:
+def _shown_worst(
+    content: ReportContent, study: str, cell: tuple[str, str] | None, pictures: Pictures
+) -> dict[str, Any] | None:
+    if cell is None:
+        return None
+    network, split = cell
     return {
-        "rank": example.rank,
-        "micrograph_id": example.micrograph_id,
-        "dice": example.dice,
-        "image": pictures.grey(example.image),
-        "label": pictures.mask(example.label),
-        "prediction": pictures.outcome(example.label, example.prediction),
+        "network": _network_label(content, study, network),
+        "split": condition(content, study, split),
+        "examples": [
+            example_figure(e, network, pictures, f"worst-{_slug(study)}-{i}")
+            for i, e in enumerate(shown_examples(content, cell))
+        ],
     }
 
 
@@ -457,6 +488,53 @@ def _padded(values: pd.Series) -> tuple[float, float]:
 
 def _slug(text: str) -> str:
     return str(text).replace(" ", "-").replace("_", "-")
+
+
+def _run(content: ReportContent) -> dict[str, str]:
+    """Return what is known of the run, title to words."""
+    facts = content.facts
+    if facts is None:
+        return {}
+    commit = f"{facts.commit[:12]}{', with changes' if facts.modified else ''}"
+    known = {
+        "report written": _time(facts.written),
+        "code": f"temshift {temshift.__version__}, "
+        + (f"commit {commit}" if facts.commit else "in no repository"),
+        "machine that wrote the report": ", ".join(facts.machine),
+    }
+    if facts.began:
+        some = facts.timed_steps < facts.steps
+        known["results made"] = f"from {_time(facts.began)} to {_time(facts.ended)}"
+        known["time at work"] = _duration(facts.busy_s) + (
+            f" ({facts.timed_steps} of {facts.steps} steps have recorded times)" if some else ""
+        )
+    return known
+
+
+def _time(iso: str) -> str:
+    return iso.replace("T", " ").replace("Z", " UTC")
+
+
+def _duration(seconds: float) -> str:
+    """Return ``3 h 20 min``, ``12 min 5 s`` or ``40 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _seed_list(block: dict[str, Any], path: str = "") -> list[tuple[str, str]]:
+    """Return all seeds among the parameters, by their full names."""
+    found: list[tuple[str, str]] = []
+    for key, value in block.items():
+        name = f"{path}{key}"
+        if isinstance(value, dict):
+            found += _seed_list(value, f"{name}.")
+        elif (key == "seeds" or key.endswith("seed")) and value is not None:
+            listed = value if isinstance(value, list | tuple) else [value]
+            found.append((name, ", ".join(str(v) for v in listed)))
+    return found
 
 
 def _versions() -> dict[str, str]:

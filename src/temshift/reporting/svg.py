@@ -12,12 +12,14 @@ import numpy as np
 __all__ = [
     "Line",
     "Point",
+    "Spread",
     "Strip",
     "Whisker",
     "axis_range",
     "forest",
     "line_chart",
     "scatter",
+    "spreads",
     "strips",
 ]
 
@@ -43,6 +45,20 @@ class Strip:
     label: str
     link: str
     marks: Sequence[Whisker]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean with its interval, and the values behind it: of each fold, with what is said of them.
+
+    Attributes
+    ----------
+    mean : Whisker
+    values : sequence of sequence of (float, str)
+    """
+
+    mean: Whisker
+    values: Sequence[Sequence[tuple[float, str]]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,7 @@ def forest(
     axis_title: str,
     width: int = 760,
     ends: tuple[float, float] | None = None,
+    narrow: bool = False,
 ) -> str:
     """Draw estimates with intervals, a row each, over bands between thresholds.
 
@@ -91,9 +108,11 @@ def forest(
         Of the drawing, px.
     ends : (float, float), optional
         Of the axis, where several drawings share one (:func:`axis_range`).
+    narrow : bool
+        For a phone: label and value stand above the interval, which has the whole width.
     """
-    left = 24 + max(len(row.label) for row in rows) * 6.4
-    right, row_height, top = 150, 22, 8
+    left = 8 if narrow else 24 + max(len(row.label) for row in rows) * 6.4
+    right, row_height, top = (8, 46, 8) if narrow else (150, 22, 8)
     low, high = ends or axis_range(rows, bands)
     bottom = top + row_height * len(rows)
     height = bottom + 46
@@ -105,16 +124,24 @@ def forest(
     parts += _x_axis(_ticks(low, high), x, top, bottom)
     parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
     for i, row in enumerate(rows):
-        y = top + row_height * (i + 0.5)
+        y = top + row_height * (i + (0.72 if narrow else 0.5))
         parts.append(f'<g class="{row.css}"><title>{escape(row.note or row.label)}</title>')
-        parts.append(_text(left - 10, y + 4, row.label, "end"))
+        parts.append(
+            _text(left, y - 17, row.label, "start")
+            if narrow
+            else _text(left - 10, y + 4, row.label, "end")
+        )
         if np.isfinite(row.low):
             parts.append(
                 f'<line class="whisker" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" '
                 f'y2="{y}"/>'
             )
         parts.append(_mark(x(row.estimate), y, row.mark))
-        parts.append(_text(width - right + 12, y + 4, row.value, "start", "value"))
+        parts.append(
+            _text(width - right, y - 17, row.value, "end", "value")
+            if narrow
+            else _text(width - right + 12, y + 4, row.value, "start", "value")
+        )
         parts.append("</g>")
     parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
     return _svg(width, height, parts, f"{axis_title}: {len(rows)} rows")
@@ -174,6 +201,46 @@ def strips(
     parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
     label = f"{axis_title}: {len(marks)} shifts of {len(rows)} studies"
     return _svg(width, height, parts, label, role="group")
+
+
+def spreads(rows: Sequence[Spread], axis_title: str, width: int = 460) -> str:
+    """Draw single values as dots, a line of them a fold, above their mean with its interval."""
+    left, right, top, between = 8, 8, 18, 9
+    values = [v for r in rows for fold in r.values for v, _ in fold]
+    values += [v for r in rows for v in (r.mean.estimate, r.mean.low, r.mean.high)]
+    finite = [v for v in values if np.isfinite(v)]
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    pad = max(0.04 * (high - low), 0.01)
+    low, high = low - pad, high + pad
+    heights = [between * len(row.values) + 42 for row in rows]
+    bottom = top + sum(heights)
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    parts = _x_axis(_ticks(low, high), x, top - 10, bottom)
+    y = float(top)
+    for row, height in zip(rows, heights, strict=True):
+        mean = row.mean
+        parts.append(_text(left, y, f"{mean.label}: {mean.value}", "start", "title"))
+        for j, fold in enumerate(row.values):
+            parts += [
+                f'<circle class="dot" cx="{x(value):.1f}" cy="{y + 12 + between * j:.1f}" r="3">'
+                f"<title>{escape(note)}</title></circle>"
+                for value, note in fold
+            ]
+        at = y + 14 + between * len(row.values)
+        parts.append(f'<g class="{mean.css}"><title>{escape(mean.note or mean.value)}</title>')
+        if np.isfinite([mean.low, mean.high]).all():
+            parts.append(
+                f'<line class="whisker" x1="{x(mean.low):.1f}" x2="{x(mean.high):.1f}" '
+                f'y1="{at:.1f}" y2="{at:.1f}"/>'
+            )
+        parts.append(_mark(x(mean.estimate), at, mean.mark) + "</g>")
+        y += height
+    parts.append(_text(width / 2, bottom + 32, axis_title, "middle", "axis-title"))
+    count = sum(len(fold) for row in rows for fold in row.values)
+    return _svg(width, bottom + 40, parts, f"{axis_title}: {count} values")
 
 
 def line_chart(

@@ -126,6 +126,10 @@ class Workers:
         what, found, remedy, details = said["error"]
         return UserError(what, found, remedy, details)
 
+    def seconds(self, future: Any) -> float:
+        """Return how long a node took that has ended well."""
+        return float(future.result()["seconds"])
+
     def cancel(self, futures: Iterable[Any]) -> list[Any]:
         """Take back what has not begun; return it."""
         at_work = {key for worker in self._client.call_stack().values() for key in worker}

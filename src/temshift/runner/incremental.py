@@ -14,6 +14,7 @@ recorded, is decided here in any case.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,11 +30,15 @@ from temshift.catalog.content import content_paths
 from temshift.catalog.provenance import ProvenanceStore
 from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError
+from temshift.progress import said_if_slow
 from temshift.runner.freshness import Freshness
 from temshift.runner.lock import hold
 from temshift.runner.sharing import Share, needs_of
+from temshift.runner.telling import Teller
 
 __all__ = ["IncrementalRunner"]
+
+_log = logging.getLogger(__name__)
 
 
 class IncrementalRunner(SequentialRunner):
@@ -83,41 +88,47 @@ class IncrementalRunner(SequentialRunner):
         run_id: str | None = None,
     ) -> None:
         records: ProvenanceStore = catalog.load("provenance")
+        teller = Teller(pipeline, _log)
         with hold(records.folder, self._wait):
-            freshness = Freshness(pipeline, catalog, records, self._force)
+            with said_if_slow("Looking for what is up to date", _log):
+                freshness = Freshness(pipeline, catalog, records, self._force)
             cluster, share = self._where(pipeline, catalog)
             try:
-                if cluster is None:
-                    done, ran = self._run_here(pipeline, catalog, freshness, hook_manager, run_id)
-                else:
-                    done, ran = self._run_elsewhere(
-                        pipeline, catalog, freshness, cluster, share, run_id or "run"
-                    )
+                with teller.following():
+                    if cluster is None:
+                        ran = self._run_here(
+                            pipeline, catalog, freshness, teller, hook_manager, run_id
+                        )
+                    else:
+                        ran = self._run_elsewhere(
+                            pipeline, catalog, freshness, teller, cluster, share, run_id or "run"
+                        )
             finally:
                 records.keep()
-        if len(ran) < len(done):
-            self._logger.info(
-                "%d of %d nodes were up to date (--runner-params force=true runs all)",
-                len(done) - len(ran),
-                len(done),
-            )
+        teller.finish(len(ran))
+
+    @property
+    def _logger(self) -> logging.Logger:
+        """What Kedro says of a run on its own; what is said here is :class:`Teller`'s."""
+        return logging.getLogger("kedro.runner.incremental")
 
     def _run_here(
         self,
         pipeline: Pipeline,
         catalog: Any,
         freshness: Freshness,
+        teller: Teller,
         hook_manager: Any,
         run_id: str | None,
-    ) -> tuple[set[Node], set[Node]]:
-        """Run one node after another; return those that are done, and those that were run."""
+    ) -> set[Node]:
+        """Run one node after another; return those that were run."""
         load_counts = Counter(chain.from_iterable(n.inputs for n in pipeline.nodes))
         done: set[Node] = set()
         ran: set[Node] = set()
         for node in pipeline.nodes:
             why = freshness.why(node)
             for needed, reason in _plan(node, why, freshness):
-                self._logger.info("%s is run: %s", needed.name, reason)
+                teller.begin(needed, reason)
                 freshness.begin(needed)
                 try:
                     Task(needed, catalog, self._is_async, hook_manager, run_id).execute()
@@ -127,13 +138,13 @@ class IncrementalRunner(SequentialRunner):
                 freshness.record(needed)
                 _clear_volatile(needed, catalog)
                 ran.add(needed)
+                teller.end(needed, reason)
             done.add(node)
+            teller.done = len(done)
             if why is None:
-                self._logger.debug("Up to date: %s", node.name)
-            else:
-                self._logger.info("Completed %d out of %d nodes", len(done), len(pipeline.nodes))
+                _log.debug("Up to date: %s", node.name)
             self._release_datasets(node, catalog, load_counts, pipeline)
-        return done, ran
+        return ran
 
     def _where(self, pipeline: Pipeline, catalog: Any) -> tuple[ClusterParameters | None, Share]:
         """Return where nodes are run (``None``: here), and how this machine is shared.
@@ -175,11 +186,12 @@ class IncrementalRunner(SequentialRunner):
         pipeline: Pipeline,
         catalog: Any,
         freshness: Freshness,
+        teller: Teller,
         cluster: ClusterParameters,
         share: Share,
         run_id: str,
-    ) -> tuple[set[Node], set[Node]]:
-        """Let workers run what is not up to date; return what is done, and what was run.
+    ) -> set[Node]:
+        """Let workers run what is not up to date; return what was run.
 
         If a node fails, no further one begins, and those that are at work are waited for, so that
         what they finish is kept.
@@ -189,6 +201,7 @@ class IncrementalRunner(SequentialRunner):
         queue = _Queue(pipeline)
         ran: set[Node] = set()
         at_work: dict[Any, Node] = {}
+        reasons: dict[str, str] = {}
         failed: Exception | None = None
         with ExitStack() as stack:
             workers = None  # not started before there is something to do
@@ -196,14 +209,16 @@ class IncrementalRunner(SequentialRunner):
                 while failed is None and (node := queue.next()) is not None:
                     why = freshness.why(node)
                     if why is None:
-                        self._logger.debug("Up to date: %s", node.name)
+                        _log.debug("Up to date: %s", node.name)
                         queue.finish(node)
+                        teller.done = len(queue.done)
                         continue
                     if workers is None:
                         workers = stack.enter_context(
                             work_with(cluster, catalog.origin, run_id, share)
                         )
-                    self._logger.info("%s is run: %s", node.name, why)
+                    teller.begin(node, why)
+                    reasons[node.name] = why
                     asked = workers.resources(node.name, needs_of(node.tags))
                     freshness.begin(node)
                     at_work[workers.submit(node.name, asked, queue.priority(node))] = node
@@ -216,22 +231,20 @@ class IncrementalRunner(SequentialRunner):
                         freshness.record(node)
                         _clear_volatile(node, catalog)
                         ran.add(node)
+                        teller.end(node, reasons[node.name], workers.seconds(future))
                         queue.finish(node)
-                        self._logger.info(
-                            "Completed %d out of %d nodes", len(queue.done), len(pipeline.nodes)
-                        )
+                        teller.done = len(queue.done)
                     elif failed is None:
                         failed = error
                         for taken_back in workers.cancel(at_work):
                             del at_work[taken_back]
                         if at_work:
                             names = ", ".join(n.name for n in at_work.values())
-                            self._logger.info("A node has failed; waiting for %s to end", names)
-        done = queue.done
+                            _log.info("A node has failed; waiting for %s to end", names)
         if failed is not None:
-            self._suggest_resume_scenario(pipeline, done, catalog)
+            self._suggest_resume_scenario(pipeline, queue.done, catalog)
             raise failed
-        return done, ran
+        return ran
 
 
 def _plan(node: Node, why: str | None, freshness: Freshness) -> Iterator[tuple[Node, str]]:
@@ -287,4 +300,6 @@ def _clear_volatile(node: Node, catalog: Any) -> None:
     """Remove what only an unfinished run of the node would need (checkpoints)."""
     for name in node.inputs:
         if getattr(catalog.get(name), "volatile", False):
-            catalog.load(name).clear()
+            store = catalog.load(name)
+            if hasattr(store, "clear"):
+                store.clear()

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from temshift.microscopy.particles import PARTICLE_COLUMNS, weighted_quantiles
 
 __all__ = [
+    "RANKING_COLUMNS",
     "SIZE_COLUMNS",
     "counting_error",
     "data_dictionary",
     "mean_size",
     "particles_table",
     "pooled_sizes",
+    "ranking_table",
     "size_distribution",
     "sizes_table",
 ]
@@ -60,6 +62,21 @@ SIZE_COLUMNS = {
     "error_networks": ("unit", "standard deviation of the means of the single folds"),
     "error_pixel_size": ("unit", "from the uncertainty of the pixel size"),
     "notes": ("", "what else to know"),
+}
+
+#: Columns of the table of networks, one row a micrograph and network.
+RANKING_COLUMNS = {
+    "micrograph": ("", "path of the file below the folder of input"),
+    "rank": ("", "1 for the network that probably draws the best mask"),
+    "network": ("", "name of the network"),
+    "drew": ("", "whether its mask is the one that was saved and measured"),
+    "verdict": ("", "of its mask: trust, check, do not trust, not judged"),
+    "predicted_dice": ("", "Dice that its mask probably has with a true one, 0 to 1"),
+    "dice_low": ("", "lower end of the interval of the predicted Dice"),
+    "dice_high": ("", "upper end of the interval of the predicted Dice"),
+    "novelty": ("", "distance to the calibrated images; above 1 there is no guarantee"),
+    "distance": ("", "between its training condition and the micrograph, as far as both are known"),
+    "reasons": ("", "reasons of the verdict"),
 }
 
 _LEVELS = {"d10": 0.1, "d50": 0.5, "d90": 0.9}
@@ -216,13 +233,44 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SIZE_COLUMNS))
 
 
+def ranking_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Put every network that could have drawn a mask into a table, the best first.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Of :meth:`temshift.catalog.segmentations.SegmentationStore.results`.
+
+    Returns
+    -------
+    DataFrame
+        One row a micrograph and network, columns :data:`RANKING_COLUMNS`. Networks are ranked by
+        their predicted Dice; without a judgement, and where it is alike, the nearest comes first.
+    """
+    rows = []
+    for result in results:
+        if result.get("failed"):
+            continue
+        table = pd.DataFrame(result["networks"]).rename(
+            columns={"low": "dice_low", "high": "dice_high"}
+        )
+        table = table.reindex(columns=list(RANKING_COLUMNS))
+        table["micrograph"] = result["path"]
+        table["drew"] = table["network"] == result["network"]
+        table = table.assign(falling=-table["predicted_dice"].astype(float).fillna(0.0))
+        table = table.sort_values(["falling", "distance", "network"], kind="stable")
+        table["rank"] = np.arange(1, len(table) + 1)
+        rows += table.drop(columns="falling").to_dict("records")
+    return pd.DataFrame(rows, columns=list(RANKING_COLUMNS))
+
+
 def particles_table(particles: pd.DataFrame) -> pd.DataFrame:
     """Return the particles of all micrographs, with their columns even if there are none."""
     return particles.reindex(columns=["micrograph", *PARTICLE_COLUMNS])
 
 
 def data_dictionary() -> pd.DataFrame:
-    """Return what the columns of both tables mean.
+    """Return what the columns of the tables mean.
 
     Returns
     -------
@@ -232,6 +280,7 @@ def data_dictionary() -> pd.DataFrame:
     rows = [("micrographs", name, *what) for name, what in SIZE_COLUMNS.items()]
     rows.append(("particles", "micrograph", "", "path of the file below the folder of input"))
     rows += [("particles", name, *what) for name, what in PARTICLE_COLUMNS.items()]
+    rows += [("networks", name, *what) for name, what in RANKING_COLUMNS.items()]
     return pd.DataFrame(rows, columns=["table", "column", "unit", "meaning"])
 
 

@@ -194,13 +194,22 @@ def difference_intervals(
                 f"two networks can only be compared on the same micrographs; {len(missing)} were "
                 f"tested by one of them only, the first is {missing[0]!r}"
             )
-    alike = [i for i, (first, second) in enumerate(pairs) if _tested_alike(first, second)]
+    # where two predict the same there is no scatter, and nothing that the others could learn of it
+    same = [i for i, (first, second) in enumerate(pairs) if _the_same(first, second)]
+    alike = [
+        i
+        for i, (first, second) in enumerate(pairs)
+        if i not in same and _tested_alike(first, second)
+    ]
     differences = [_difference(*pairs[i]) for i in alike]
     scatter = [dice_scatter(pairs[i][0].mean, pairs[i][1].mean) for i in alike]
     variances = dict(zip(alike, _variances(differences, scatter), strict=True))
     intervals = []
     for i, (first, second) in enumerate(pairs):
-        if i in variances:
+        if i in same:
+            df = float(len(first.sums) - 1) if len(first.sums) > 1 else float("nan")
+            estimate, variance = 0.0, Variance(np.array(0.0), np.array(df))
+        elif i in variances:
             estimate, variance = first.mean - second.mean, variances[i]
         else:
             estimate, variance = _unlike(first, second)
@@ -312,7 +321,7 @@ def compare_with_in_domain(
                 **_described(comparison, "reference_dice", "gap", parameters.confidence),
                 "own_failure": cells.failure(*own, lowest=parameters.fails_below),
                 "failure": cells.failure(*tested),
-                "guest": split not in plan.train_on(network),
+                "guest": split not in plan.seen(network),
             }
         )
     table = _with_holm(pd.DataFrame(rows, columns=list(_GAP_ROW)))
@@ -324,10 +333,11 @@ def compare_with_in_domain(
 def compare_robust_training(
     results: pd.DataFrame, plan: StudyPlan, parameters: ReportingParameters
 ) -> pd.DataFrame:
-    """Return what each further network gains over the default network of the same split.
+    """Return what each further network gains over the default networks of its training splits.
 
-    Only networks of ``networks`` that were trained (not imported), on a single split, have such a
-    baseline.
+    Imported networks have no such baseline, and one trained on several splits has as many. A
+    network with the very weights of its baseline is compared with less scatter than one with
+    others: the variances of these two kinds are shrunk apart.
 
     Returns
     -------
@@ -339,11 +349,17 @@ def compare_robust_training(
     cells = _Cells(results, parameters)
     places = []
     for study, protocol, network, split in _places(results, plan):
-        own = plan.networks.get(network)
-        if own is None or own.imported or len(own.train_on) != 1 or network == own.train_on[0]:
-            continue
-        places.append((study, (network, split, protocol), (own.train_on[0], split, protocol)))
-    compared = cells.compare((tested, baseline) for _, tested, baseline in places)
+        places += [
+            (study, (network, split, protocol), (baseline, split, protocol))
+            for baseline in plan.baselines(network)
+        ]
+    compared: dict[tuple[_Place, _Place], _Comparison] = {}
+    for shared in (False, True):
+        compared |= cells.compare(
+            (tested, baseline)
+            for _, tested, baseline in places
+            if _adapted(plan, tested[0], baseline[0]) == shared
+        )
     rows = [
         {
             "study": study,
@@ -574,6 +590,12 @@ def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p_holm=corrected)
 
 
+def _adapted(plan: StudyPlan, network: str, baseline: str) -> bool:
+    """Return whether a network has the very weights of its baseline, adapted in the test."""
+    own = plan.networks[network]
+    return own.adaptation is not None and plan.weights_of(network) == baseline
+
+
 def _places(results: pd.DataFrame, plan: StudyPlan) -> Iterator[tuple[str, str, str, str]]:
     """Yield study, protocol, network and test split of every cell, in the order of the plan."""
     for name, study in plan.studies.items():
@@ -613,6 +635,12 @@ def _tested_alike(first: FoldSums, second: FoldSums) -> bool:
         return False
     shares = [w / w.sum(axis=1, keepdims=True) for w in (first.weights, second.weights)]
     return np.allclose(*shares)
+
+
+def _the_same(first: FoldSums, second: FoldSums) -> bool:
+    """Return whether two networks have the same scores, to the last bit."""
+    pairs = ((first.sums, second.sums), (first.weights, second.weights))
+    return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def _difference(first: FoldSums, second: FoldSums) -> FoldSums:

@@ -113,8 +113,8 @@ def write_analysis(
 
 def summarise(
     segmentations: SegmentationStore, deployment: DeploymentParameters
-) -> tuple[DataFrame, DataFrame, dict[str, DataFrame]]:
-    """Put the sizes and the particles of all micrographs into tables.
+) -> tuple[DataFrame, DataFrame, DataFrame, dict[str, DataFrame]]:
+    """Put the sizes, the particles and the networks of all micrographs into tables.
 
     Returns
     -------
@@ -122,15 +122,18 @@ def summarise(
         One row a micrograph.
     particles : DataFrame
         One row a particle.
+    networks : DataFrame
+        One row a micrograph and network, the one that probably draws the best mask first.
     workbook : dict of str to DataFrame
-        Both, and what their columns mean.
+        All three, and what their columns mean.
     """
-    from temshift.study.sizes import data_dictionary, particles_table, sizes_table
+    from temshift.study.sizes import data_dictionary, particles_table, ranking_table, sizes_table
 
-    sizes = sizes_table(segmentations.results())
+    results = segmentations.results()
+    sizes, networks = sizes_table(results), ranking_table(results)
     particles = particles_table(segmentations.particles())
-    book = {"micrographs": sizes, "particles": particles, "columns": data_dictionary()}
-    return sizes, particles, book
+    book = {"micrographs": sizes, "particles": particles, "networks": networks}
+    return sizes, particles, networks, {**book, "columns": data_dictionary()}
 
 
 def write_page(

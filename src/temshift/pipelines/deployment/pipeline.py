@@ -35,7 +35,7 @@ def create_pipeline() -> Pipeline:
                     "deployment": "params:deployment",
                     "modelling": "params:modelling",
                     **(tables if judged else {}),
-                    **({"trust": "params:trust"} if boxed else each(plan.rows, "networks")),
+                    **({"trust": "params:trust"} if boxed else each(plan.with_weights, "networks")),
                 },
                 outputs="deployment.model_output.segmentations",
                 name="segment",
@@ -53,6 +53,7 @@ def create_pipeline() -> Pipeline:
                 outputs=[
                     "deployment.reporting.sizes",
                     "deployment.reporting.particles",
+                    "deployment.reporting.networks",
                     "deployment.reporting.workbook",
                 ],
                 name="summarise",
@@ -77,7 +78,7 @@ def takes_box(plan: StudyPlan, parameters: dict[str, object]) -> bool:
     deployment = DeploymentParameters.model_validate(parameters.get("deployment") or {})
     if deployment.networks == "box":
         return True
-    return not isinstance(deployment.networks, list) and not any_trained(plan.rows)
+    return not isinstance(deployment.networks, list) and not any_trained(plan.with_weights)
 
 
 def can_judge(plan: StudyPlan, parameters: dict[str, object]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from temshift.binding import by_owner
 from temshift.config.evaluation import EvaluationParameters
-from temshift.config.modelling import ModellingParameters
+from temshift.config.modelling import ModellingParameters, NetworkParameters
 from temshift.types import DataFrame, NetworkSet, PatchStack
 
 
@@ -19,9 +19,13 @@ def evaluate(
     networks: NetworkSet,
     modelling: ModellingParameters,
     evaluation: EvaluationParameters,
+    network: NetworkParameters | None = None,
     **patches: PatchStack,
 ) -> tuple[DataFrame, list[Any]]:
     """Test all folds of one network on the splits of its studies.
+
+    With a ``network`` that adapts or fine-tunes the weights of another, these are what
+    ``networks`` holds.
 
     Returns
     -------
@@ -32,7 +36,15 @@ def evaluate(
     """
     from temshift.learning.evaluation import evaluate_network
 
-    return evaluate_network(name, networks, by_owner(patches), evaluation, modelling.device)
+    return evaluate_network(
+        name,
+        networks,
+        by_owner(patches),
+        evaluation,
+        modelling.device,
+        network.adaptation if network else None,
+        network.fine_tuning if network else None,
+    )
 
 
 def collect(*tables: DataFrame) -> DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import bind, each
+from temshift.config.plan import StudyPlan
 from temshift.context import study_plan
 from temshift.pipelines.evaluation import nodes
 
@@ -12,22 +13,7 @@ from temshift.pipelines.evaluation import nodes
 def create_pipeline() -> Pipeline:
     """Test every network in its namespace, then collect."""
     plan = study_plan()
-    tests = [
-        Node(
-            bind(nodes.evaluate, name),
-            inputs={
-                "networks": f"{name}.networks",
-                "modelling": "params:modelling",
-                "evaluation": "params:evaluation",
-                **each(plan.tested_on(name), "patches"),
-            },
-            outputs=[f"{name}.results", f"{name}.examples"],
-            name="evaluate",
-            namespace=name,
-            tags=["gpu"],
-        )
-        for name in plan.rows
-    ]
+    tests = [_test(name, plan) for name in plan.rows]
     return Pipeline(
         [
             *tests,
@@ -44,4 +30,22 @@ def create_pipeline() -> Pipeline:
                 name="collect_histories",
             ),
         ]
+    )
+
+
+def _test(name: str, plan: StudyPlan) -> Node:
+    adapted = plan.weights_of(name) != name
+    return Node(
+        bind(nodes.evaluate, name),
+        inputs={
+            "networks": f"{plan.weights_of(name)}.networks",
+            "modelling": "params:modelling",
+            "evaluation": "params:evaluation",
+            **({"network": f"params:networks.{name}"} if adapted else {}),
+            **each(plan.tested_on(name), "patches"),
+        },
+        outputs=[f"{name}.results", f"{name}.examples"],
+        name="evaluate",
+        namespace=name,
+        tags=["gpu"],
     )

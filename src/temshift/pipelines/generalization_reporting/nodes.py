@@ -25,18 +25,22 @@ def compare(
     reporting: ReportingParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
-    """Work out matrices, gaps with verdicts, gains of robust training, confounds, split table."""
+    """Work out matrices, gaps with verdicts, gains and remedies, confounds, split table."""
     from temshift.study import statistics
+    from temshift.study.remedies import remedies_table
 
     plan = StudyPlan.from_parameters(
         {"splits": splits, "studies": studies, "networks": networks, "curation": curation}
     )
     rows = by_owner(micrographs)
     matrix = statistics.dice_matrices(results, plan, reporting)
+    gaps = statistics.compare_with_in_domain(results, plan, reporting)
+    gains = statistics.compare_robust_training(results, plan, reporting)
     return (
         matrix,
-        statistics.compare_with_in_domain(results, plan, reporting),
-        statistics.compare_robust_training(results, plan, reporting),
+        gaps,
+        gains,
+        remedies_table(matrix, gaps, gains, plan, reporting),
         statistics.find_confounds(plan, rows),
         statistics.splits_table(results, matrix, plan, rows),
     )
@@ -88,6 +92,7 @@ def write_report(
     matrix: DataFrame,
     gaps: DataFrame,
     gains: DataFrame,
+    remedies: DataFrame,
     confounds: DataFrame,
     splits: DataFrame,
     fingerprints: DataFrame,
@@ -95,6 +100,7 @@ def write_report(
     explanation: DataFrame,
     histories: DataFrame,
     integrity: DataFrame | None = None,
+    facts: Any = None,
     **others: Any,
 ) -> tuple[str, dict[str, Any]]:
     """Write the report and its summary.
@@ -114,6 +120,7 @@ def write_report(
         matrix=matrix,
         gaps=gaps,
         gains=gains,
+        remedies=remedies,
         confounds=confounds,
         splits=splits,
         fingerprints=fingerprints,
@@ -122,5 +129,6 @@ def write_report(
         histories=histories,
         examples=by_owner(examples),
         integrity=integrity,
+        facts=facts,
     )
     return render_report(content), summarise(content)

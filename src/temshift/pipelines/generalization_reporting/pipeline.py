@@ -12,6 +12,7 @@ from temshift.pipelines.generalization_reporting import nodes
 _RESULTS = "evaluation.model_output.results"
 _HISTORIES = "evaluation.model_output.histories"
 _TABLES = "generalization_reporting.reporting"
+_COMPARED = ("matrix", "gaps", "gains", "remedies", "confounds", "splits")
 
 #: Blocks of the parameters that make the study, and stand in its report: any other block may
 #: change without the report being written again.
@@ -40,9 +41,7 @@ def _comparison(plan: StudyPlan) -> list[Node]:
                 "reporting": "params:reporting",
                 **each(plan.used_splits, "micrographs"),
             },
-            outputs=[
-                f"{_TABLES}.{name}" for name in ("matrix", "gaps", "gains", "confounds", "splits")
-            ],
+            outputs=[f"{_TABLES}.{name}" for name in _COMPARED],
             name="compare",
         ),
         Node(
@@ -88,7 +87,6 @@ def _figures(plan: StudyPlan) -> list[Node]:
 
 
 def _report(plan: StudyPlan) -> Node:
-    compared = ("matrix", "gaps", "gains", "confounds", "splits")
     explained = ("fingerprints", "distances", "explanation")
     checked = set(plan.used_splits) - set(plan.curated_splits)
     integrity = {"integrity": "data_curation.reporting.integrity"} if checked else {}
@@ -98,8 +96,9 @@ def _report(plan: StudyPlan) -> Node:
             **_blocks(),
             "results": _RESULTS,
             "histories": _HISTORIES,
-            **{name: f"{_TABLES}.{name}" for name in (*compared, *explained)},
+            **{name: f"{_TABLES}.{name}" for name in (*_COMPARED, *explained)},
             **integrity,
+            "facts": f"{_TABLES}.facts",
             **each(plan.rows, "examples"),
         },
         outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],

@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
                     "curation": "params:curation",
                     "modelling": "params:modelling",
                     "most": "params:trust.micrographs",
-                    **each(plan.rows, "networks"),
+                    **each(plan.with_weights, "networks"),
                     **each(splits, "micrographs"),
                 },
                 outputs=["trust.model_output.evidence", "trust.model_output.agreement"],
