@@ -84,6 +84,33 @@ def _work(
     return plan_work(store, segmenter, code)
 
 
+def write_analysis(
+    deployment: DeploymentParameters, trust: TrustParameters, modelling: ModellingParameters
+) -> dict[str, Any]:
+    """Write down the parameters of an analysis, as a file that ``kedro run --config`` takes.
+
+    Returns
+    -------
+    dict
+        What was not given (no ``input``, no ``name``) stays out, so that its default is found.
+    """
+    import temshift
+
+    asked = deployment.model_dump(mode="json")
+    for key in ("input", "name"):
+        if asked[key] is None:
+            del asked[key]
+    parameters = {
+        "deployment": asked,
+        "trust": trust.model_dump(mode="json"),
+        "modelling": {"device": modelling.device},
+    }
+    return {
+        "run": {"pipelines": "deployment", "params": parameters},
+        "made_with": {"temshift": temshift.__version__},
+    }
+
+
 def summarise(
     segmentations: SegmentationStore, deployment: DeploymentParameters
 ) -> tuple[DataFrame, DataFrame, DataFrame, dict[str, DataFrame]]:

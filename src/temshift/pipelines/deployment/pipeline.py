@@ -42,6 +42,12 @@ def create_pipeline() -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
+                nodes.write_analysis,
+                inputs=["params:deployment", "params:trust", "params:modelling"],
+                outputs="deployment.reporting.analysis",
+                name="write_analysis",
+            ),
+            Node(
                 nodes.summarise,
                 inputs=["deployment.model_output.segmentations", "params:deployment"],
                 outputs=[
