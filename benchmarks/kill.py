@@ -71,7 +71,12 @@ def run_until(folder: Path, begun: int, moment: tuple[int, float]) -> int:
 def tables(folder: Path) -> dict[str, str]:
     """Return a hash of every result."""
     data = folder / "data"
-    files = (f for kind in TABLES for f in data.rglob(kind) if ".provenance" not in f.parts)
+    files = (
+        f
+        for kind in TABLES
+        for f in data.rglob(kind)
+        if ".provenance" not in f.parts and ".part" not in f.name
+    )
     return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
