@@ -69,15 +69,14 @@ def run_until(folder: Path, begun: int, moment: tuple[int, float]) -> int:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Return a hash of every result."""
+    """Return a hash of every result; what is hidden (records, files not finished) is none."""
     data = folder / "data"
-    files = (
-        f
-        for kind in TABLES
-        for f in data.rglob(kind)
-        if ".provenance" not in f.parts and ".part" not in f.name
-    )
-    return {str(f.relative_to(data)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+    names = {f.relative_to(data): f for kind in TABLES for f in data.rglob(kind)}
+    return {
+        str(name): hashlib.sha256(file.read_bytes()).hexdigest()
+        for name, file in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
 
 
 def left_over(folder: Path) -> list[str]:
@@ -117,7 +116,9 @@ def main() -> None:
         print(f"killed {len(at)} times at (nodes begun, s after): ")
         print(" ".join(f"{node}+{after:.1f}" for node, after in at))
         print(f"{len(expected)} results, {len(different)} of them different; target 0")
-        print(f"temporary files left: {len(left_over(killed))}")
+        for name in different:
+            print(f"different: {name}")
+        print("temporary files left:", *left_over(killed))
 
 
 if __name__ == "__main__":

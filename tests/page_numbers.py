@@ -37,6 +37,7 @@ class Study:
     matrix: pd.DataFrame
     gaps: pd.DataFrame
     gains: pd.DataFrame
+    remedies: pd.DataFrame
     confounds: pd.DataFrame
     splits: pd.DataFrame
     fingerprints: pd.DataFrame
@@ -51,6 +52,7 @@ class Study:
             "matrix",
             "gaps",
             "gains",
+            "remedies",
             "confounds",
             "splits",
             "fingerprints",
@@ -70,6 +72,7 @@ class Study:
             "matrix",
             "gaps",
             "gains",
+            "remedies",
             "confounds",
             "distances",
             "explanation",
@@ -233,6 +236,7 @@ def unexplained(source: str, study: Study) -> list[str]:
         page.charts,
         page.split_table,
         page.gains,
+        page.remedies,
         page.fingerprint_table,
         page.confounds,
         page.examples,
@@ -527,6 +531,20 @@ class _Page:
                 if not np.allclose(np.polyval(np.polyfit(value, x, 1), value), x, atol=0.6):
                     self.wrong.append(f"ticks {ticks} are not on a line")
 
+    def _frame(self, drawing: ET.Element) -> None:
+        """Ticks on the left of a small chart stand where they say."""
+        beside = []
+        for text in list(drawing):
+            if text.tag == "text" and re.fullmatch(r"−?[\d.e-]+", text.text or ""):
+                if text.get("text-anchor") == "end" and float(text.get("x", "nan")) < 40:
+                    value = float((text.text or "").replace("−", "-"))
+                    beside.append((float(text.get("y", "nan")), value))
+                self.claim(text)
+        if len(beside) > 2:
+            y, value = np.array(beside).T
+            if not np.allclose(np.polyval(np.polyfit(value, y, 1), value), y, atol=0.6):
+                self.wrong.append(f"ticks {beside} are not on a line")
+
     def charts(self) -> None:
         for figure in self.of("forest", "figure"):
             section = self.parents[figure]
@@ -612,6 +630,49 @@ class _Page:
                 for cell, text in zip(cells, [*expected, p_text(gain["p_holm"])], strict=True):
                     self.expect(cell, text, f"gain of {gain['network']}")
                 self.among(row, self._conditions(), "condition of a gain")
+
+    def remedies(self) -> None:
+        r = self.study.remedies
+        r = r[r["protocol"] == self.study.protocol]
+        tested = r[r["remedy"].fillna("") != ""]
+        left = [
+            (
+                str(row["remedy"]),
+                [bracketed(_ends(row, k), k) for k in ("before", "after", "gain")]
+                + [p_text(row["p_holm"])]
+                + [bracketed(_ends(row, k), k) for k in ("cost", "left")],
+            )
+            for _, row in tested.iterrows()
+        ]
+        for _, cells, row in self._rows("remedies"):
+            name = text_of(cells[1]).partition(":")[0]
+            found = (name, [text_of(cell) for cell in cells[-6:]])
+            if found in left:
+                left.remove(found)
+            else:
+                self.wrong.append(f"remedies: {found} is in no row of the table")
+            for cell in cells[-6:]:
+                self.claim(cell)
+            settings = self.study.parameters.get("networks", {}).get(name) or {}
+            own = {f"{v:g}" for v in _flat_numbers(settings)}
+            own |= {str(len(settings.get("train_on", [])))}
+            self.among(row, own | self._conditions(), f"remedy {name}")
+        if left:
+            self.wrong.append(f"remedies that the page does not show: {left}")
+        for section in self.root.iter("section"):
+            if section.get("id") == "remedies":
+                for details in section.iter("details"):
+                    self.claim(next(details.iter("pre")))  # parameters to add, no results
+                losing = r[r["verdict"].isin(["breaks", "degrades or breaks", "degrades"])]
+                keys = ["study", "baseline", "test_split"]
+                helped = losing[losing["effect"] == "helps"]
+                with_remedy = losing[losing["remedy"].fillna("") != ""]
+                counts = {
+                    str(part[keys].drop_duplicates().shape[0]) for part in (losing, with_remedy)
+                }
+                counts |= {str(helped[keys].drop_duplicates().shape[0])}
+                counts |= {f"{1 - self.study.confidence:g}"} | self._conditions()
+                self.among(section, counts, "remedies")
 
     def fingerprint_table(self) -> None:
         f = self.study.fingerprints.set_index("split")
@@ -705,24 +766,27 @@ class _Page:
         spoken |= {shown(v, 3) for v in s.explanation["p_value"].astype(float)}
         spoken |= {str(int(v)) for v in s.explanation["n_pairs"]}
         spoken |= {shown(v) for k in ("gap", "distance") for v in s.distances[k].astype(float)}
-        spoken |= {f"{2.5 * 10**k * m:g}" for k in range(-3, 4) for m in (0.4, 0.8, 1, 1.2, 2, 3)}
         losses = self._losses(s.gaps) | {shown(v) for v in s.matrix["dice"]}
         losses |= {shown(v) for k in ("low", "high") for v in s.matrix[k]}
         folds = s.histories.groupby(["network", "protocol", "fold"]).ngroups
         steps = {f"{v:g}" for v in s.histories["step"]}
-        axis = {shown(v, 1) for v in np.arange(0, 5, 0.1)} | {
-            f"{v:g}" for v in np.arange(0, 5, 0.05).round(2)
-        }
         known = {
             "findings": fixed | {"1"},
             "data": fixed | counts | stated,
             "published": counts | losses | fixed | {"0.80", "0.70", "3", "100", "884", "80"},
             "studies": spoken | losses | fixed,
-            "why": spoken | axis | {f"{v:g}" for v in range(200)},
-            "training": {str(folds), *steps, *axis, "0", "1"},
+            "why": spoken,
+            "training": {str(folds), *steps, "0", "1"},
+            "limits": counts,
+            "quality": counts | {str(n) for n in s.splits["n_micrographs"]},
+            "run": fixed,
+            "cite": {"2024", "3.0", "10.7941"},
             "methods": fixed | STATED,
             "glossary": fixed | {"0", "1", "2", "−1"},
         }
+        for drawing in [e for e in self.root.iter("svg") if e.get("class") == "chart"]:
+            self._axis(drawing)
+            self._frame(drawing)
         for section in list(self.root.iter("section")):
             name = section.get("id", "")
             if name in known:
@@ -733,6 +797,10 @@ class _Page:
                 numbers |= set(NUMBER.findall(str(reason)))
             self.among(panel, numbers, "panel")
         self.among(self.root, fixed | STATED, "elsewhere")
+
+
+def _ends(row: Any, key: str) -> dict[str, Any]:
+    return {key: row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}
 
 
 #: Numbers of the methods that are no results: of tests of the method, of the literature, of files.

@@ -262,3 +262,53 @@ def test_a_study_is_headed_by_its_title_else_by_its_name():
     studies = {**STUDIES, "dose_and_session": {**STUDIES["dose"], "title": "Dose (e/Å²)"}}
     p = plan(studies={**studies, "low_dose": STUDIES["dose"]})
     assert [p.title(study) for study in p.studies] == ["Dose", "Dose (e/Å²)", "Low dose"]
+
+
+# ------------------------------------------------------------------ transfer
+def transfer(**networks):
+    rows = list(networks)
+    return plan(
+        networks=networks,
+        studies={"dose": {**STUDIES["dose"], "networks": rows}},
+        modelling={"training": {"steps": 5}},
+    )
+
+
+def test_a_network_may_start_from_another_row():
+    p = transfer(
+        moved={"train_on": ["low"], "initial": "high", "freeze": "encoder"},
+        again={"train_on": ["low"], "initial": "moved"},
+    )
+    assert [p.initial(name) for name in ("low", "moved", "again")] == [None, "high", "moved"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ({"a": {"train_on": ["low"], "initial": "hihg"}}, "row of no study; did you mean 'high'"),
+        ({"a": {"train_on": ["low"], "initial": "a"}}, "leads back to itself: a from a"),
+        (
+            {
+                "a": {"train_on": ["low"], "initial": "b"},
+                "b": {"train_on": ["low"], "initial": "a"},
+            },
+            "leads back to itself: a from b from a",
+        ),
+        (
+            {"a": {"train_on": ["low"], "initial": "high", "architecture": {"name": "Unet"}}},
+            "a network of another architecture",
+        ),
+        ({"a": {"train_on": ["low"], "freeze": "encoder"}}, "name it as 'initial'"),
+        ({"a": {"imported": True, "initial": "low"}}, "is not trained"),
+        (
+            {
+                "b": {"weights_of": "low", "adaptation": {"batch_norm": True}},
+                "a": {"train_on": ["low"], "initial": "b"},
+            },
+            "has no weights of its own: name 'low'",
+        ),
+    ],
+)
+def test_what_a_network_cannot_start_from(networks, message):
+    with pytest.raises(ValueError, match=message):
+        transfer(**networks)

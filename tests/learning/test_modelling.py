@@ -197,3 +197,81 @@ def test_what_not_all_splits_state_is_unknown():
     assert agreed([{"x": 1}, {}], "x") is None
     assert agreed([{"x": {"y": [1]}}, {"x": {"y": [1]}}], "x") == {"y": [1]}
     assert agreed([], "x") is None
+
+
+# ------------------------------------------------------------------ transfer
+def small_stack(seed, groups=6, folds=3):
+    draw = np.random.default_rng(seed)
+    images = draw.normal(size=(groups, 64, 64)).astype(np.float32)
+    labels = np.zeros((groups, 64, 64), np.uint8)
+    labels[:, 16:48, 16:48] = 1
+    row = {"specimen_id": "", "row": 0, "column": 0, "labelled_px": 1024}
+    rows = [
+        {**row, "micrograph_id": f"m{i}", "group": f"g{i}", "fold": i % folds}
+        for i in range(groups)
+    ]
+    return PatchStack(images, labels, pd.DataFrame(rows, columns=list(PATCH_COLUMNS)))
+
+
+def quick(**training):
+    return ModellingParameters.model_validate(
+        {
+            "device": "cpu",
+            "precision": "float32",
+            "folds": 3,
+            "training": {
+                **{"steps": 2, "batch_size": 2, "crop_px": 32, "keep": "last"},
+                **{"learned_above": 0.0, "initialisation": "standardised", **training},
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return train_network_set("first", {"a": small_stack(1)}, quick())[0]
+
+
+@pytest.mark.parametrize("freeze", ["none", "encoder", "decoder"])
+def test_a_transfer_keeps_what_is_frozen_and_trains_the_rest(pretrained, freeze):
+    networks, _ = train_network_set(
+        "second", {"b": small_stack(2)}, quick(), initial=pretrained, freeze=freeze
+    )
+    card = networks["grouped_fold1"].card
+    assert (card.network, card.initial, card.freeze) == ("second", "first", freeze)
+    for key, network in networks.items():
+        changed = {
+            name
+            for name, weights in network.state.items()
+            if not np.array_equal(weights, pretrained[key].state[name])
+        }
+        decoder = {name for name in network.state if name.startswith(("ups", "final_conv"))}
+        encoder = set(network.state) - decoder
+        assert bool(changed & encoder) == (freeze != "encoder")
+        assert bool(changed & decoder) == (freeze != "decoder")
+
+
+def test_a_transfer_starts_from_the_same_fold_and_from_nothing_else(pretrained):
+    """With a rate of almost nothing, each fold ends where the same fold of the first began."""
+    networks, _ = train_network_set(
+        "second", {"b": small_stack(2)}, quick(learning_rate=1e-12), initial=pretrained
+    )
+    for key, network in networks.items():
+        for name, weights in pretrained[key].state.items():
+            if "running" not in name and "num_batches" not in name:
+                np.testing.assert_allclose(network.state[name], weights, atol=1e-9)
+    plain, _ = train_network_set("second", {"b": small_stack(2)}, quick(learning_rate=1e-12))
+    assert not np.allclose(
+        plain["grouped_fold0"].state["final_conv.weight"],
+        networks["grouped_fold0"].state["final_conv.weight"],
+    )
+
+
+def test_a_transfer_from_a_network_that_saw_the_test_fold_is_refused(pretrained):
+    turned = small_stack(2)
+    turned.table["fold"] = (turned.table["fold"] + 1) % 3
+    with pytest.raises(ValueError, match="which the same fold is tested on"):
+        train_network_set("second", {"b": turned}, quick(), initial=pretrained)
+    fewer = {key: n for key, n in pretrained.items() if key != "grouped_fold2"}
+    with pytest.raises(ValueError, match="it has no fold 2 of the protocol 'grouped'"):
+        train_network_set("second", {"b": small_stack(2)}, quick(), initial=fewer)

@@ -4,8 +4,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.network_cards import network_card
 
+from temshift.config.modelling import Architecture
 from temshift.learning import inference
+from temshift.learning.cards import read_card
 from temshift.learning.inference import (
     _tiles,
     optimise_for_inference,
@@ -13,6 +16,7 @@ from temshift.learning.inference import (
     predict_patches,
     receptive_margin_px,
 )
+from temshift.learning.network_set import TrainedNetwork
 from temshift.learning.networks import PublishedUNet, build_network, standardise_outputs
 
 
@@ -239,3 +243,48 @@ def test_networks_without_unnormalised_sums_are_left_as_they_are():
     before = {key: value.clone() for key, value in net.state_dict().items()}
     standardise_outputs(net, torch.randn(2, 1, 64, 64))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+# --------------------------------------------------------------------------- normalisation
+@pytest.mark.parametrize("normalisation", ["instance", "group"])
+def test_other_normalisations_have_the_published_weights_and_no_memory(normalisation):
+    torch.manual_seed(0)
+    network = build_network("published_unet", normalisation=normalisation)
+    assert sum(p.numel() for p in network.parameters()) == 130_682
+    assert not list(network.named_buffers()), "nothing is kept of the training images"
+    x = torch.randn(2, 1, 48, 80)
+    trained = network(x)
+    torch.testing.assert_close(network.eval()(x), trained)
+    # of each image alone: its neighbours in the batch do not matter
+    torch.testing.assert_close(network(x[:1]), trained[:1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "instance", "group"])
+def test_what_predicts_is_the_network_whatever_its_normalisation(normalisation):
+    torch.manual_seed(0)
+    network = build_network("published_unet", normalisation=normalisation)
+    standardise_outputs(network, torch.randn(4, 1, 64, 64))
+    network.eval()
+    x = torch.randn(2, 1, 64, 96)
+    with torch.inference_mode():
+        expected = network(x)
+        assert expected.std() < 5, "standardised"
+        torch.testing.assert_close(
+            optimise_for_inference(network)(x), expected, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_groups_of_channels_that_no_four_divide_are_one():
+    network = PublishedUNet((3, 5, 12), normalisation="group")
+    assert [b.bn1.num_groups for b in network.downs] == [1, 1, 3]
+    assert network(torch.randn(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_normalisation_is_a_choice_of_the_published_network_and_stands_in_the_card():
+    with pytest.raises(ValueError, match="leave it out"):
+        Architecture(name="Unet", normalisation="group")
+    card = network_card(architecture={"name": "published_unet", "normalisation": "group"})
+    network = PublishedUNet(normalisation="group")
+    trained = TrainedNetwork(network.state_dict(), read_card(card.to_json()))
+    assert isinstance(trained.build().downs[0].bn1, torch.nn.GroupNorm)
+    assert network_card().architecture.normalisation == "batch", "older cards, imported weights"

@@ -111,7 +111,8 @@ def test_from_results_to_the_report(pipeline, tmp_path):
         assert dataset.preview(), name
 
 
-def test_the_same_results_give_the_same_files(pipeline, tmp_path):
+def test_the_same_results_give_the_same_files(pipeline, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1795662000")  # else the page says when it was written
     after = pipeline.only_nodes(*(n.name for n in pipeline.nodes if n.namespace is None))
     written = []
     for folder in (tmp_path / "first", tmp_path / "second"):

@@ -13,8 +13,9 @@ from tests import synthetic_study as synthetic
 from temshift.learning.examples import Example
 from temshift.reporting.html import render_report
 from temshift.reporting.pictures import Pictures, contour_path, scale_bar
-from temshift.reporting.sentences import first_sentences, headlines
+from temshift.reporting.sentences import dropped, first_sentences, headlines, limits
 from temshift.reporting.summary import summarise
+from temshift.study.run_facts import RunFacts
 from temshift.study.tables import finding, findings_table
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
@@ -380,7 +381,7 @@ def test_the_report_names_the_unit_that_intervals_count(group_by):
 def test_warnings_of_the_integrity_check_stand_in_the_report():
     replace = dataclasses.replace
     content = synthetic.report_content()
-    assert "Data quality" not in render_report(content)
+    assert "this run has not checked them" in render_report(content)
     none = replace(content, integrity=findings_table([]))
     assert "gave no warning" in render_report(none)
     unused = "3 of 9 micrographs in no split"
@@ -388,6 +389,98 @@ def test_warnings_of_the_integrity_check_stand_in_the_report():
     page = render_report(replace(content, integrity=findings_table([found])))
     assert "gave 1 warning" in page
     assert "3 of 9 micrographs in no split" in page
+
+
+FACTS = RunFacts(
+    written="2026-11-26T03:00:00Z",
+    commit="0123456789abcdef",
+    modified=True,
+    machine=["Linux x86_64", "2 cores"],
+    began="2026-11-25T22:00:00Z",
+    ended="2026-11-26T02:00:00Z",
+    busy_s=3905.0,
+    timed_steps=3,
+    steps=4,
+)
+
+
+def section(source, name):
+    return Page(source.partition(f'<section id="{name}">')[2].partition("</section>")[0]).text
+
+
+def test_the_report_says_when_where_and_by_which_code_it_was_made(content, source):
+    text = section(render_report(dataclasses.replace(content, facts=FACTS)), "run")
+    assert "report written 2026-11-26 03:00:00 UTC" in text
+    assert "commit 0123456789ab, with changes" in text
+    assert "Linux x86_64, 2 cores" in text
+    assert "from 2026-11-25 22:00:00 UTC to 2026-11-26 02:00:00 UTC" in text
+    assert "1 h 5 min (3 of 4 steps have recorded times)" in text
+    assert "reporting.permutation_seed" not in text  # not given: the default stands in Methods
+    without = section(source, "run")
+    assert "report written" not in without
+    assert "versions temshift" in without
+    clean = dataclasses.replace(FACTS, modified=False, timed_steps=4)
+    text = section(render_report(dataclasses.replace(content, facts=clean)), "run")
+    assert "with changes" not in text
+    assert "recorded times" not in text
+
+
+def test_seeds_are_those_of_the_parameters():
+    parameters = {**synthetic.PARAMETERS, "simulation": {"seed": 4321}}
+    text = section(render_report(synthetic.report_content(parameters=parameters)), "run")
+    assert "simulation.seed 4321" in text
+
+
+def test_limits_are_said_where_they_hold_only(content):
+    limited = " ".join(limits(content))
+    assert "All micrographs are simulated" in limited
+    assert "All sets come from one instrument" in limited
+    assert "from one session" not in limited
+    assert "In Material more than the studied property differs" in limited
+    real = content.splits.assign(source="microscope", instrument=["a", "b", "a", "a"])
+    free = dataclasses.replace(content, splits=real, confounds=content.confounds.iloc[:0])
+    text = " ".join(limits(free))
+    assert "simulated" not in text
+    assert "instrument" not in text
+    assert "more than the studied property" not in text
+    unnamed = dataclasses.replace(content, splits=content.splits.assign(instrument=""))
+    assert "No instrument is named" in " ".join(limits(unnamed))
+
+
+def test_what_was_dropped_is_counted(content):
+    assert dropped(content) == []
+    fewer = content.results[content.results["micrograph_id"] != "low/0"]
+    found = dropped(dataclasses.replace(content, results=fewer))
+    assert found == ["1 of 6 micrographs of low were never tested."]
+    histories = content.histories.copy()
+    histories.loc[histories.index[:1], "restart"] = 1
+    (again,) = dropped(dataclasses.replace(content, histories=histories))
+    assert "trainings were started again" in again
+
+
+def test_what_is_to_be_cited_is_what_the_project_says(source):
+    import yaml
+
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
+    text = section(source, "cite")
+    assert citation["authors"][0]["name"].lower() in text.lower()
+    assert citation["license"] in text
+    article, data = citation["references"]
+    assert article["title"] in text
+    assert str(article["year"]) in text
+    assert all(author["family-names"] in text for author in article["authors"])
+    assert f"doi:{data['doi']}" in text
+
+
+def test_figures_and_tables_are_numbered_and_have_captions(source):
+    tables = re.findall(r"<table.*?</table>", source, re.DOTALL)
+    assert all("<caption" in table for table in tables)
+    for kind in ("Figure", "Table"):
+        numbers = [int(n) for n in re.findall(rf"(?:caption>){kind} (\d+)\.", source)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 3
+    heads = re.findall(r"<th(?=[ >])[^>]*>", source)
+    assert all("scope=" in head for head in heads)
 
 
 def test_the_first_screen_answers_the_title(page, content):

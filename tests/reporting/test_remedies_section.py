@@ -91,6 +91,14 @@ def test_without_a_loss_there_is_nothing_to_mend():
             "images resampled to the training pixel size, batch norms adapted to the images, "
             "without labels",
         ),
+        (
+            {"weights_of": "high", "fine_tuning": {"split": "low", "micrographs": 2}},
+            "fine-tuned on 2 labelled micrographs",
+        ),
+        (
+            {"train_on": ["high"], "architecture": {"normalisation": "group"}},
+            "group normalisation",
+        ),
         ({"train_on": ["high"], "training": {"steps": 9}}, "other settings"),
     ],
 )

@@ -170,5 +170,19 @@ def test_a_union_of_sets_is_set_against_each_of_its_networks():
     assert row["left"] == pytest.approx(0.01, abs=0.03)
 
 
+def test_a_network_tuned_to_one_set_is_a_remedy_for_that_set_alone_and_no_guest_there():
+    rows = {"tuned": {"weights_of": "high", "fine_tuning": {"split": "low", "micrographs": 2}}}
+    plan = study_of(rows)
+    expected = expected_dice({"tuned": {"low": 0.95, "mid": 0.5, "high": 0.9}})
+    results = synthetic.results_table(expected, train_on=plan.train_on)
+    table = table_of(results, plan)
+    tested = table[table["remedy"] == "tuned"]
+    assert list(tested["test_split"]) == ["low"]
+    assert tested["effect"].iloc[0] == "helps"
+    # better than the network of the set, but it has seen the set: that one is no weak standard
+    assert tested["left"].iloc[0] < -0.05
+    assert "reference weak" not in set(table["verdict"])
+
+
 def test_a_study_without_a_loss_has_no_row(table):
     assert "material" not in set(table["study"])

@@ -82,6 +82,24 @@ class ProvenanceStore:
             return None
         return record if isinstance(record, dict) else None
 
+    def behind(self, datasets: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the records of all nodes that datasets come from, the nearest first."""
+        files = sorted((self.folder / "nodes").glob("*.json"))
+        read = [json.loads(file.read_text()) for file in files]
+        makers = {name: record for record in read for name in record["outputs"]}
+        found: list[dict[str, Any]] = []
+        seen: set[str] = set()
+        wanted = list(datasets)
+        while wanted:
+            name = wanted.pop(0)
+            record = makers.get(name)
+            if record is None or name in seen:
+                continue
+            seen |= set(record["outputs"])
+            found.append(record)
+            wanted += record["parts"]["inputs"]
+        return found
+
     def put(self, node: str, record: dict[str, Any]) -> None:
         """Replace the record of a node, and keep the hashes of files now and then.
 

@@ -15,17 +15,39 @@ __all__ = [
     "ModellingParameters",
     "NetworkParameters",
     "NoiseAugmentation",
+    "TargetTuning",
     "Training",
 ]
 
 
 class Architecture(Strict):
-    """A network: ``published_unet`` or the name of a segmentation-models-pytorch class."""
+    """A network: ``published_unet`` or the name of a segmentation-models-pytorch class.
+
+    Attributes
+    ----------
+    name, encoder, encoder_weights
+        Of the class; the published U-Net has no encoder.
+    normalisation : {"batch", "instance", "group"}
+        Of the published U-Net; the study's own is ``batch``. The other two take their statistics
+        from each image (or each tile of a large one), in training and test alike.
+    options : dict
+        Further arguments of the class.
+    """
 
     name: str = "published_unet"
     encoder: str | None = None
     encoder_weights: str | None = None
+    normalisation: Literal["batch", "instance", "group"] = "batch"
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _own_normalisation(self) -> Architecture:
+        if self.normalisation != "batch" and self.name != "published_unet":
+            raise ValueError(
+                f"'normalisation: {self.normalisation}' is a choice of published_unet; {self.name} "
+                "has that of its class: leave it out"
+            )
+        return self
 
 
 class NoiseAugmentation(Strict):
@@ -205,6 +227,31 @@ class Adaptation(Strict):
         return self
 
 
+class TargetTuning(Strict):
+    """A few labelled micrographs of another split, on which a trained network is trained further.
+
+    For each fold they are of groups that belong to other folds: none of them, and no other
+    micrograph of their groups, is ever tested. Fewer are always among more.
+
+    Attributes
+    ----------
+    split : str
+        The split that they are of.
+    micrographs : int
+        How many.
+    steps, learning_rate
+        As in :class:`temshift.config.fine_tuning.FineTuning`.
+    seed : int
+        Which micrographs, and the order of training.
+    """
+
+    split: str
+    micrographs: Annotated[int, Field(gt=0)]
+    steps: Annotated[int, Field(gt=0)] = 100
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 17
+
+
 class NetworkParameters(Strict):
     """A row of the matrices beyond the default network of each split (``networks.<name>``).
 
@@ -214,18 +261,28 @@ class NetworkParameters(Strict):
         Splits whose union it is trained on.
     imported : bool
         Its weights come from elsewhere (pipeline ``import_published``); nothing is trained.
+    initial : str, optional
+        Network from whose weights, fold by fold, the training starts (transfer); ``None``: from
+        random ones. It must be a row of a study, with the same architecture.
+    freeze : {"none", "encoder", "decoder"}
+        What of these weights stays as it is.
     weights_of : str, optional
         Network whose weights it takes, instead of a training of its own.
     adaptation : Adaptation, optional
         What these weights, or the images, are adapted to in each test.
+    fine_tuning : TargetTuning, optional
+        What these weights are trained further on before they are tested.
     architecture, training, augmentation : dict
         Overrides of the defaults in ``modelling``.
     """
 
     train_on: list[str] = []
     imported: bool = False
+    initial: str | None = None
+    freeze: Literal["none", "encoder", "decoder"] = "none"
     weights_of: str | None = None
     adaptation: Adaptation | None = None
+    fine_tuning: TargetTuning | None = None
     architecture: dict[str, Any] = {}
     training: dict[str, Any] = {}
     augmentation: dict[str, Any] = {}
@@ -233,19 +290,29 @@ class NetworkParameters(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> NetworkParameters:
         if self.weights_of is not None:
-            own = ("train_on", "imported", "architecture", "training", "augmentation")
+            own = ("train_on", "imported", "initial", "architecture", "training", "augmentation")
             if given := [key for key in own if getattr(self, key)]:
                 raise ValueError(
                     f"a network with the weights of {self.weights_of!r} takes no "
                     + " and no ".join(repr(key) for key in given)
                 )
-            if self.adaptation is None:
-                raise ValueError("'weights_of' needs 'adaptation', which says what is done to them")
+            if (self.adaptation is None) == (self.fine_tuning is None):
+                raise ValueError(
+                    "'weights_of' needs 'adaptation' or 'fine_tuning', one of the two, which says "
+                    "what is done to them"
+                )
             return self
-        if self.adaptation is not None:
-            raise ValueError("'adaptation' needs 'weights_of': the network that is adapted")
+        for key in ("adaptation", "fine_tuning"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key!r} needs 'weights_of': the network that it is done to")
         if self.imported and (self.training or self.augmentation):
             raise ValueError("an imported network takes no 'training' and no 'augmentation'")
+        if self.imported and self.initial is not None:
+            raise ValueError("an imported network is not trained: it takes no 'initial'")
+        if self.freeze != "none" and self.initial is None:
+            raise ValueError(
+                f"'freeze: {self.freeze}' keeps weights of another network: name it as 'initial'"
+            )
         if not self.imported and not self.train_on:
             raise ValueError("'train_on' must name at least one split")
         return self

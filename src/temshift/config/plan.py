@@ -67,12 +67,26 @@ class StudyPlan(BaseModel):
                     "[published]"
                 )
             for name, network in plan.networks.items():
+                if network.fine_tuning and "grouped" not in defaults.protocols:
+                    raise ValueError(
+                        f"networks.{name}.fine_tuning needs the protocol 'grouped', which keeps "
+                        f"its micrographs out of the test, but modelling.protocols is "
+                        f"{defaults.protocols}"
+                    )
                 try:
                     defaults.with_overrides(network)
                 except ValueError as error:
                     raise ValueError(
                         f"networks.{name} does not fit 'modelling': {error}"
                     ) from error
+                if network.initial is not None:
+                    first = plan.networks.get(network.initial)
+                    own, other = (defaults.with_overrides(n).architecture for n in (network, first))
+                    if own != other:
+                        raise ValueError(
+                            f"networks.{name}.initial is {network.initial!r}, a network of another "
+                            f"architecture ({other.name}, not {own.name}): give both the same"
+                        )
         return plan
 
     def _check(self) -> None:
@@ -109,6 +123,7 @@ class StudyPlan(BaseModel):
                         f"networks.{name} is trained on the unknown split {member!r}; "
                         f"{nearest(member, self.splits)}"
                     )
+            problems += self._wrong_start(name, network)
             base = network.weights_of
             if base is not None and base not in self.rows:
                 problems.append(
@@ -120,6 +135,12 @@ class StudyPlan(BaseModel):
                     f"networks.{name}.weights_of names {base!r}, which has no weights of its own: "
                     f"name {self.networks[base].weights_of!r}"
                 )
+            tuning = network.fine_tuning
+            if tuning and name in self.rows and tuning.split not in self.tested_on(name):
+                problems.append(
+                    f"networks.{name}.fine_tuning.split is {tuning.split!r}, which no study of "
+                    f"this network tests; {nearest(tuning.split, self.tested_on(name))}"
+                )
             if name in self.splits and network.train_on != [name]:
                 problems.append(
                     f"networks.{name} has the name of a split but is not trained on it alone: "
@@ -127,6 +148,34 @@ class StudyPlan(BaseModel):
                 )
         if problems:
             raise ValueError("The parameters do not fit together:\n- " + "\n- ".join(problems))
+
+    def _wrong_start(self, name: str, network: NetworkParameters) -> list[str]:
+        """Return what is wrong with the network whose weights a training starts from."""
+        if network.initial is None:
+            return []
+        if network.initial not in self.rows:
+            return [
+                f"networks.{name}.initial names {network.initial!r}, which is a row of no study; "
+                f"{nearest(network.initial, self.rows)}"
+            ]
+        first = self.networks.get(network.initial)
+        if first is not None and first.weights_of is not None:
+            return [
+                f"networks.{name}.initial names {network.initial!r}, which has no weights of its "
+                f"own: name {first.weights_of!r}"
+            ]
+        seen = [name]
+        last: str | None = network.initial
+        while last is not None and last not in seen:
+            seen.append(last)
+            last = self.networks[last].initial if last in self.networks else None
+        if last == name:
+            return [f"networks.{name}.initial leads back to itself: {' from '.join([*seen, name])}"]
+        return []
+
+    def initial(self, network: str) -> str | None:
+        """Return the network from whose weights another one starts, ``None`` if from none."""
+        return self.networks[network].initial if network in self.networks else None
 
     def _wrong_with(self, column: str, condition: Condition) -> str:
         """Return what is wrong with a condition, or nothing."""
@@ -200,6 +249,12 @@ class StudyPlan(BaseModel):
         """Return the splits a network is trained on."""
         base = self.weights_of(network)
         return list(self.networks[base].train_on) if base in self.networks else [base]
+
+    def seen(self, network: str) -> list[str]:
+        """Return the splits that a network is trained or fine-tuned on."""
+        own = self.networks.get(network)
+        tuned = [own.fine_tuning.split] if own is not None and own.fine_tuning else []
+        return list(dict.fromkeys([*self.train_on(network), *tuned]))
 
     def baselines(self, network: str) -> list[str]:
         """Return the default networks of the splits it is trained on: what a remedy mends.

@@ -70,6 +70,8 @@ class NetworkCard(Strict):
         Training set by the name it has where the network was trained.
     file, sha256 : str, optional
         Weight file that was imported; the digest also of one that comes with the package.
+    initial, freeze : str
+        Network from whose weights the training started, and what of them stayed as it was.
     fine_tuned : dict, optional
         How it was trained further on a few labelled patches
         (:func:`temshift.learning.fine_tuning.fine_tune_network`); the rest of the card is that of
@@ -109,6 +111,8 @@ class NetworkCard(Strict):
     trained_set: str | None = None
     file: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    initial: str | None = None
+    freeze: str = "none"
     fine_tuned: dict[str, Any] | None = None
     version: str
 

@@ -1,7 +1,8 @@
 """Prediction: patches, whole micrographs in tiles, ensembles.
 
 Before predicting, a network is rewritten into an equal one with fewer operations: batch norm is
-folded into the convolution before it, the two convolutions of a residual block that read the same
+folded into the convolution before it (instance and group norms cannot be: what they do depends on
+the image), the two convolutions of a residual block that read the same
 input become one, and what is upsampled is convolved before. Blocks go through a large image strip
 by strip, so that only what other blocks need is ever held for all of it.
 """
@@ -51,6 +52,8 @@ class _FusedBlock(nn.Module):
     def __init__(self, block: nn.Module, from_below: bool = False) -> None:
         super().__init__()
         assert isinstance(block, ResidualBlock)
+        assert isinstance(block.bn1, nn.BatchNorm2d)
+        assert isinstance(block.bn2, nn.BatchNorm2d)
         conv1 = fuse_conv_bn_eval(block.conv1, block.bn1)
         self.conv2 = fuse_conv_bn_eval(block.conv2, block.bn2)
         self.filters = conv1.out_channels
@@ -152,7 +155,7 @@ def optimise_for_inference(network: nn.Module) -> nn.Module:
     import copy
 
     network = copy.deepcopy(network).eval()
-    if isinstance(network, PublishedUNet):
+    if isinstance(network, PublishedUNet) and network.normalisation == "batch":
         network = _FusedUNet(network)
     network.requires_grad_(False)
     return network.to(memory_format=torch.channels_last)
@@ -230,7 +233,8 @@ def predict_micrograph(
 
     The image is continued by reflection to a multiple of the networks' stride and predicted in
     tiles that overlap by the networks' receptive margin, so that tiles leave no seams: away from
-    the border the result is that of the whole image at once.
+    the border the result is that of the whole image at once. Instance and group norms are an
+    exception: their statistics are those of each tile.
 
     Parameters
     ----------

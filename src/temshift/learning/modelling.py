@@ -83,6 +83,8 @@ def train_network_set(
     parameters: ModellingParameters,
     checkpoints: Checkpoints | None = None,
     fingerprints: Mapping[str, dict[str, Any]] | None = None,
+    initial: NetworkSet | None = None,
+    freeze: str = "none",
 ) -> tuple[NetworkSet, pd.DataFrame]:
     """Train every fold of every protocol of one network.
 
@@ -97,6 +99,11 @@ def train_network_set(
     checkpoints : Checkpoints, optional
     fingerprints : mapping of str to dict, optional
         Of each split, for the cards; no weight depends on them.
+    initial : NetworkSet, optional
+        Networks from whose weights it starts, fold by fold: of the same folds, so that no fold
+        has seen what it is tested on.
+    freeze : {"none", "encoder", "decoder"}
+        What of these weights stays as it is.
 
     Returns
     -------
@@ -108,7 +115,7 @@ def train_network_set(
     Raises
     ------
     ValueError
-        A fold without patches; splits with different patch sizes.
+        A fold without patches; splits with different patch sizes; initial networks of other folds.
     """
     device = choose_device(parameters.device)
     table = pd.concat([s.table for s in stacks.values()], ignore_index=True)
@@ -150,6 +157,10 @@ def train_network_set(
         **{key: agreed((_plain(s.attributes) for s in stacks.values()), key) for key in _IMAGES},
         "version": temshift.__version__,
     }
+    starts = _starts(name, folds, places, table, initial) if initial is not None else {}
+    if initial is not None:
+        first = next(iter(initial.values())).card
+        description |= {"initial": first.network, "freeze": freeze}
     results = train_folds(
         data,
         folds,
@@ -158,7 +169,9 @@ def train_network_set(
         device,
         title=f"training {name}",
         checkpoints=checkpoints,
-        identity=_hash([description, seeds, device, _data_hash(stacks)]),
+        identity=_hash([description, seeds, device, _data_hash(stacks), _state_hash(starts)]),
+        starts=starts,
+        freeze=freeze,
     )
     networks, histories, groups = {}, [], table["group"]
     for key, result in results.items():
@@ -193,7 +206,10 @@ def train_network_set(
                     "kept_step": result.kept_step,
                     "history": result.history,
                     "fold_hash": _hash([part.tolist() for part in folds[key]]),
-                    "train_groups": sorted({str(g) for g in groups[folds[key].train]}),
+                    "train_groups": sorted(
+                        {str(g) for g in groups[folds[key].train]}
+                        | (set(initial[key].card.train_groups) if initial is not None else set())
+                    ),
                     "test_groups": sorted({str(g) for g in groups[folds[key].test]}),
                     "fingerprints": dict(fingerprints or {}),
                 }
@@ -224,6 +240,42 @@ def fold_seeds(name: str, protocol: str, fold: int, training: Training) -> list[
     if protocol == "published":
         seeds[0] = training.seeds[fold]
     return seeds
+
+
+def _starts(
+    name: str,
+    folds: Mapping[str, FoldIndices],
+    places: Mapping[str, tuple[str, int]],
+    table: pd.DataFrame,
+    initial: NetworkSet,
+) -> dict[str, Mapping[str, Any]]:
+    """Return the weights that each fold starts from; of networks that saw what it tests, none."""
+    starts: dict[str, Mapping[str, Any]] = {}
+    for key in folds:
+        if key not in initial:
+            protocol, fold = places[key]
+            raise ValueError(
+                f"{name} cannot start from another network: it has no fold {fold} of the protocol "
+                f"{protocol!r}, only {', '.join(sorted(initial))}. Train both with the same "
+                "modelling.folds and modelling.protocols"
+            )
+        tested = {str(g) for g in table["group"][folds[key].test]}
+        if places[key][0] == "grouped" and (seen := tested & set(initial[key].card.train_groups)):
+            raise ValueError(
+                f"{name} cannot start from {initial[key].card.network}: its {key} was trained on "
+                f"{min(seen)!r}, which the same fold is tested on. Train it again with the same "
+                "folds"
+            )
+        starts[key] = initial[key].state
+    return starts
+
+
+def _state_hash(starts: Mapping[str, Mapping[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for key, state in sorted(starts.items()):
+        for weight, values in sorted(state.items()):
+            digest.update(f"{key} {weight}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _layouts(stacks: Iterable[PatchStack]) -> list[PatchLayout]:

@@ -17,15 +17,31 @@ from torch import Tensor, nn
 __all__ = ["PublishedUNet", "build_network", "standardise_outputs", "train_mode"]
 
 
-class ResidualBlock(nn.Module):
-    """conv3×3 – BN – ReLU – conv3×3 – BN, plus a 1×1 convolution of the input, then ReLU."""
+#: Channels of a group of the group normalisation.
+_GROUP = 4
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    """Return a normalisation layer with a factor and an offset of every channel."""
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    if kind == "group":
+        return nn.GroupNorm(channels // _GROUP if channels % _GROUP == 0 else 1, channels)
+    return nn.BatchNorm2d(channels)
+
+
+class ResidualBlock(nn.Module):
+    """conv3×3 – BN – ReLU – conv3×3 – BN, plus a 1×1 convolution of the input, then ReLU.
+
+    With another ``normalisation`` that stands where the batch norms do, under their names.
+    """
+
+    def __init__(self, inputs: int, outputs: int, normalisation: str = "batch") -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.bn1 = _norm(normalisation, outputs)
+        self.bn2 = _norm(normalisation, outputs)
         self.conv_add = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,20 +62,25 @@ class PublishedUNet(nn.Module):
     ----------
     filters : sequence of int
         Filters of the down blocks; the bottleneck has twice the last.
+    normalisation : {"batch", "instance", "group"}
+        The published one is ``batch``; groups have four channels.
     """
 
-    def __init__(self, filters: tuple[int, ...] = (4, 8, 16, 32)) -> None:
+    def __init__(
+        self, filters: tuple[int, ...] = (4, 8, 16, 32), normalisation: str = "batch"
+    ) -> None:
         super().__init__()
+        self.normalisation = normalisation
         self.downs = nn.ModuleList()
         self.ups = nn.ModuleList()
         channels = 1
         for n in filters:
-            self.downs.append(ResidualBlock(channels, n))
+            self.downs.append(ResidualBlock(channels, n, normalisation))
             channels = n
-        self.bottleneck = ResidualBlock(channels, 2 * channels)
+        self.bottleneck = ResidualBlock(channels, 2 * channels, normalisation)
         channels = 2 * channels
         for n in reversed(filters):
-            self.ups.append(ResidualBlock(n + channels, n))
+            self.ups.append(ResidualBlock(n + channels, n, normalisation))
             channels = n
         self.final_conv = nn.Conv2d(channels, 2, 1)
         for module in self.modules():
@@ -81,7 +102,7 @@ class PublishedUNet(nn.Module):
 
 @torch.no_grad()
 def standardise_outputs(network: nn.Module, x: Tensor) -> None:
-    """Rescale untrained convolutions that no batch norm follows, by what they give for ``x``.
+    """Rescale untrained convolutions that no normalisation follows, by what they give for ``x``.
 
     The shortcuts of the published U-Net and its last convolution add up and grow from block to
     block: untrained, it starts with logits of about 100 and, from some seeds, with a last ReLU
@@ -131,9 +152,9 @@ def train_mode(network: nn.Module, freeze: str = "none") -> None:
     Parameters
     ----------
     network : nn.Module
-    freeze : {"none", "encoder", "all_but_batch_norm"}
-        See :class:`temshift.config.fine_tuning.FineTuning`. A frozen encoder keeps the statistics
-        of its batch norms, too.
+    freeze : {"none", "encoder", "decoder", "all_but_batch_norm"}
+        See :class:`temshift.config.fine_tuning.FineTuning`. A frozen encoder or decoder (with the
+        last convolution) keeps the statistics of its batch norms, too.
 
     Raises
     ------
@@ -141,13 +162,16 @@ def train_mode(network: nn.Module, freeze: str = "none") -> None:
         The network has no part to be frozen, or no batch norm.
     """
     network.train()
-    if freeze == "encoder":
+    if freeze in ("encoder", "decoder"):
         if isinstance(network, PublishedUNet):
-            parts = [*network.downs, network.bottleneck]
+            encoder = [*network.downs, network.bottleneck]
+            parts = encoder if freeze == "encoder" else [*network.ups, network.final_conv]
         else:
-            parts = [part for name, part in network.named_children() if name == "encoder"]
+            names = {freeze} | ({"segmentation_head"} if freeze == "decoder" else set())
+            children = dict(network.named_children())
+            parts = [children[n] for n in sorted(names) if freeze in children and n in children]
         if not parts:
-            raise ValueError("the network has no encoder to freeze: choose freeze: none")
+            raise ValueError(f"the network has no {freeze} to freeze: choose freeze: none")
         for part in parts:
             part.eval().requires_grad_(False)
     elif freeze == "all_but_batch_norm":
@@ -164,6 +188,7 @@ def build_network(
     encoder: str | None = None,
     encoder_weights: str | None = None,
     options: dict[str, Any] | None = None,
+    normalisation: str = "batch",
 ) -> nn.Module:
     """Build an untrained network; draw its weights from torch's current random state.
 
@@ -178,6 +203,8 @@ def build_network(
         Pretrained weights of the encoder; ``None`` downloads nothing.
     options : dict, optional
         Further arguments of the model class.
+    normalisation : {"batch", "instance", "group"}
+        Of the published U-Net.
 
     Raises
     ------
@@ -191,7 +218,9 @@ def build_network(
                 "architecture 'published_unet' has no 'encoder' and no 'encoder_weights': "
                 "leave them out, or choose a segmentation-models-pytorch model such as 'Unet'"
             )
-        return PublishedUNet(**{k: tuple(v) for k, v in options.items()})
+        return PublishedUNet(
+            **{k: tuple(v) for k, v in options.items()}, normalisation=normalisation
+        )
 
     import segmentation_models_pytorch as smp
 

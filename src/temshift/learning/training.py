@@ -185,7 +185,7 @@ class FoldTrainer:
         Of the operations; weights are float32.
     start : mapping of str to Tensor, optional
         Weights to start from instead of random ones.
-    freeze : {"none", "encoder", "all_but_batch_norm"}
+    freeze : {"none", "encoder", "decoder", "all_but_batch_norm"}
         What stays as it is (:func:`temshift.learning.networks.train_mode`).
     """
 
@@ -259,7 +259,7 @@ class FoldTrainer:
             self.noise_generator = torch.Generator(self.device).manual_seed(self.seed)
         self._plan: BatchPlan | None = None
         self._loss_sum = torch.zeros((), device=self.device)
-        if training.initialisation == "standardised":
+        if training.initialisation == "standardised" and self.start is None:
             standardise_outputs(self.network, self._batch()[0])
         self._best: tuple[float, int, dict[str, Tensor]] | None = None
         if self.stream:  # what was queued above on the default stream comes first
@@ -518,6 +518,8 @@ def train_folds(
     title: str = "training",
     checkpoints: Checkpoints | None = None,
     identity: str = "",
+    starts: Mapping[str, Mapping[str, Tensor]] | None = None,
+    freeze: str = "none",
 ) -> dict[str, FoldResult]:
     """Train a network for each fold, all advancing together.
 
@@ -539,6 +541,10 @@ def train_folds(
         Where unfinished folds are kept and looked for.
     identity : str
         Hash of data and parameters; a checkpoint of another identity is not resumed.
+    starts : mapping of str to state dict, optional
+        Of each fold: weights to start from instead of random ones.
+    freeze : str
+        See :class:`FoldTrainer`.
 
     Returns
     -------
@@ -546,7 +552,16 @@ def train_folds(
     """
     precision = choose_precision(parameters.precision, device)
     trainers = {
-        key: FoldTrainer(data[key], fold, parameters, seeds[key], device, precision)
+        key: FoldTrainer(
+            data[key],
+            fold,
+            parameters,
+            seeds[key],
+            device,
+            precision,
+            start=(starts or {}).get(key),
+            freeze=freeze,
+        )
         for key, fold in folds.items()
     }
     every = parameters.training.checkpoint_every if checkpoints is not None else 0

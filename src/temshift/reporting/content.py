@@ -17,6 +17,7 @@ from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.reporting import ReportingParameters
 from temshift.learning.examples import Example
+from temshift.study.run_facts import RunFacts
 from temshift.study.separation import Separation, separation
 
 __all__ = ["ReportContent", "protocols_of", "range_in_words", "records"]
@@ -46,6 +47,8 @@ class ReportContent:
         What the integrity check found (:mod:`temshift.study.integrity`).
     examples : dict of str to list of Example
         Of each network.
+    facts : RunFacts, optional
+        When, by which code and on which machine the report is written.
     """
 
     plan: StudyPlan
@@ -67,6 +70,7 @@ class ReportContent:
     histories: pd.DataFrame
     examples: dict[str, list[Example]]
     integrity: pd.DataFrame | None = None
+    facts: RunFacts | None = None
 
     @classmethod
     def from_tables(

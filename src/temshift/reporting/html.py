@@ -20,9 +20,11 @@ from temshift.reporting.pictures import Pictures
 from temshift.reporting.remedies import remedies_section
 from temshift.reporting.sentences import (
     condition,
+    dropped,
     explanation_sentence,
     first_sentences,
     headlines,
+    limits,
     number,
     paper_checks,
     separation_notes,
@@ -92,6 +94,10 @@ def render_report(content: ReportContent) -> str:
         "histories": _histories(content),
         "training": _training(content),
         "versions": _versions(),
+        "run": _run(content),
+        "seeds": _seed_list(content.parameters),
+        "limits": limits(content),
+        "dropped": dropped(content),
         "parameters": _yaml(content.parameters),
         "slug": _slug,
         "with_interval": with_interval,
@@ -482,6 +488,53 @@ def _padded(values: pd.Series) -> tuple[float, float]:
 
 def _slug(text: str) -> str:
     return str(text).replace(" ", "-").replace("_", "-")
+
+
+def _run(content: ReportContent) -> dict[str, str]:
+    """Return what is known of the run, title to words."""
+    facts = content.facts
+    if facts is None:
+        return {}
+    commit = f"{facts.commit[:12]}{', with changes' if facts.modified else ''}"
+    known = {
+        "report written": _time(facts.written),
+        "code": f"temshift {temshift.__version__}, "
+        + (f"commit {commit}" if facts.commit else "in no repository"),
+        "machine that wrote the report": ", ".join(facts.machine),
+    }
+    if facts.began:
+        some = facts.timed_steps < facts.steps
+        known["results made"] = f"from {_time(facts.began)} to {_time(facts.ended)}"
+        known["time at work"] = _duration(facts.busy_s) + (
+            f" ({facts.timed_steps} of {facts.steps} steps have recorded times)" if some else ""
+        )
+    return known
+
+
+def _time(iso: str) -> str:
+    return iso.replace("T", " ").replace("Z", " UTC")
+
+
+def _duration(seconds: float) -> str:
+    """Return ``3 h 20 min``, ``12 min 5 s`` or ``40 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _seed_list(block: dict[str, Any], path: str = "") -> list[tuple[str, str]]:
+    """Return all seeds among the parameters, by their full names."""
+    found: list[tuple[str, str]] = []
+    for key, value in block.items():
+        name = f"{path}{key}"
+        if isinstance(value, dict):
+            found += _seed_list(value, f"{name}.")
+        elif (key == "seeds" or key.endswith("seed")) and value is not None:
+            listed = value if isinstance(value, list | tuple) else [value]
+            found.append((name, ", ".join(str(v) for v in listed)))
+    return found
 
 
 def _versions() -> dict[str, str]:

@@ -51,6 +51,9 @@ def remedy_in_words(content: ReportContent, network: str) -> str:
             words.append("batch norms adapted to the images, without labels")
         if content.plan.weights_of(network) not in content.plan.splits:
             words.append(f"of {content.plan.weights_of(network)}")
+    if own.fine_tuning is not None:
+        k = own.fine_tuning.micrographs
+        words.append(f"fine-tuned on {k} labelled micrograph{'s' if k > 1 else ''}")
     augmentation = own.augmentation
     if noise := augmentation.get("noise"):
         amount = noise.get("rho_max") or noise.get("rho")

@@ -18,9 +18,11 @@ __all__ = [
     "Check",
     "Headline",
     "condition",
+    "dropped",
     "explanation_sentence",
     "first_sentences",
     "headlines",
+    "limits",
     "number",
     "paper_checks",
     "separation_notes",
@@ -614,3 +616,78 @@ def separation_notes(content: ReportContent) -> list[str]:
             "networks do on a new micrograph of their own set is not known from this."
         )
     return notes
+
+
+# --------------------------------------------------------------------------- to be signed
+def limits(content: ReportContent) -> list[str]:
+    """Say what this study cannot tell: only what is true of it."""
+    found = []
+    if content.simulated:
+        all_of_them = len(content.simulated) == len(content.splits)
+        found.append(
+            f"{'All' if all_of_them else 'Some'} micrographs are simulated: what holds for them "
+            "need not hold for a real microscope."
+        )
+    found += separation_notes(content)
+    for column in ("session", "instrument"):
+        values = _different(content, column)
+        if len(values) == 1:
+            found.append(
+                f"All sets come from one {column}, {values[0]}: what changes between "
+                f"{column}s is in no interval."
+            )
+        elif not values:
+            found.append(f"No {column} is named: what changes between {column}s cannot be told.")
+    confounded = [
+        content.plan.title(name)
+        for name in content.plan.studies
+        if (content.confounds["study"] == name).any()
+    ]
+    if confounded:
+        found.append(
+            f"In {_listed(confounded)} more than the studied property differs between the sets: "
+            "a loss there may come from that."
+        )
+    gaps = pd.concat([content.default_gaps(study) for study in content.plan.studies])
+    weak = gaps[gaps["reason"] != ""]
+    if len(weak):
+        found.append(
+            f"{len(weak)} of {len(gaps)} shifts are not judged, because a network failed or is no "
+            "standard."
+        )
+    found.append(
+        "Dice judges the area of particles: whether two that touch are told apart, and how sizes "
+        "come out, it does not say."
+    )
+    found.append("Correlations say what goes along with a loss, not what causes it.")
+    return found
+
+
+def _different(content: ReportContent, column: str) -> list[str]:
+    """Return the known values of a column of text over all sets."""
+    if column not in content.splits:
+        return []
+    joined = content.splits[column].fillna("").astype(str)
+    return sorted({value for text in joined for value in text.split(", ") if value})
+
+
+def dropped(content: ReportContent) -> list[str]:
+    """Say what was left out, and started again, between the micrographs and the results."""
+    found = []
+    results = content.results
+    for split in content.splits.index:
+        tested = results.loc[results["test_split"] == split, "micrograph_id"].nunique()
+        held = int(content.splits.loc[split, "n_micrographs"])
+        if tested < held:
+            found.append(f"{held - tested} of {held} micrographs of {split} were never tested.")
+    restarts = (
+        content.histories.groupby(["network", "protocol", "fold"])["restart"].max()
+        if len(content.histories)
+        else pd.Series(dtype=int)
+    )
+    if again := int((restarts > 0).sum()):
+        found.append(f"{again} of {len(restarts)} trainings were started again from another seed.")
+    learned = results.groupby(["network", "protocol", "fold"])["learned"].all()
+    if failed := int((~learned.astype(bool)).sum()):
+        found.append(f"{failed} of {len(learned)} networks have not learned; see Training.")
+    return found

@@ -10,6 +10,7 @@ import pandas as pd
 
 import temshift
 from temshift.reporting.content import ReportContent, records
+from temshift.reporting.schema import SCHEMA_VERSION
 from temshift.reporting.sentences import first_sentences, headlines, paper_checks
 
 __all__ = ["summarise"]
@@ -27,6 +28,7 @@ def summarise(content: ReportContent) -> dict[str, Any]:
         "explanation": content.explanation,
     }
     return {
+        "schema_version": SCHEMA_VERSION,
         "version": temshift.__version__,
         "simulated_splits": content.simulated,
         "protocols": content.protocols,

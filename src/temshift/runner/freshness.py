@@ -19,6 +19,7 @@ import hashlib
 import json
 import pickle
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,6 +79,7 @@ class Freshness:
         # now, not when a node's turn comes: sources may be edited while others run
         self._fixed = {node.name: self._fixed_parts(node) for node in pipeline.nodes}
         self._before: dict[str, _Parts] = {}
+        self._began: dict[str, float] = {}
 
     def why(self, node: Node) -> str | None:
         """Return in a line why a node is to be run, ``None`` if it is up to date.
@@ -100,13 +102,16 @@ class Freshness:
     def begin(self, node: Node) -> None:
         """Forget the record of a node, whose outputs are about to be replaced."""
         self._before.setdefault(node.name, self._parts(node))
+        self._began[node.name] = time.time()
         self._records.drop(node.name)
 
     def record(self, node: Node) -> None:
         """Record that a node has been run with what it depended on when it began."""
         parts = self._before.pop(node.name, None) or self._parts(node)
         outputs = {name: self._content(name) for name in node.outputs}
-        self._records.put(node.name, {"form": _FORM, "parts": parts, "outputs": outputs})
+        ended = time.time()
+        times = {"began": self._began.pop(node.name, ended), "ended": ended}
+        self._records.put(node.name, {"form": _FORM, "parts": parts, "outputs": outputs, **times})
 
     def makers_of_missing(self, node: Node) -> list[tuple[Node, str]]:
         """Return the nodes that must run before ``node`` can, each with the input it makes.

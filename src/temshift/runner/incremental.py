@@ -300,4 +300,6 @@ def _clear_volatile(node: Node, catalog: Any) -> None:
     """Remove what only an unfinished run of the node would need (checkpoints)."""
     for name in node.inputs:
         if getattr(catalog.get(name), "volatile", False):
-            catalog.load(name).clear()
+            store = catalog.load(name)
+            if hasattr(store, "clear"):
+                store.clear()

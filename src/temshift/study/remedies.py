@@ -84,7 +84,11 @@ def remedies_table(
                 & (gains["baseline"] == baseline)
             ]
         )
-        there = [gain for gain in tested if gain["test_split"] == split]
+        there = [
+            gain
+            for gain in tested
+            if gain["test_split"] == split and _is_for(plan, str(gain["network"]), split)
+        ]
         home = {str(g["network"]): g for g in tested if g["test_split"] == baseline}
         if not there and gap["verdict"] in LOSSES:
             rows.append({**shift, "remedy": "", "suggestion": suggestion(plan, study, baseline)})
@@ -146,6 +150,12 @@ def _by_cell(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return the rows of a table by study, protocol, network and test split."""
     keys = ("study", "protocol", "network", "test_split")
     return {tuple(str(row[key]) for key in keys): row for row in _records(table)}
+
+
+def _is_for(plan: StudyPlan, network: str, split: str) -> bool:
+    """Return whether a remedy is meant for a split: one that is tuned to another is not."""
+    tuning = plan.networks[network].fine_tuning
+    return tuning is None or tuning.split == split
 
 
 def _trained(baseline: str, augmentation: dict[str, Any]) -> dict[str, Any]:

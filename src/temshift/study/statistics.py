@@ -321,7 +321,7 @@ def compare_with_in_domain(
                 **_described(comparison, "reference_dice", "gap", parameters.confidence),
                 "own_failure": cells.failure(*own, lowest=parameters.fails_below),
                 "failure": cells.failure(*tested),
-                "guest": split not in plan.train_on(network),
+                "guest": split not in plan.seen(network),
             }
         )
     table = _with_holm(pd.DataFrame(rows, columns=list(_GAP_ROW)))
@@ -336,8 +336,8 @@ def compare_robust_training(
     """Return what each further network gains over the default networks of its training splits.
 
     Imported networks have no such baseline, and one trained on several splits has as many. A
-    network with the weights of its baseline is compared with less scatter than one with others:
-    the variances of these two kinds are shrunk apart.
+    network with the very weights of its baseline is compared with less scatter than one with
+    others: the variances of these two kinds are shrunk apart.
 
     Returns
     -------
@@ -358,7 +358,7 @@ def compare_robust_training(
         compared |= cells.compare(
             (tested, baseline)
             for _, tested, baseline in places
-            if (plan.weights_of(tested[0]) == baseline[0]) == shared
+            if _adapted(plan, tested[0], baseline[0]) == shared
         )
     rows = [
         {
@@ -588,6 +588,12 @@ def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
     for _, rows in table.groupby(["study", "protocol"]):
         corrected[rows.index] = holm(rows["p_value"])
     return table.assign(p_holm=corrected)
+
+
+def _adapted(plan: StudyPlan, network: str, baseline: str) -> bool:
+    """Return whether a network has the very weights of its baseline, adapted in the test."""
+    own = plan.networks[network]
+    return own.adaptation is not None and plan.weights_of(network) == baseline
 
 
 def _places(results: pd.DataFrame, plan: StudyPlan) -> Iterator[tuple[str, str, str, str]]:

@@ -24,7 +24,8 @@ def evaluate(
 ) -> tuple[DataFrame, list[Any]]:
     """Test all folds of one network on the splits of its studies.
 
-    With a ``network`` that adapts the weights of another, these are what ``networks`` holds.
+    With a ``network`` that adapts or fine-tunes the weights of another, these are what
+    ``networks`` holds.
 
     Returns
     -------
@@ -41,7 +42,8 @@ def evaluate(
         by_owner(patches),
         evaluation,
         modelling.device,
-        None if network is None else network.adaptation,
+        network.adaptation if network else None,
+        network.fine_tuning if network else None,
     )
 
 

@@ -100,6 +100,7 @@ def write_report(
     explanation: DataFrame,
     histories: DataFrame,
     integrity: DataFrame | None = None,
+    facts: Any = None,
     **others: Any,
 ) -> tuple[str, dict[str, Any]]:
     """Write the report and its summary.
@@ -128,5 +129,6 @@ def write_report(
         histories=histories,
         examples=by_owner(examples),
         integrity=integrity,
+        facts=facts,
     )
     return render_report(content), summarise(content)

@@ -98,6 +98,7 @@ def _report(plan: StudyPlan) -> Node:
             "histories": _HISTORIES,
             **{name: f"{_TABLES}.{name}" for name in (*_COMPARED, *explained)},
             **integrity,
+            "facts": f"{_TABLES}.facts",
             **each(plan.rows, "examples"),
         },
         outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],

@@ -14,6 +14,7 @@ def train_network(
     modelling: ModellingParameters,
     checkpoints: CheckpointStore,
     network: NetworkParameters | None = None,
+    initial: NetworkSet | None = None,
     **datasets: Any,
 ) -> tuple[NetworkSet, DataFrame]:
     """Train all folds of one network on its splits.
@@ -28,6 +29,8 @@ def train_network(
         Where a killed training is continued from.
     network : NetworkParameters, optional
         What this network has of its own.
+    initial : NetworkSet, optional
+        Networks from whose weights it starts.
     **datasets : PatchStack or dict
         ``patches`` and ``fingerprint`` of each of its splits, named like the dataset.
 
@@ -45,5 +48,11 @@ def train_network(
         for kind in (".patches", ".fingerprint")
     )
     return train_network_set(
-        name, stacks, modelling.with_overrides(network), checkpoints, fingerprints
+        name,
+        stacks,
+        modelling.with_overrides(network),
+        checkpoints,
+        fingerprints,
+        initial,
+        network.freeze if network else "none",
     )

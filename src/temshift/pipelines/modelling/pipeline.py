@@ -20,6 +20,8 @@ def create_pipeline() -> Pipeline:
         }
         if name in plan.networks:
             inputs["network"] = f"params:networks.{name}"
+        if initial := plan.initial(name):
+            inputs["initial"] = f"{initial}.networks"
         # in the order of the function's arguments, by which Kedro finds the types of parameters
         inputs |= each(plan.train_on(name), "patches") | each(plan.train_on(name), "fingerprint")
         nodes.append(
