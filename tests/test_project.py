@@ -53,7 +53,9 @@ for name, pipeline in pipelines.items():
         owner, _, rest = dataset.partition(".")
         assert owner in owners and rest, f"{{dataset}} belongs to no pipeline, split or network"
     for node in pipeline.nodes:
-        assert node.namespace is None or node.namespace in owners, node
+        stage, _, owner = (node.namespace or "").partition(".")
+        assert stage in pipelines, node
+        assert not owner or owner in owners and owner in node.tags, node
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

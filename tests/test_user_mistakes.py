@@ -596,7 +596,7 @@ def test_arguments(arguments, said):
     ("arguments", "said"),
     [
         ("--env mien", "did you mean 'mine'?"),
-        ("--env smoke --namespaces low_dos", "did you mean 'low_dose'?"),
+        ("--env smoke --tags low_dos", "did you mean 'low_dose'?"),
         ("--env smoke --params modeling.training.steps=3", "did you mean 'modelling'?"),
         ("--env mine --pipelines data_curation", "the metadata table is not there"),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
-__all__ = ["bind", "by_owner", "each"]
+__all__ = ["bind", "by_owner", "each", "stage_of"]
 
 
 def bind(function: Callable[..., Any], *values: Any) -> Callable[..., Any]:
@@ -44,3 +44,16 @@ def each(owners: Iterable[str], dataset: str) -> dict[str, str]:
 def by_owner(datasets: Mapping[str, Any]) -> dict[str, Any]:
     """Name what came by keyword (see :func:`each`) like the split or network it belongs to."""
     return {name.partition(".")[0]: data for name, data in datasets.items()}
+
+
+def stage_of(function: Callable[..., Any]) -> str:
+    """Return the pipeline that a node's function belongs to, "" if it is no pipeline's.
+
+    Examples
+    --------
+    >>> from temshift.pipelines.modelling.nodes import train_network
+    >>> stage_of(bind(train_network, "au_5nm"))
+    'modelling'
+    """
+    parts = str(getattr(function, "__module__", "")).split(".")
+    return parts[parts.index("pipelines") + 1] if "pipelines" in parts[:-1] else ""

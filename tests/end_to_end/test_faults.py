@@ -28,7 +28,7 @@ def test_files_that_are_cut_short_are_noticed_and_made_again(pristine, tmp_path)
         "06_models/large_pixels/grouped_fold0/card.json",
         "04_feature/low_dose/fingerprint.json",
         "07_model_output/results/low_dose.parquet",
-        ".provenance/nodes/compare.json",
+        ".provenance/nodes/generalization_reporting.compare.json",
     ]
     for name in cut:
         file = project.data / name
@@ -36,12 +36,12 @@ def test_files_that_are_cut_short_are_noticed_and_made_again(pristine, tmp_path)
         file.write_bytes(content[: len(content) // 2])
     output = project.run()
     for reason in (
-        "low_dose.preprocess is run: output low_dose.patches was changed",
-        "high_dose.train is run: output high_dose.networks was changed",
-        "large_pixels.train is run: output large_pixels.networks was changed",
-        "low_dose.fingerprint is run: ",
-        "low_dose.evaluate is run: output low_dose.results was changed",
-        "compare is run: never run, or not to its end",
+        "preprocessing.low_dose.preprocess is run: output low_dose.patches was changed",
+        "modelling.high_dose.train is run: output high_dose.networks was changed",
+        "modelling.large_pixels.train is run: output large_pixels.networks was changed",
+        "preprocessing.low_dose.fingerprint is run: ",
+        "evaluation.low_dose.evaluate is run: output low_dose.results was changed",
+        "generalization_reporting.compare is run: never run, or not to its end",
     ):
         assert reason in project.log(), reason
     assert not {"simulate_au_2nm", "acquire_micrographs"} & set(ran(output))

@@ -49,6 +49,11 @@ def results(project):
     return (folder / "trials.csv").read_bytes()
 
 
+def trained(project: Project) -> int:
+    """Return how many trainings have begun, in all runs."""
+    return project.log().count("Running node: train_")
+
+
 def test_a_sweep_stopped_and_resumed_is_one_that_was_not(project, tmp_path):
     runs = project.data / "07_model_output" / "sweep"
     run = subprocess.Popen(
@@ -64,9 +69,11 @@ def test_a_sweep_stopped_and_resumed_is_one_that_was_not(project, tmp_path):
     run.kill()
     run.wait()
     assert not (project.data / "08_reporting" / "sweep").exists()
-    project.run("--pipelines", "sweep")
-    assert re.search(r"Up to date: train_\w+_defaults", project.log()), "it was finished"
-    assert len(re.findall(r"Trial 000[01] .*: validation Dice", project.log())) == 2
+    before = trained(project)
+    output = project.run("--pipelines", "sweep")
+    assert trained(project) > before
+    assert output.count("training of defaults") == 0
+    assert len([line for line in output.splitlines() if "validation Dice" in line]) == 2
     table = pd.read_csv(project.data / "08_reporting" / "sweep" / "trials.csv", dtype=str)
     assert sorted(table["trial"]) == ["0000", "0001", "defaults"]
     first = results(project)
@@ -90,10 +97,9 @@ def test_a_sweep_stopped_and_resumed_is_one_that_was_not(project, tmp_path):
     assert results(whole) == first
 
     # only the further trial is run
+    before = trained(project)
     project.run("--pipelines", "sweep", "--params", "sweep.trials=3")
-    trained = re.findall(r"Running node: train_\w+_(\w+):", project.log())
-    assert (trained.count("0001"), trained.count("0002")) == (1, 1)
-    assert trained.count("defaults") == 1
+    assert trained(project) == before + 1
 
     # without a block there is nothing to do, and the error says what is missing
     (project.folder / "conf" / "smoke" / "parameters_sweep.yml").unlink()

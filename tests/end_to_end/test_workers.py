@@ -122,7 +122,7 @@ def test_a_node_that_kills_every_worker_is_given_up(pristine, tmp_path):
     run = start(project, "--pipelines", "modelling")
     output = follow(project, run, "Running node: train", lambda: kill_workers(run))
     assert run.returncode == 1
-    assert "high_dose.train' was given up: the workers that ran it died" in output
+    assert "modelling.high_dose.train' was given up: the workers that ran it died" in output
     assert "Remedy:" in output.splitlines()[-1]
 
 

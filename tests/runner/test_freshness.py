@@ -142,13 +142,15 @@ def test_a_changed_comment_or_docstring_anywhere_repeats_nothing(study):
 
 def test_a_changed_line_of_the_style_sheet_repeats_the_report_alone(study):
     why = study.after(lambda text: text + "\np { color: red; }\n", "reporting/report.css")
-    assert why == {"write_report": "code of temshift/reporting/report.css changed"}
+    assert why == {
+        "generalization_reporting.write_report": "code of temshift/reporting/report.css changed"
+    }
 
 
 def test_changed_flat_fielding_repeats_preprocessing_but_no_simulation(study):
     why = study.after(in_every_function, "microscopy/flat_field.py")
     splits = {"high_dose", "large_pixels", "low_dose"}
-    assert set(why) == {f"{split}.preprocess" for split in splits}
+    assert set(why) == {f"preprocessing.{split}.preprocess" for split in splits}
     assert set(why.values()) == {"code of temshift.microscopy.flat_field changed"}
 
 
@@ -157,10 +159,14 @@ def test_other_patches_repeat_what_reads_them(study):
     path.write_text("others")
     why = study.why()
     path.write_text("low_dose.patches")
-    assert why.pop("low_dose.preprocess") == "output low_dose.patches was changed"
-    assert {"low_dose.train", "low_dose.fingerprint", "low_dose.evaluate"} <= set(why)
+    assert why.pop("preprocessing.low_dose.preprocess") == "output low_dose.patches was changed"
+    assert {
+        "modelling.low_dose.train",
+        "preprocessing.low_dose.fingerprint",
+        "evaluation.low_dose.evaluate",
+    } <= set(why)
     assert set(why.values()) == {"input low_dose.patches changed"}
-    assert not {"high_dose_noise.train", "simulate_au_2nm"} & set(why)
+    assert not {"modelling.high_dose_noise.train", "simulation.simulate_au_2nm"} & set(why)
 
 
 def test_a_changed_downloader_repeats_nothing_of_a_study_without_one(study):
@@ -200,7 +206,7 @@ def test_a_new_block_of_parameters_repeats_nothing(study):
     assert changed_parameters(study) == {}
     path.write_text(yaml.safe_dump({"calibration": {"summary": "another"}}))
     (study.folder / "conf" / "smoke" / "parameters_simulation.yml").unlink()
-    assert "write_report" in changed_parameters(study)
+    assert "generalization_reporting.write_report" in changed_parameters(study)
     path.unlink()
     shutil.copy(ROOT / "conf" / "smoke" / "parameters_simulation.yml", path.parent)
 
@@ -220,8 +226,8 @@ def test_a_changed_parameter_is_told_with_both_values(study):
     path.write_text(text.replace("steps: 8", "steps: 9"))
     why = changed_parameters(study)
     path.write_text(text)
-    assert why["low_dose.train"] == "parameter modelling.training.steps changed (8 -> 9)"
-    assert "simulate_au_2nm" not in why
+    assert why["modelling.low_dose.train"] == "parameter modelling.training.steps changed (8 -> 9)"
+    assert "simulation.simulate_au_2nm" not in why
 
 
 def test_a_default_that_is_written_down_repeats_no_training(study):
@@ -242,7 +248,7 @@ def test_another_version_of_a_package_repeats_what_uses_it(study):
     why = with_new("torch")
     assert {"train", "evaluate"} <= short(why)
     assert not {"preprocess", "simulate_au_2nm", "compare"} & short(why)
-    assert why["low_dose.train"] == f"package torch {package_version('torch')} -> 99"
+    assert why["modelling.low_dose.train"] == f"package torch {package_version('torch')} -> 99"
     assert short(with_new("abtem")) == {"simulate_au_2nm"}
     assert short(with_new("plotly")) <= {
         *("draw_gaps", "draw_histories", "draw_dose_matrix", "draw_magnification_matrix"),

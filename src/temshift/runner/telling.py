@@ -17,6 +17,7 @@ from typing import Any
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from temshift.binding import stage_of
 from temshift.progress import (
     LINES_EVERY_S,
     PATIENCE_S,
@@ -44,12 +45,6 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def stage_of(node: Node) -> str:
-    """Return the pipeline that a node's function belongs to, "" if it is no pipeline's."""
-    parts = str(getattr(node.func, "__module__", "")).split(".")
-    return parts[parts.index("pipelines") + 1] if "pipelines" in parts[:-1] else ""
 
 
 class Teller:
@@ -170,8 +165,9 @@ class Teller:
 
     @staticmethod
     def _columns(node: Node) -> tuple[str, str, str]:
-        owner = node.namespace or ""
-        return stage_of(node), owner, node.name.removeprefix(f"{owner}." if owner else "")
+        stage, space = stage_of(node.func), node.namespace or ""
+        owner = "" if space == stage else space.removeprefix(f"{stage}.")
+        return stage, owner, node.name.removeprefix(f"{space}." if space else "")
 
     def _named(self, node: Node) -> str:
         columns = zip(self._columns(node), self._widths, strict=True)
