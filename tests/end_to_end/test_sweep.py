@@ -1,7 +1,6 @@
 """kedro run --pipelines sweep: trials, stopped and resumed, and what is refused before any."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
