@@ -8,7 +8,7 @@ import pytest
 from kedro.io import DatasetError
 from PIL import Image
 
-from temshift.catalog.reports import ExamplesDataset, HTMLReportDataset
+from temshift.catalog.reports import ExamplesDataset, HTMLReportDataset, PrintedFigureDataset
 from temshift.learning.examples import Example
 
 
@@ -84,3 +84,20 @@ def test_report_is_replaced_as_a_whole(tmp_path):
     dataset.save("<p>e/Å²</p>")
     assert dataset.load() == dataset.preview() == "<p>e/Å²</p>"
     assert [f.name for f in (tmp_path / "reports").iterdir()] == ["report.html"]
+
+
+def test_a_figure_for_print_is_all_its_files(tmp_path):
+    figure = str(tmp_path / "figures" / "overview")
+    dataset = PrintedFigureDataset(filepath=figure, endings=["_85mm.svg", "_85mm.pdf"])
+    assert not dataset.exists()
+    data = {"_85mm.svg": b"<?xml version='1.0'?><svg/>", "_85mm.pdf": b"%PDF"}
+    dataset.save(data)
+    assert dataset.exists()
+    assert dataset.load() == data
+    assert dataset.preview() == "<svg/>"
+    assert [p.name for p in dataset.content_paths()] == ["overview_85mm.svg", "overview_85mm.pdf"]
+    with pytest.raises(DatasetError, match=r"_170mm\.svg.*catalog names.*Set 'endings'"):
+        dataset.save({"_170mm.svg": b"", "_85mm.pdf": b""})
+    assert dataset.load() == data
+    (tmp_path / "figures" / "overview_85mm.pdf").unlink()
+    assert not dataset.exists()

@@ -73,6 +73,7 @@ def test_what_belongs_to_no_network_is_in_no_namespace(pipeline):
         "draw_material_matrix",
         "draw_gaps",
         "draw_histories",
+        "draw_for_print",
         "write_report",
     }
 
@@ -94,11 +95,10 @@ def test_from_results_to_the_report(pipeline, tmp_path):
             *("fingerprints", "distances", "explanation"),
         )
     }
-    assert {f.stem for f in (reporting / "figures").iterdir()} == {
-        "dose_matrix",
-        "material_matrix",
-        "gaps",
-        "histories",
+    printed = ("overview", "dose_matrix", "dose_forest", "material_matrix", "material_forest")
+    assert {f.name for f in (reporting / "figures").iterdir()} == {
+        *(f"{name}.json" for name in ("dose_matrix", "material_matrix", "gaps", "histories")),
+        *(f"{n}_{mm}mm.{form}" for n in printed for mm in (85, 170) for form in ("svg", "pdf")),
     }
     assert "loses 0.3" in (reporting / "report.html").read_text()
     assert json.loads((reporting / "results.json").read_text())["findings"]

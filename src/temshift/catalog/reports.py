@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ from temshift.catalog.previews import image_preview
 from temshift.learning.examples import Example
 from temshift.microscopy.pictures import contact_sheet, paint
 
-__all__ = ["ExamplesDataset", "HTMLReportDataset"]
+__all__ = ["ExamplesDataset", "HTMLReportDataset", "PrintedFigureDataset"]
 
 _ARRAYS = ("image", "label", "prediction")
 
@@ -134,3 +135,65 @@ class HTMLReportDataset(AbstractDataset[str, str]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+class PrintedFigureDataset(AbstractDataset[dict[str, bytes], dict[str, bytes]]):
+    """A figure for print as files of several widths and formats.
+
+    Data are the content of each file by the ending of its name (``_85mm.svg``).
+
+    Parameters
+    ----------
+    filepath : str
+        The files without their endings.
+    endings : sequence of str
+        Of all files.
+    metadata : dict, optional
+        For Kedro plugins; not used here.
+    """
+
+    def __init__(
+        self, filepath: str, endings: Sequence[str], metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self._endings = list(endings)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, bytes]:
+        """Return the content of each file."""
+        return {ending: self._path(ending).read_bytes() for ending in self._endings}
+
+    def save(self, data: dict[str, bytes]) -> None:
+        """Replace all files.
+
+        Raises
+        ------
+        DatasetError
+            Other files are given than the catalog names.
+        """
+        if sorted(data) != sorted(self._endings):
+            raise DatasetError(
+                f"{self._filepath}: files {sorted(data)} are given, but the catalog names "
+                f"{sorted(self._endings)}. Set 'endings' of the dataset to what is drawn"
+            )
+        for ending, content in data.items():
+            with atomic_path(self._path(ending)) as temporary:
+                temporary.write_bytes(content)
+
+    def preview(self) -> HTMLPreview:
+        """Show the widest drawing in SVG (Kedro-Viz)."""
+        widest = [ending for ending in self._endings if ending.endswith(".svg")][-1]
+        return HTMLPreview(self._path(widest).read_text(encoding="utf-8").split("?>", 1)[-1])
+
+    def _path(self, ending: str) -> Path:
+        return Path(f"{self._filepath}{ending}")
+
+    def _exists(self) -> bool:
+        return all(path.is_file() for path in self.content_paths())
+
+    def content_paths(self) -> list[Path]:
+        """Return the files."""
+        return [self._path(ending) for ending in self._endings]
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "endings": self._endings}

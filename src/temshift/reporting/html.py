@@ -12,9 +12,10 @@ import pandas as pd
 
 import temshift
 from temshift.config.modelling import ModellingParameters
-from temshift.reporting import svg
+from temshift.reporting import charts, svg
+from temshift.reporting.charts import network_label, slug
 from temshift.reporting.content import ReportContent, range_in_words, records
-from temshift.reporting.palette import MARKS, WORST_LOSS, loss_colours
+from temshift.reporting.palette import MARKS
 from temshift.reporting.panels import Panels, example_figure, shown_examples
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.remedies import remedies_section
@@ -33,7 +34,6 @@ from temshift.reporting.sentences import (
     with_interval,
 )
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
-from temshift.study.verdicts import surest
 
 __all__ = ["render_report"]
 
@@ -65,11 +65,9 @@ def render_report(content: ReportContent) -> str:
         "reporting": content.reporting,
         "answers": first_sentences(content),
         "findings": headlines(content),
-        "overview": _overview(content),
+        "overview": charts.overview(content),
         "marks": MARKS,
-        "loss_scale": [
-            (f"{loss:g}", loss_colours(loss)[0]) for loss in np.linspace(0, WORST_LOSS, 6)
-        ],
+        "loss_scale": charts.loss_scale(),
         "checks": paper_checks(content),
         "separation_notes": separation_notes(content),
         "unseen": unseen(content),
@@ -99,7 +97,7 @@ def render_report(content: ReportContent) -> str:
         "limits": limits(content),
         "dropped": dropped(content),
         "parameters": _yaml(content.parameters),
-        "slug": _slug,
+        "slug": slug,
         "with_interval": with_interval,
     }
     css = environment.get_template("report.css").render()
@@ -143,8 +141,8 @@ def _study(
         "varies": _title(content, parameters.varies),
         "phrase": study_phrase(content, name),
         "matrices": [_matrix(content, name, protocol, panels) for protocol in content.protocols],
-        "forest": _forest(content, name),
-        "narrow_forest": _forest(content, name, narrow=True),
+        "forest": charts.forest(content, name),
+        "narrow_forest": charts.forest(content, name, 360, narrow=True),
         "confounds": [
             {
                 "column": _title(content, str(column)),
@@ -167,97 +165,11 @@ def _study(
 
 
 def _matrix(content: ReportContent, study: str, protocol: str, panels: Panels) -> dict[str, Any]:
-    parameters = content.plan.studies[study]
-    gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
-    losses = gaps["gap"].astype(float).to_dict()
-    rows = []
-    for network in dict.fromkeys([*parameters.splits, *parameters.networks]):
-        cells: list[dict[str, Any] | None] = []
-        for split in parameters.splits:
-            cell = content.cell(network, split, protocol)
-            if cell is None:
-                cells.append(None)
-                continue
-            compared = (network, split) in gaps.index
-            loss = losses.get((network, split), float("nan"))
-            verdict = str(gaps.loc[(network, split), "verdict"]) if compared else ""
-            background, colour = loss_colours(0.0 if network == split else loss)
-            cells.append(
-                {
-                    **{str(k): v for k, v in cell.items()},
-                    "background": background,
-                    "colour": colour,
-                    "verdict": verdict,
-                    "own": network == split,
-                    "panel": panels.id(protocol, network, split),
-                }
-            )
-        if any(cells):
-            label = condition(content, study, network) if network in parameters.splits else network
-            rows.append({"network": network, "label": label, "cells": cells})
+    rows = charts.matrix_rows(content, study, protocol)
+    for row in rows:
+        for cell in filter(None, row["cells"]):
+            cell["panel"] = panels.id(protocol, row["network"], cell["test_split"])
     return {"protocol": protocol, "rows": rows}
-
-
-def _forest(content: ReportContent, study: str, narrow: bool = False) -> str:
-    gaps = content.study_gaps(study)
-    if gaps.empty:
-        return ""
-    every = [
-        _whisker(content, name, g)
-        for name in content.plan.studies
-        for g in records(content.study_gaps(name))
-    ]
-    rows = [_whisker(content, study, g) for g in records(gaps)]
-    limits = _limits(content)
-    title = "loss of Dice against the test set’s own network"
-    ends = svg.axis_range(every, limits)
-    return svg.forest(rows, limits, title, 360 if narrow else 760, ends, narrow)
-
-
-def _overview(content: ReportContent) -> str:
-    """Draw all shifts between image sets, a row a study, in the order of the findings."""
-    rows = []
-    for finding in headlines(content):
-        gaps = content.default_gaps(finding.study)
-        spoken_of = surest(gaps).name
-        last = gaps.index == spoken_of
-        marks = [
-            _whisker(content, finding.study, g)
-            for g in records(pd.concat([gaps[~last], gaps[last]]))
-        ]
-        rows.append(svg.Strip(finding.title, f"#study-{_slug(finding.study)}", marks))
-    if not rows:
-        return ""
-    title = "loss of Dice against the network that was trained on the test set"
-    return svg.strips(rows, _limits(content), ("robust", "degrades", "breaks"), title)
-
-
-def _whisker(content: ReportContent, study: str, g: dict[str, Any]) -> svg.Whisker:
-    """Return a gap as a row of a chart."""
-    return svg.Whisker(
-        label=f"{_network_label(content, study, g['network'])} → "
-        f"{condition(content, study, g['test_split'])}",
-        estimate=g["gap"],
-        low=g["low"],
-        high=g["high"],
-        css=f"v-{_slug(g['verdict'])}",
-        value=with_interval(g["gap"], g["low"], g["high"]),
-        note=f"{g['network']} on {g['test_split']}: "
-        f"{with_interval(g['gap'], g['low'], g['high'])}, {g['verdict']}, "
-        f"p = {number(g['p_value'], 3)} ({number(g['p_holm'], 3)} corrected), "
-        f"n = {g['n_groups']} in {g['n_folds']} folds"
-        + (f"; {g['reason']}" if g["reason"] else ""),
-        mark=MARKS[g["verdict"]],
-    )
-
-
-def _limits(content: ReportContent) -> tuple[float, float]:
-    return content.reporting.degrades_above, content.reporting.breaks_above
-
-
-def _network_label(content: ReportContent, study: str, network: str) -> str:
-    known = network in content.plan.studies[study].splits
-    return condition(content, study, network) if known else network
 
 
 def _settings(content: ReportContent, network: str) -> str:
@@ -293,10 +205,10 @@ def _shown_worst(
         return None
     network, split = cell
     return {
-        "network": _network_label(content, study, network),
+        "network": network_label(content, study, network),
         "split": condition(content, study, split),
         "examples": [
-            example_figure(e, network, pictures, f"worst-{_slug(study)}-{i}")
+            example_figure(e, network, pictures, f"worst-{slug(study)}-{i}")
             for i, e in enumerate(shown_examples(content, cell))
         ],
     }
@@ -484,10 +396,6 @@ def _padded(values: pd.Series) -> tuple[float, float]:
     low, high = min(0.0, float(values.min())), max(0.05, float(values.max()))
     pad = 0.06 * (high - low)
     return low - pad, high + pad
-
-
-def _slug(text: str) -> str:
-    return str(text).replace(" ", "-").replace("_", "-")
 
 
 def _run(content: ReportContent) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "BAND_COLOURS",
     "MARKS",
     "PLOTLY_SYMBOLS",
     "VERDICT_COLOURS",
@@ -44,6 +45,8 @@ VERDICT_COLOURS = {
     "undecided": "#5b6675",
     "reference weak": "#5b6675",
 }
+#: Of the areas between thresholds, on white: robust, degrades, breaks.
+BAND_COLOURS = ("#e2f3ee", "#fbf0d4", "#fbe6dc")
 # no loss … 0.5 Dice lost: lightness falls evenly from nearly white to dark red
 _STOPS = np.array(
     [

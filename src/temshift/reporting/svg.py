@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from textwrap import wrap
 
 import numpy as np
 
 __all__ = [
+    "Cell",
     "Line",
     "Point",
     "Spread",
@@ -18,10 +20,16 @@ __all__ = [
     "axis_range",
     "forest",
     "line_chart",
+    "matrix",
+    "note",
     "scatter",
     "spreads",
     "strips",
 ]
+
+
+#: Width of a letter, px: at 12 px in the page's typeface, at 10 px in that of print.
+_EM = 6.4
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,19 @@ class Spread:
 
     mean: Whisker
     values: Sequence[Sequence[tuple[float, str]]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a matrix: its value and interval, mark and class of its verdict, its colours."""
+
+    value: str
+    interval: str
+    mark: str
+    css: str
+    background: str
+    colour: str
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,10 +130,20 @@ def forest(
     ends : (float, float), optional
         Of the axis, where several drawings share one (:func:`axis_range`).
     narrow : bool
-        For a phone: label and value stand above the interval, which has the whole width.
+        For a phone or a column of a page: label and value stand above the interval, which has the
+        whole width.
     """
-    left = 8 if narrow else 24 + max(len(row.label) for row in rows) * 6.4
-    right, row_height, top = (8, 46, 8) if narrow else (150, 22, 8)
+    right, top = (8, 8) if narrow else (150, 8)
+    longest = int((width - 16) / _EM if narrow else (0.45 * width - 24) / _EM)
+    labels = [wrap(row.label, longest) or [""] for row in rows]
+    lines = max(len(label) for label in labels)
+    beside = all(
+        len(label[-1]) + len(row.value) + 2 <= longest
+        for label, row in zip(labels, rows, strict=True)
+    )
+    value_above = narrow and not beside  # a line of its own, between label and interval
+    row_height = (46 + 14 * value_above if narrow else 22) + 13 * (lines - 1)
+    left = 8 if narrow else 24 + max(len(line) for label in labels for line in label) * _EM
     low, high = ends or axis_range(rows, bands)
     bottom = top + row_height * len(rows)
     height = bottom + 46
@@ -124,12 +155,12 @@ def forest(
     parts += _x_axis(_ticks(low, high), x, top, bottom)
     parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
     for i, row in enumerate(rows):
-        y = top + row_height * (i + (0.72 if narrow else 0.5))
+        y = top + row_height * (i + 1) - 13 if narrow else top + row_height * (i + 0.5)
         parts.append(f'<g class="{row.css}"><title>{escape(row.note or row.label)}</title>')
-        parts.append(
-            _text(left, y - 17, row.label, "start")
+        parts += (
+            _lines(left, y - 17 - 14 * value_above, labels[i], "start")
             if narrow
-            else _text(left - 10, y + 4, row.label, "end")
+            else _lines(left - 10, y + 4 + 6.5 * (len(labels[i]) - 1), labels[i], "end")
         )
         if np.isfinite(row.low):
             parts.append(
@@ -153,6 +184,7 @@ def strips(
     band_titles: Sequence[str],
     axis_title: str,
     width: int = 760,
+    narrow: bool = False,
 ) -> str:
     """Draw a row of marks for each study on one axis, over titled bands between thresholds.
 
@@ -167,9 +199,16 @@ def strips(
     axis_title : str
     width : int
         Of the drawing, px.
+    narrow : bool
+        For a column of a page: the label stands above the marks, which have the whole width.
     """
-    left = 20 + max(len(row.label) for row in rows) * 7.0
-    right, row_height, top = 16, 30, 24
+    em = 7.0
+    longest = int((width - 16) / em if narrow else (0.5 * width - 20) / em)
+    labels = [wrap(row.label, longest) or [""] for row in rows]
+    lines = max(len(label) for label in labels)
+    left = 8 if narrow else 20 + max(len(line) for label in labels for line in label) * em
+    right, top = (8, 24) if narrow else (16, 24)
+    row_height = (40 if narrow else 30) + 13 * (lines - 1)
     marks = [mark for row in rows for mark in row.marks]
     shown = [Whisker("", m.estimate, np.nan, np.nan, "", "") for m in marks]
     low, high = axis_range([*shown, *(row.marks[-1] for row in rows)], bands)
@@ -187,9 +226,13 @@ def strips(
     parts += _x_axis(_ticks(low, high), x, top, bottom)
     parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{top}" y2="{bottom}"/>')
     for i, row in enumerate(rows):
-        y = top + row_height * (i + 0.5)
-        label = _text(left - 10, y + 4, row.label, "end", "label")
-        parts.append(f'<a href="{escape(row.link)}">{label}</a>')
+        y = top + row_height * (i + 1) - 11 if narrow else top + row_height * (i + 0.5)
+        written = (
+            _lines(left, y - 15, labels[i], "start", "label")
+            if narrow
+            else _lines(left - 10, y + 4 + 6.5 * (len(labels[i]) - 1), labels[i], "end", "label")
+        )
+        parts.append(f'<a href="{escape(row.link)}">{"".join(written)}</a>')
         for j, mark in enumerate(row.marks):
             parts.append(f'<g class="{mark.css}"><title>{escape(mark.note or mark.label)}</title>')
             if j == len(row.marks) - 1 and np.isfinite([mark.low, mark.high]).all():
@@ -201,6 +244,84 @@ def strips(
     parts.append(_text((left + width - right) / 2, height - 8, axis_title, "middle", "axis-title"))
     label = f"{axis_title}: {len(marks)} shifts of {len(rows)} studies"
     return _svg(width, height, parts, label, role="group")
+
+
+def matrix(
+    rows: Sequence[tuple[str, Sequence[Cell | None]]],
+    columns: Sequence[str],
+    titles: tuple[str, str],
+    scale: Sequence[tuple[str, str]],
+    scale_title: str,
+    width: int = 640,
+) -> str:
+    """Draw a train × test matrix with a bar of its colours.
+
+    Intervals are left out where cells are too narrow for them, and headings that are wider than
+    their column are turned.
+
+    Parameters
+    ----------
+    rows : sequence of (str, sequence of Cell or None)
+        Label and cells; ``None`` where nothing was tested.
+    columns : sequence of str
+        Their headings.
+    titles : (str, str)
+        Of rows and of columns.
+    scale : sequence of (str, str)
+        Labels and colours of the bar.
+    scale_title : str
+    width : int
+        Of the drawing, px.
+    """
+    labels = [wrap(label, int(0.34 * width / _EM)) or [""] for label, _ in rows]
+    corner = wrap(titles[0], int(0.34 * width / _EM)) or [""]
+    left = 12 + max(len(line) for label in [*labels, corner] for line in label) * _EM
+    cell = min((width - left - 4) / max(len(columns), 1), 130.0)
+    headings = [wrap(column, max(int(cell / _EM), 1), break_long_words=False) for column in columns]
+    turned = max((len(h) for heading in headings for h in heading), default=0) * _EM > cell
+    if turned:
+        headings = [[column] for column in columns]
+        head = max(len(column) for column in columns) * _EM + 8
+    else:
+        head = 13.0 * max((len(heading) for heading in headings), default=1) + 6
+    over = wrap(titles[1], int((width - left) / _EM)) or [""]
+    head = max(head, 13.0 * len(corner) + 6)
+    top = 13.0 * len(over) + 4 + head
+    wide = cell >= 66
+    height = max(46.0 if wide else 34.0, 13.0 * max((len(label) for label in labels), default=1))
+    parts = _lines(left, 13.0 * len(over) - 2, over, "start", "axis-title")
+    parts += _lines(left - 8, top - 6, corner, "end", "axis-title")
+    for j, heading in enumerate(headings):
+        x = left + cell * (j + 0.5)
+        if turned:
+            parts.append(
+                f'<text class="tick" x="{x + 4:.1f}" y="{top - 6:.1f}" text-anchor="start" '
+                f'transform="rotate(-90 {x + 4:.1f} {top - 6:.1f})">{escape(heading[0])}</text>'
+            )
+        else:
+            parts += _lines(x, top - 6, heading, "middle")
+    for i, (_, cells) in enumerate(rows):
+        y = top + height * i
+        shift = 6.5 * (len(labels[i]) - 1)
+        parts += _lines(left - 8, y + height / 2 + 4 + shift, labels[i], "end", "name")
+        for j, shown in enumerate(cells):
+            parts += _cell(shown, left + cell * j, y, cell, height, wide)
+    bottom = top + height * len(rows) + 20
+    parts.append(_text(4, bottom + 4, scale_title, "start", "axis-title"))
+    each = min(40.0, (width - 8) / max(len(scale), 1))
+    for k, (value, colour) in enumerate(scale):
+        parts.append(
+            f'<rect class="scale" x="{4 + each * k:.1f}" y="{bottom + 10:.1f}" '
+            f'width="{each:.1f}" height="10" fill="{colour}"/>'
+        )
+        parts.append(_text(4 + each * (k + 0.5), bottom + 33, value, "middle"))
+    return _svg(width, bottom + 40, parts, f"{titles[0]}, {titles[1]}: {len(rows)} rows")
+
+
+def note(text: str, width: int = 640) -> str:
+    """Write a sentence where there is nothing to draw."""
+    lines = wrap(text, int((width - 16) / _EM))
+    return _svg(width, 13 * len(lines) + 16, _lines(8, 13 * len(lines) + 4, lines, "start"), text)
 
 
 def spreads(rows: Sequence[Spread], axis_title: str, width: int = 460) -> str:
@@ -319,6 +440,41 @@ def _svg(width: int, height: float, parts: Sequence[str], label: str, role: str 
         f'<svg class="chart" viewBox="0 0 {width} {height:g}" style="max-width:{width}px" '
         f'role="{role}" aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
+
+
+def _cell(
+    cell: Cell | None, x: float, y: float, width: float, height: float, wide: bool
+) -> list[str]:
+    """Return a cell of a matrix: value, interval if there is room, and mark of the verdict."""
+    middle = x + width / 2
+    if cell is None:
+        return [_text(middle, y + height / 2 + 4, "–", "middle")]
+    inset = 2.5 if cell.own else 0.75
+    parts = [
+        f'<rect class="{"own" if cell.own else "cell"}" x="{x + inset:.1f}" y="{y + inset:.1f}" '
+        f'width="{width - 2 * inset:.1f}" height="{height - 2 * inset:.1f}" '
+        f'fill="{cell.background}"/>'
+    ]
+    texts = [(cell.value, "cell-value")]
+    if wide:
+        texts.append((cell.interval, "cell-interval"))
+    if cell.mark:
+        texts.append((cell.mark, "cell-mark"))
+    first = y + height / 2 + 4 - 6.5 * (len(texts) - 1)
+    inside = [
+        f'<text class="{css}" x="{middle:.1f}" y="{first + 13 * k:.1f}" text-anchor="middle" '
+        f'fill="{cell.colour}">{escape(text)}</text>'
+        for k, (text, css) in enumerate(texts)
+    ]
+    return [*parts, f'<g class="{cell.css}">', *inside, "</g>"]
+
+
+def _lines(
+    x: float, bottom: float, lines: Sequence[str], anchor: str, css: str = "tick"
+) -> list[str]:
+    """Write lines of text, the last of them at ``bottom``."""
+    first = bottom - 13 * (len(lines) - 1)
+    return [_text(x, first + 13 * k, line, anchor, css) for k, line in enumerate(lines)]
 
 
 def _bands(

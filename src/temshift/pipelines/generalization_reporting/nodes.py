@@ -6,7 +6,8 @@ dataset (``{"au_5nm.fingerprint": ...}``).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from temshift.binding import by_owner
 from temshift.config.curation import CurationParameters
@@ -14,6 +15,9 @@ from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
 from temshift.types import DataFrame
+
+if TYPE_CHECKING:
+    from temshift.reporting.content import ReportContent
 
 
 def compare(
@@ -87,48 +91,44 @@ def draw_histories(histories: DataFrame) -> Any:
     return histories_figure(histories)
 
 
+def printed_names(studies: Iterable[str]) -> list[str]:
+    """Return the names of the figures for print, in the order in which they are written."""
+    return ["overview", *(f"{study}_{kind}" for study in studies for kind in ("matrix", "forest"))]
+
+
+def draw_for_print(
+    studies: dict[str, Any], integrity: DataFrame | None = None, **tables: Any
+) -> tuple[dict[str, bytes], ...]:
+    """Draw the overview, and matrix and forest of each study, as SVG and PDF.
+
+    Further arguments are those of :func:`write_report` but the examples.
+    """
+    from temshift.reporting.printed import printed_figures
+
+    figures = printed_figures(_content(integrity=integrity, facts=None, **tables))
+    return tuple(figures[name] for name in printed_names(studies))
+
+
 def write_report(
-    results: DataFrame,
-    matrix: DataFrame,
-    gaps: DataFrame,
-    gains: DataFrame,
-    remedies: DataFrame,
-    confounds: DataFrame,
-    splits: DataFrame,
-    fingerprints: DataFrame,
-    distances: DataFrame,
-    explanation: DataFrame,
-    histories: DataFrame,
-    integrity: DataFrame | None = None,
-    facts: Any = None,
-    **others: Any,
+    integrity: DataFrame | None = None, facts: Any = None, **tables: Any
 ) -> tuple[str, dict[str, Any]]:
     """Write the report and its summary.
 
-    Further arguments are the blocks of the parameters that the report shows, named like their
-    datasets (``params:splits``), and the examples of each network.
+    Further arguments are the tables of the study by their names, the blocks of the parameters that
+    the report shows, named like their datasets (``params:splits``), and the examples of each
+    network.
     """
-    from temshift.reporting.content import ReportContent
     from temshift.reporting.html import render_report
     from temshift.reporting.summary import summarise
 
-    blocks = {k.removeprefix("params:"): v for k, v in others.items() if k.startswith("params:")}
-    examples = {k: v for k, v in others.items() if not k.startswith("params:")}
-    content = ReportContent.from_tables(
-        blocks,
-        results=results,
-        matrix=matrix,
-        gaps=gaps,
-        gains=gains,
-        remedies=remedies,
-        confounds=confounds,
-        splits=splits,
-        fingerprints=fingerprints,
-        distances=distances,
-        explanation=explanation,
-        histories=histories,
-        examples=by_owner(examples),
-        integrity=integrity,
-        facts=facts,
-    )
+    content = _content(integrity=integrity, facts=facts, **tables)
     return render_report(content), summarise(content)
+
+
+def _content(**given: Any) -> ReportContent:
+    from temshift.reporting.content import ReportContent
+
+    blocks = {k.removeprefix("params:"): v for k, v in given.items() if k.startswith("params:")}
+    examples = {k: v for k, v in given.items() if k.endswith(".examples")}
+    tables = {k: v for k, v in given.items() if "." not in k and not k.startswith("params:")}
+    return ReportContent.from_tables(blocks, examples=by_owner(examples), **tables)

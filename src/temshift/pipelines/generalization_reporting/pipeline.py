@@ -25,7 +25,7 @@ STUDY_BLOCKS = (
 def create_pipeline() -> Pipeline:
     """Compare, explain, draw and report what the networks were tested to do."""
     plan = study_plan()
-    return Pipeline([*_comparison(plan), *_figures(plan), _report(plan)])
+    return Pipeline([*_comparison(plan), *_figures(plan), *_report(plan)])
 
 
 def _comparison(plan: StudyPlan) -> list[Node]:
@@ -86,24 +86,31 @@ def _figures(plan: StudyPlan) -> list[Node]:
     ]
 
 
-def _report(plan: StudyPlan) -> Node:
+def _report(plan: StudyPlan) -> list[Node]:
     explained = ("fingerprints", "distances", "explanation")
     checked = set(plan.used_splits) - set(plan.curated_splits)
     integrity = {"integrity": "data_curation.reporting.integrity"} if checked else {}
-    return Node(
-        nodes.write_report,
-        inputs={
-            **_blocks(),
-            "results": _RESULTS,
-            "histories": _HISTORIES,
-            **{name: f"{_TABLES}.{name}" for name in (*_COMPARED, *explained)},
-            **integrity,
-            "facts": f"{_TABLES}.facts",
-            **each(plan.rows, "examples"),
-        },
-        outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],
-        name="write_report",
-    )
+    tables = {
+        **_blocks(),
+        "results": _RESULTS,
+        "histories": _HISTORIES,
+        **{name: f"{_TABLES}.{name}" for name in (*_COMPARED, *explained)},
+        **integrity,
+    }
+    return [
+        Node(
+            nodes.draw_for_print,
+            inputs={**tables, "studies": "params:studies"},
+            outputs=[f"{_TABLES}.{name}_print" for name in nodes.printed_names(plan.studies)],
+            name="draw_for_print",
+        ),
+        Node(
+            nodes.write_report,
+            inputs={**tables, "facts": f"{_TABLES}.facts", **each(plan.rows, "examples")},
+            outputs=[f"{_TABLES}.report", f"{_TABLES}.summary"],
+            name="write_report",
+        ),
+    ]
 
 
 def _blocks() -> dict[str, str]:
