@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from temshift.reporting import charts, svg
@@ -52,7 +52,11 @@ _SHAPE: dict[str, dict[str, str]] = {
 _COLOURS = {f"v-{charts.slug(verdict)}": colour for verdict, colour in VERDICT_COLOURS.items()}
 
 
-def printed_figures(content: ReportContent) -> dict[str, dict[str, bytes]]:
+def printed_figures(
+    content: ReportContent,
+    studies: Sequence[str] | None = None,
+    formats: Sequence[str] = ("svg", "pdf"),
+) -> dict[str, dict[str, bytes]]:
     """Return the files of every figure: figure, then ending of the file's name, to its content.
 
     Figures are ``overview``, and ``<study>_matrix`` and ``<study>_forest`` of each study; endings
@@ -62,20 +66,24 @@ def printed_figures(content: ReportContent) -> dict[str, dict[str, bytes]]:
     Parameters
     ----------
     content : ReportContent
+    studies : sequence of str, optional
+        Whose matrix and forest are drawn; all, if none are named.
+    formats : sequence of str
     """
+    writers = {"svg": as_svg, "pdf": as_pdf}
     figures: dict[str, dict[str, bytes]] = {}
     for width_mm in WIDTHS_MM:
         width = round(width_mm * _PX_PER_MM)
         narrow = width < 480
         drawn = {"overview": charts.overview(content, width, narrow)}
-        for study in content.plan.studies:
+        for study in content.plan.studies if studies is None else studies:
             drawn[f"{study}_matrix"] = charts.matrix(content, study, width)
             drawn[f"{study}_forest"] = charts.forest(content, study, width, narrow)
         for name, source in drawn.items():
             drawing = _styled(source or svg.note("This run compares no networks here.", width))
             files = figures.setdefault(name, {})
-            files[f"_{width_mm}mm.svg"] = as_svg(drawing, width_mm)
-            files[f"_{width_mm}mm.pdf"] = as_pdf(drawing)
+            for kind in formats:
+                files[f"_{width_mm}mm.{kind}"] = writers[kind](drawing, width_mm)
     return figures
 
 
@@ -98,8 +106,8 @@ def as_svg(drawing: ET.Element, width_mm: float) -> bytes:
     return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def as_pdf(drawing: ET.Element) -> bytes:
-    """Return a styled drawing as a page of PDF, 96 px an inch, with its typeface embedded."""
+def as_pdf(drawing: ET.Element, width_mm: float) -> bytes:
+    """Return a styled drawing as a page of PDF that is ``width_mm`` wide, its typeface embedded."""
     import matplotlib
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.figure import Figure
@@ -108,7 +116,8 @@ def as_pdf(drawing: ET.Element) -> bytes:
     from matplotlib.text import Text
 
     width, height = _size(drawing)
-    figure = Figure(figsize=(width / 96, height / 96))
+    inches = width_mm / 25.4
+    figure = Figure(figsize=(inches, inches * height / width))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     anchors = {"start": "left", "middle": "center", "end": "right"}

@@ -1,0 +1,86 @@
+"""The pictures with which README and the home page begin, and the script that makes them."""
+
+import importlib.util
+import io
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests import synthetic_study as synthetic
+
+ROOT = Path(__file__).parents[1]
+PICTURES = ("overview.svg", "matrix.svg", "overlay.png")
+PAGES = {"README.md": "docs/img/", "docs/index.md": "img/"}
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def content():
+    return synthetic.report_content()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_show_the_pictures_and_say_what_is_on_them(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = dict(re.findall(r"!\[([^\]]*)\]\((\S+?)\)", text))
+    shown = {path: words for words, path in shown.items()}
+    for name in PICTURES:
+        assert len(shown[PAGES[page] + name].split()) > 8
+
+
+def test_pictures_are_small(script):
+    for name in PICTURES:
+        assert 1000 < (ROOT / "docs/img" / name).stat().st_size <= script.MOST_BYTES
+
+
+def test_drawings_show_the_study_with_the_largest_loss_on_white(script, content):
+    drawn = script.drawings(content)
+    matrix = ET.fromstring(drawn["matrix.svg"])
+    words = [e.text for e in matrix.iter("{http://www.w3.org/2000/svg}text")]
+    assert "884 e/Å²" in words  # the study of doses loses 0.38
+    assert "Ag" not in words
+    for source in drawn.values():
+        ground = ET.fromstring(source)[0]
+        assert ground.get("fill") == "#ffffff"
+        width, height = ET.fromstring(source).get("viewBox").split()[2:]
+        assert (ground.get("width"), ground.get("height")) == (width, height)
+
+
+def test_the_overlay_shows_one_micrograph_twice(script, content):
+    png, words = script.overlay(content)
+    assert script.overlay(content)[0] == png
+    sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    side = (sheet.shape[1] - script.GAP) // 2
+    network, split = re.search(r"of (\w+): .*, (\w+) Dice", words).groups()[::-1]
+    assert network != split
+    assert (sheet[:, side : side + script.GAP] == 255).all()
+    # beside the outlines both are the same picture
+    same = (sheet[:, :side] == sheet[:, side + script.GAP :]).all(axis=2)
+    assert 0.5 < same.mean() <= 1
+
+
+def test_too_large_a_picture_replaces_none(script, content, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "IMAGES", tmp_path)
+    monkeypatch.setattr(script, "content_of", lambda data: content)
+    monkeypatch.setattr(script, "MOST_BYTES", 10)
+    with pytest.raises(SystemExit, match="more than 10"):
+        script.main(tmp_path)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(script, "MOST_BYTES", 1_000_000)
+    script.main(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == set(PICTURES)
+
+
+def test_a_folder_without_a_study_is_named(script, tmp_path):
+    with pytest.raises(SystemExit, match=f"{tmp_path}: no finished study"):
+        script.content_of(tmp_path)
