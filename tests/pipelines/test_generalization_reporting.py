@@ -50,8 +50,9 @@ def given(catalog: DataCatalog, results: pd.DataFrame) -> None:
         catalog[f"{split}.micrographs"] = MemoryDataset(synthetic.micrographs_table(split))
         catalog[f"{split}.fingerprint"] = MemoryDataset(synthetic.split_fingerprint(split))
     catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
+    removed = {"studies": {"of_base": None}}  # as an environment removes what it inherits
     for block, value in synthetic.PARAMETERS.items():
-        catalog[f"params:{block}"] = MemoryDataset(value)
+        catalog[f"params:{block}"] = MemoryDataset({**value, **removed.get(block, {})})
     catalog["data_curation.reporting.integrity"] = MemoryDataset(findings_table([]))
     catalog["params:curation"] = MemoryDataset(CurationParameters())
     catalog["params:modelling"] = MemoryDataset(

@@ -79,3 +79,38 @@ def test_ticks_are_round_and_inside(low, high):
     assert ticks[-1] <= high + 1e-9
     steps = np.diff(ticks)
     assert steps == pytest.approx(np.full(len(steps), steps[0]))
+
+
+@pytest.mark.parametrize(("n", "width"), [(2, 321), (10, 321), (10, 643), (25, 643)])
+def test_a_matrix_of_any_size_keeps_its_marks_and_no_text_leaves_its_cell(n, width):
+    names = [f"{100 + i} – {421 + i} e/Å²" for i in range(n)]
+    cell = svg.Cell("0.85", "0.83 – 0.86", "◐", "v-robust-or-degrades", "#fce4cd", "#000000")
+    rows = [(name, [cell] * (n - 1) + [None]) for name in [*names, "a_network_of_a_long_name"]]
+    titles = ("trained at", "tested at")
+    root = parse(svg.matrix(rows, names, titles, [("0", "#ffffff")], "loss", width))
+    cells = [e for e in root.iter("rect") if e.get("class") == "cell"]
+    assert len(cells) == (n - 1) * (n + 1)
+    written = [e for e in root.iter("text") if (e.get("class") or "").startswith("cell-")]
+    assert sum(e.text == "◐" for e in written) == len(cells)
+    broad = float(cells[0].get("width"))
+    assert max(len(e.text) for e in written) * 5.5 <= broad or broad < 12
+    assert float(cells[n - 2].get("x")) + broad < width
+    assert ("0.85" in texts(root)) == (broad > 28)
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_long_labels_are_broken_and_keep_clear_of_values(narrow):
+    label = "a_network_whose_name_is_longer_than_a_line → 421 – 425 e/Å² and something else"
+    row = svg.Whisker(label, 0.4, 0.3, 0.5, "v-breaks", "0.40 [0.30, 0.50]")
+    root = parse(svg.forest([row], (0.03, 0.15), "loss", 321 if narrow else 643, None, narrow))
+    (group,) = list(root.iter("g"))
+    parts = [e for e in group.iter("text") if e.get("class") == "tick"]
+    assert len(parts) > 1
+    assert "".join(e.text for e in parts).replace(" ", "") == label.replace(" ", "")
+    (value,) = [e for e in group.iter("text") if e.get("class") == "value"]
+    heights = [float(e.get("y")) for e in parts]
+    if narrow:
+        assert float(value.get("y")) > max(heights)
+    high = float(root.get("viewBox").split()[3])
+    assert min(heights) > 8
+    assert max(heights) < high

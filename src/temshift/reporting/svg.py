@@ -256,8 +256,8 @@ def matrix(
 ) -> str:
     """Draw a train × test matrix with a bar of its colours.
 
-    Intervals are left out where cells are too narrow for them, and headings that are wider than
-    their column are turned.
+    Intervals are left out where cells are too narrow for them, then values; marks and colours stay.
+    Headings that are wider than their column are turned.
 
     Parameters
     ----------
@@ -455,7 +455,9 @@ def _cell(
         f'width="{width - 2 * inset:.1f}" height="{height - 2 * inset:.1f}" '
         f'fill="{cell.background}"/>'
     ]
-    texts = [(cell.value, "cell-value")]
+    texts = []
+    if width >= len(cell.value) * _EM + 4:
+        texts.append((cell.value, "cell-value"))
     if wide:
         texts.append((cell.interval, "cell-interval"))
     if cell.mark:

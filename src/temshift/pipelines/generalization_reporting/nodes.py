@@ -96,17 +96,16 @@ def printed_names(studies: Iterable[str]) -> list[str]:
     return ["overview", *(f"{study}_{kind}" for study in studies for kind in ("matrix", "forest"))]
 
 
-def draw_for_print(
-    studies: dict[str, Any], integrity: DataFrame | None = None, **tables: Any
-) -> tuple[dict[str, bytes], ...]:
+def draw_for_print(integrity: DataFrame | None = None, **tables: Any) -> tuple[Any, ...]:
     """Draw the overview, and matrix and forest of each study, as SVG and PDF.
 
     Further arguments are those of :func:`write_report` but the examples.
     """
     from temshift.reporting.printed import printed_figures
 
-    figures = printed_figures(_content(integrity=integrity, facts=None, **tables))
-    return tuple(figures[name] for name in printed_names(studies))
+    content = _content(integrity=integrity, facts=None, **tables)
+    figures = printed_figures(content)
+    return tuple(figures[name] for name in printed_names(content.plan.studies))
 
 
 def write_report(

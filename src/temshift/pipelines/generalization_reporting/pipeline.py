@@ -100,7 +100,7 @@ def _report(plan: StudyPlan) -> list[Node]:
     return [
         Node(
             nodes.draw_for_print,
-            inputs={**tables, "studies": "params:studies"},
+            inputs=tables,
             outputs=[f"{_TABLES}.{name}_print" for name in nodes.printed_names(plan.studies)],
             name="draw_for_print",
         ),
