@@ -25,9 +25,10 @@ def compare(
     reporting: ReportingParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
-    """Work out matrices, gaps with verdicts, gains and remedies, confounds, split table."""
+    """Work out matrices, gaps with verdicts, gains, remedies, transfer, confounds, splits."""
     from temshift.study import statistics
     from temshift.study.remedies import remedies_table
+    from temshift.study.transfer import transfer_table
 
     plan = StudyPlan.from_parameters(
         {"splits": splits, "studies": studies, "networks": networks, "curation": curation}
@@ -41,6 +42,7 @@ def compare(
         gaps,
         gains,
         remedies_table(matrix, gaps, gains, plan, reporting),
+        transfer_table(results, plan, reporting),
         statistics.find_confounds(plan, rows),
         statistics.splits_table(results, matrix, plan, rows),
     )
@@ -93,6 +95,7 @@ def write_report(
     gaps: DataFrame,
     gains: DataFrame,
     remedies: DataFrame,
+    transfer: DataFrame,
     confounds: DataFrame,
     splits: DataFrame,
     fingerprints: DataFrame,
@@ -121,6 +124,7 @@ def write_report(
         gaps=gaps,
         gains=gains,
         remedies=remedies,
+        transfer=transfer,
         confounds=confounds,
         splits=splits,
         fingerprints=fingerprints,
