@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 ENV ?=
+LISTS ?= build
 KEDRO := $(BIN)/kedro
 
 .DEFAULT_GOAL := help
-.PHONY: help install run segment box test lint format types bench docs viz lock clean
+.PHONY: help install run segment box test lint format types bench docs viz lock sbom clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -57,6 +58,11 @@ viz: $(INSTALLED) ## Open the graph in Kedro-Viz
 
 lock: ## Renew the lock file from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+sbom: $(INSTALLED) ## List all packages (CycloneDX) and the licences of those installed, into build/ (or LISTS=)
+	mkdir -p "$(LISTS)"
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file "$(LISTS)/sbom.cdx.json" requirements.lock
+	$(BIN)/pip-licenses --python $(BIN)/python --with-system --with-urls --format markdown --output-file "$(LISTS)/licences.md"
 
 clean: ## Remove what runs have made (not raw data)
 	rm -rf data/0[2-8]_*/* data/.provenance

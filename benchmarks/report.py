@@ -115,6 +115,7 @@ def measure(sets: int, folds: int, micrographs: int, page: Path) -> dict[str, fl
     from temshift.reporting.summary import summarise
     from temshift.study import explain, statistics
     from temshift.study.remedies import remedies_table
+    from temshift.study.transfer import transfer_table
 
     names = [f"set_{i}" for i in range(sets)]
     parameters: dict[str, Any] = {
@@ -171,6 +172,7 @@ def measure(sets: int, folds: int, micrographs: int, page: Path) -> dict[str, fl
         gaps=gaps,
         gains=gains,
         remedies=remedies_table(matrix, gaps, gains, plan, reporting),
+        transfer=transfer_table(results, plan, reporting),
         confounds=statistics.find_confounds(plan, tables),
         splits=statistics.splits_table(results, matrix, plan, tables),
         fingerprints=explain.fingerprint_table(described),

@@ -35,6 +35,10 @@ class FileServer:
         Whether parts of a file can be asked for.
     versions : bool
         Whether an ETag is sent.
+    redirects : dict of str to str
+        By path: where a request is sent on to.
+    redirected : tuple of str
+        Methods whose requests are.
     pause_s : float
         Pause after each 16 kB of a body.
     requests : list of (str, str, str or None)
@@ -46,6 +50,8 @@ class FileServer:
     faults: dict[str, list[str]] = field(default_factory=dict)
     ranges: bool = True
     versions: bool = True
+    redirects: dict[str, str] = field(default_factory=dict)
+    redirected: tuple[str, ...] = ("HEAD", "GET")
     pause_s: float = 0.0
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
@@ -77,6 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         state, path = self.state, unquote(self.path).lstrip("/")
         state.requests.append((self.command, path, self.headers.get("Range")))
+        if path in state.redirects and self.command in state.redirected:
+            self.send_response(302)
+            self.send_header("Location", state.redirects[path])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         fault = state.fault(path, self.command)
         file = state.folder / path
         if fault == "503" or fault == "404" or not file.is_file():

@@ -17,6 +17,7 @@ from temshift.reporting.content import ReportContent
 from temshift.study import statistics
 from temshift.study.explain import explain_gaps, fingerprint_distances, fingerprint_table
 from temshift.study.remedies import remedies_table
+from temshift.study.transfer import transfer_table
 
 PARAMETERS: dict[str, Any] = {
     "splits": {
@@ -221,6 +222,7 @@ def report_content(
         gaps=gaps,
         gains=gains,
         remedies=remedies_table(matrix, gaps, gains, study, reporting),
+        transfer=transfer_table(results, study, reporting),
         confounds=statistics.find_confounds(study, micrographs),
         splits=statistics.splits_table(results, matrix, study, micrographs),
         fingerprints=fingerprint_table(fingerprints),

@@ -7,6 +7,8 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+from temshift.config.base import plain
+from temshift.config.tracking import TrackingParameters
 from temshift.progress import said_if_slow
 
 logger = logging.getLogger(__name__)
@@ -26,11 +28,17 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Refuse an absent device, networks that do not fit the patches, missing new micrographs.
 
+        Also runs that are to be listed in MLflow where it is not installed.
+
         Raises
         ------
         UserError
         """
         used = pipeline.datasets()
+        if _SUMMARY in pipeline.all_outputs() and _tracking(catalog).mlflow:
+            from temshift.catalog.tracking import import_mlflow
+
+            import_mlflow()
         if "deployment.raw.micrographs" in used:
             catalog.load("deployment.raw.micrographs")
         if "params:modelling" in used:
@@ -48,9 +56,23 @@ class ProjectHooks:
         """Say the findings and where the report is."""
         if not {_REPORT, _SUMMARY} <= pipeline.all_outputs():
             return
-        for answer in catalog.load(_SUMMARY)["answers"]:
+        summary, report = catalog.load(_SUMMARY), catalog[_REPORT]._describe()["filepath"]
+        for answer in summary["answers"]:
             logger.info("%s", answer["sentence"])
-        logger.info("Report: %s", catalog[_REPORT]._describe()["filepath"])
+        logger.info("Report: %s", report)
+        tracking = _tracking(catalog)
+        if tracking.mlflow:
+            from temshift.catalog.tracking import track_run
+
+            new = track_run(tracking, plain(catalog.load("parameters")), summary, str(report))
+            said = "listed in" if new else "the same run is already listed in"
+            logger.info("MLflow: %s %s", said, tracking.database)
+
+
+def _tracking(catalog: Any) -> TrackingParameters:
+    """Return whether and where runs are listed; without parameters nowhere."""
+    given = plain(catalog.load("parameters")) if "parameters" in catalog else {}
+    return TrackingParameters.model_validate(given.get("tracking") or {})
 
 
 def _computed_elsewhere(catalog: Any) -> bool:

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -340,3 +342,106 @@ def test_a_download_error_survives_a_process_border():
     error = DownloadError({"a": "missing"}, Path("folder"))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.problems) == (str(error), error.problems)
+
+
+# ------------------------------------------------------------------ hosts
+@pytest.fixture
+def elsewhere(remote):
+    """Another host, which no source names, with the same files."""
+    with serve(remote) as state:
+        yield state
+
+
+def leading_away(state):
+    """Addresses at another host, written in ways that a check could take for its own."""
+    host, own = state.url.removeprefix("http://"), "127.0.0.1"
+    return {
+        "whole": f"{state.url}/{quote(PATHS[0])}",
+        "without a scheme": f"//{host}/{quote(PATHS[0])}",
+        "own host as a user": f"http://{own}@{host}/{quote(PATHS[0])}",
+        "own host as a user, with a slash": f"http://{own}%2F@{host}/{quote(PATHS[0])}",
+        "a back slash": f"http://{host}\\@{own}/{quote(PATHS[0])}",
+        "upper case": f"HTTP://{host}/{quote(PATHS[0])}",
+        "another name": f"http://localhost:{host.split(':')[1]}/{quote(PATHS[0])}",
+        "a file": "file:///etc/hostname",
+        "another protocol": f"ftp://{host}/{quote(PATHS[0])}",
+    }
+
+
+@pytest.mark.parametrize("methods", [("HEAD", "GET"), ("GET",)], ids=["both", "GET"])
+@pytest.mark.parametrize("way", range(9))
+def test_no_redirect_leads_away_from_the_sources(tmp_path, server, elsewhere, way, methods, caplog):
+    server.redirects[PATHS[0]] = list(leading_away(elsewhere).values())[way]
+    server.redirected = methods
+    with pytest.raises(DownloadError, match="leads away from the hosts of the sources") as error:
+        downloader(tmp_path / "here", server).fetch(PATHS)
+    assert list(error.value.problems) == PATHS[:1]
+    assert elsewhere.requests == []
+    assert "trying again" not in caplog.text
+    assert not (tmp_path / "here" / PATHS[0]).exists()
+    assert all((tmp_path / "here" / path).exists() for path in PATHS[1:])
+
+
+def test_no_second_redirect_leads_away_either(tmp_path, server, elsewhere):
+    server.redirects |= {PATHS[0]: "/next", "next": f"{elsewhere.url}/{quote(PATHS[0])}"}
+    with pytest.raises(DownloadError, match="leads away"):
+        downloader(tmp_path / "here", server).fetch(PATHS[:1])
+    assert elsewhere.requests == []
+    assert "next" in server.asked("HEAD")
+
+
+@pytest.mark.parametrize("kind", ["relative", "whole"])
+def test_a_redirect_within_the_host_is_followed(tmp_path, server, remote, kind):
+    start = server.url if kind == "whole" else ""
+    server.redirects["moved.dm3"] = f"{start}/{quote(PATHS[0])}"
+    downloader(tmp_path / "here", server).fetch(["moved.dm3"])
+    assert (tmp_path / "here" / "moved.dm3").read_bytes() == (remote / PATHS[0]).read_bytes()
+
+
+def test_a_redirect_to_the_host_of_another_source_is_followed(tmp_path, server, elsewhere, remote):
+    server.redirects[PATHS[0]] = f"{elsewhere.url}/{quote(PATHS[0])}"
+    downloader(tmp_path / "here", server, elsewhere).fetch(PATHS[:1])
+    assert same(tmp_path / "here", remote, PATHS[:1])
+    assert elsewhere.asked("GET") == PATHS[:1]
+
+
+@pytest.mark.parametrize(
+    ("source", "allowed", "refused"),
+    [
+        (
+            "https://host.org/a",
+            ["https://host.org/b", "https://host.org:443/b", "https://HOST.org/b"],
+            ["http://host.org/a", "https://host.org.evil.com/a", "https://host.org:8443/a"],
+        ),
+        (
+            "http://host.org/a",
+            ["http://host.org/b", "https://host.org/b"],
+            ["http://host.org:81/a", "https://www.host.org/a"],
+        ),
+        (
+            "https://me:word@host.org:8443",
+            ["https://me:word@host.org:8443/b", "https://host.org:8443/b"],
+            ["https://host.org/b", "http://host.org:8443/b", "https://host.org:844/b"],
+        ),
+        ("https://münchen.de", ["https://xn--mnchen-3ya.de/b"], ["https://munchen.de/b"]),
+    ],
+)
+def test_which_addresses_belong_to_a_source(tmp_path, source, allowed, refused):
+    import requests
+
+    session = downloader(tmp_path, source)._open_session()
+    for address in allowed:
+        session.get_adapter(requests.Request("GET", address).prepare().url)
+    for address in refused:
+        with pytest.raises(requests.exceptions.InvalidSchema):
+            session.get_adapter(requests.Request("GET", address).prepare().url)
+
+
+def test_only_the_downloader_asks_the_network():
+    import temshift
+
+    root = Path(temshift.__file__).parent
+    names = "requests|urllib3|urllib[.]request|http[.]client|httpx|aiohttp|ftplib"
+    clients = re.compile(rf"^\s*(?:import|from) (?:{names})\b", re.MULTILINE)
+    files = [f for f in root.rglob("*.py") if clients.search(f.read_text(encoding="utf-8"))]
+    assert [f.relative_to(root).as_posix() for f in files] == ["catalog/downloads.py"]

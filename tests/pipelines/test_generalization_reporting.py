@@ -92,7 +92,7 @@ def test_from_results_to_the_report(pipeline, tmp_path):
     assert {f.name for f in reporting.glob("*.csv")} == {
         f"{name}.csv"
         for name in (
-            *("matrix", "gaps", "gains", "remedies", "confounds", "splits"),
+            *("matrix", "gaps", "gains", "remedies", "transfer", "confounds", "splits"),
             *("fingerprints", "distances", "explanation"),
         )
     }

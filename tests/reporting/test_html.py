@@ -52,7 +52,14 @@ class Page(HTMLParser):
 #: Files that the run writes beside the page.
 BESIDE = {
     *(f"{name}.csv" for name in ["matrix", "gaps", "gains", "remedies", "confounds", "splits"]),
-    *("fingerprints.csv", "distances.csv", "explanation.csv", "integrity.csv", "results.json"),
+    *(
+        "transfer.csv",
+        "fingerprints.csv",
+        "distances.csv",
+        "explanation.csv",
+        "integrity.csv",
+        "results.json",
+    ),
 }
 
 

@@ -3,7 +3,8 @@
 Files are fetched in parallel, taken up again after a kill where they stopped, and checked: a file
 gets its name only when it is whole. Its size and SHA-256 are recorded when it is first fetched
 (``.registry.csv`` in the folder) and checked ever after. What is already there is not asked for
-again, so that a complete folder needs no network.
+again, so that a complete folder needs no network. Nothing is asked of hosts that no source names,
+also where a redirect leads there.
 
 Transport, redirects and the retries of single requests (with back-off, honouring ``Retry-After``)
 are those of requests and urllib3; pooch, which does as much, can neither resume a file nor say how
@@ -255,6 +256,8 @@ class Downloader:
 
     def _receive(self, path: str, remote: _Remote, progress: Callable[[int], None]) -> None:
         """Bring one file in, check it, record it, and only then give it its name."""
+        from requests.exceptions import InvalidSchema
+
         target, part = self._folder / path, self._part(path, remote)
         part.parent.mkdir(parents=True, exist_ok=True)
         if remote.version is None:
@@ -263,6 +266,8 @@ class Downloader:
             try:
                 self._stream(remote, part, progress)
                 break
+            except InvalidSchema as error:
+                raise _UnusableError(_led_away(remote.address, error)) from error
             except OSError as error:  # requests' exceptions are OSErrors
                 answer = getattr(error, "response", None)
                 if attempt == self._attempts or answer is not None:
@@ -374,6 +379,8 @@ class Downloader:
         try:
             answer = self._session.head(address, timeout=self._timeout_s, allow_redirects=True)
             answer.raise_for_status()
+        except requests.exceptions.InvalidSchema as error:
+            raise _UnusableError(_led_away(address, error)) from error
         except requests.HTTPError as error:
             hint = "; check its folder and name in the metadata table" * (answer.status_code == 404)
             raise _UnusableError(f"{error}{hint}") from error
@@ -427,8 +434,10 @@ class Downloader:
         )
         session = requests.Session()
         session.headers["Accept-Encoding"] = "identity"  # lengths and ranges of the file itself
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=self._workers))
+        session.adapters.clear()  # what has no adapter cannot be asked, nor be redirected to
+        for source in filter(_is_web, self._sources):
+            for origin in _origins(source):
+                session.mount(origin, HTTPAdapter(max_retries=retry, pool_maxsize=self._workers))
         return session
 
     # ------------------------------------------------------------------ what is here already
@@ -539,6 +548,36 @@ def _flat(sources: Sequence[Any] | str) -> Iterator[str]:
 
 def _is_web(address: str) -> bool:
     return address.startswith(("http://", "https://"))
+
+
+def _origins(source: str) -> list[str]:
+    """Return how addresses at a source's host begin; of ``http`` also those of its ``https``."""
+    import requests
+    from urllib3.util import parse_url
+
+    default = {"http": 80, "https": 443}
+    try:
+        address = parse_url(requests.Request("GET", f"{source}/").prepare().url or "")
+    except requests.RequestException:
+        return []  # no address: asking for it says so
+    ports = {address.scheme: address.port or default[str(address.scheme)]}
+    if ports == {"http": 80}:
+        ports["https"] = 443
+    names = {str(address.host), f"{address.auth}@{address.host}" if address.auth else ""} - {""}
+    origins = [f"{scheme}://{name}:{port}/" for scheme, port in ports.items() for name in names]
+    return origins + [
+        f"{scheme}://{name}/"
+        for scheme, port in ports.items()
+        if port == default[str(scheme)]
+        for name in names
+    ]
+
+
+def _led_away(address: str, error: Exception) -> str:
+    return (
+        f"{address} leads away from the hosts of the sources, and was not followed ({error}). If "
+        "that place is to be trusted, name it as a source (published.sources in globals.yml)"
+    )
 
 
 def _size(path: Path) -> int:

@@ -22,6 +22,7 @@ from temshift.config.reporting import ReportingParameters
 from temshift.config.simulation import SimulationParameters
 from temshift.config.splits import SplitParameters, StudyParameters
 from temshift.config.sweep import SweepParameters, check_sweep
+from temshift.config.tracking import TrackingParameters
 from temshift.config.trust import TrustParameters
 
 __all__ = ["BLOCKS", "check_parameters"]
@@ -48,6 +49,7 @@ _OPTIONAL: dict[str, type[BaseModel] | None] = {
     "box": BoxParameters,
     "deployment": DeploymentParameters,
     "sweep": SweepParameters,
+    "tracking": TrackingParameters,
     "trust": TrustParameters,
     "download": DownloadParameters,
     "import_published": ImportParameters,

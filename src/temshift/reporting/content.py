@@ -38,6 +38,8 @@ class ReportContent:
         As made by :mod:`temshift.study.statistics`; ``splits`` has the split as its index.
     remedies : DataFrame
         As made by :mod:`temshift.study.remedies`.
+    transfer : DataFrame
+        As made by :mod:`temshift.study.transfer`.
     fingerprints, distances, explanation : DataFrame
         As made by :mod:`temshift.study.explain`; ``fingerprints`` has the split as its index.
     histories : DataFrame
@@ -62,6 +64,7 @@ class ReportContent:
     gaps: pd.DataFrame
     gains: pd.DataFrame
     remedies: pd.DataFrame
+    transfer: pd.DataFrame
     confounds: pd.DataFrame
     splits: pd.DataFrame
     fingerprints: pd.DataFrame
@@ -83,6 +86,8 @@ class ReportContent:
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
         gaps, remedies = tables.pop("gaps"), tables.pop("remedies")
+        transfer = tables.pop("transfer")
+        direction = transfer["direction"].astype(object).fillna("")
         reason = gaps["reason"].astype(object)
         words = ["remedy", "effect", "suggestion"]  # CSV has no empty text
         remedies = remedies.assign(**{w: remedies[w].astype(object).fillna("") for w in words})
@@ -99,6 +104,7 @@ class ReportContent:
             fingerprints=fingerprints.set_index("split"),
             gaps=gaps.assign(reason=reason.where(reason.notna(), "")),
             remedies=remedies,
+            transfer=transfer.assign(direction=direction),
             **tables,
         )
 

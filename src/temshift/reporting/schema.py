@@ -204,6 +204,35 @@ class RemedyRow(_Strict):
     suggestion: str
 
 
+class TransferRow(_Strict):
+    """What a set's own network loses on another set, and how much harder that is than the way back.
+
+    ``direction`` is empty, and the numbers are ``null``, where it cannot be said.
+    """
+
+    study: str
+    protocol: str
+    train_on: str
+    test_split: str
+    n_folds: Count
+    n_groups: Count
+    own_dice: Share
+    dice: Share
+    g_ood: Number
+    g_ood_low: Number
+    g_ood_high: Number
+    gap: Number
+    reverse_gap: Number
+    asymmetry: Number
+    low: Number
+    high: Number
+    standard_error: Number
+    df: Number
+    p_value: Share
+    p_holm: Share
+    direction: Literal["harder", "easier", "not shown", ""]
+
+
 class ConfoundRow(_Strict):
     """A column of the metadata that differs between the sets of a study."""
 
@@ -245,6 +274,7 @@ class Results(_Strict):
     gaps: list[GapRow]
     gains: list[GainRow]
     remedies: list[RemedyRow]
+    transfer: list[TransferRow]
     confounds: list[ConfoundRow]
     explanation: list[ExplanationRow]
 

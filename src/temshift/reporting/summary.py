@@ -24,6 +24,7 @@ def summarise(content: ReportContent) -> dict[str, Any]:
         "gaps": content.gaps,
         "gains": content.gains,
         "remedies": content.remedies,
+        "transfer": content.transfer,
         "confounds": content.confounds,
         "explanation": content.explanation,
     }

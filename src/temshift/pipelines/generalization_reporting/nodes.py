@@ -29,9 +29,10 @@ def compare(
     reporting: ReportingParameters,
     **micrographs: DataFrame,
 ) -> tuple[DataFrame, ...]:
-    """Work out matrices, gaps with verdicts, gains and remedies, confounds, split table."""
+    """Work out matrices, gaps with verdicts, gains, remedies, transfer, confounds, splits."""
     from temshift.study import statistics
     from temshift.study.remedies import remedies_table
+    from temshift.study.transfer import transfer_table
 
     plan = StudyPlan.from_parameters(
         {"splits": splits, "studies": studies, "networks": networks, "curation": curation}
@@ -45,6 +46,7 @@ def compare(
         gaps,
         gains,
         remedies_table(matrix, gaps, gains, plan, reporting),
+        transfer_table(results, plan, reporting),
         statistics.find_confounds(plan, rows),
         statistics.splits_table(results, matrix, plan, rows),
     )

@@ -12,7 +12,7 @@ from temshift.pipelines.generalization_reporting import nodes
 _RESULTS = "evaluation.model_output.results"
 _HISTORIES = "evaluation.model_output.histories"
 _TABLES = "generalization_reporting.reporting"
-_COMPARED = ("matrix", "gaps", "gains", "remedies", "confounds", "splits")
+_COMPARED = ("matrix", "gaps", "gains", "remedies", "transfer", "confounds", "splits")
 
 #: Blocks of the parameters that make the study, and stand in its report: any other block may
 #: change without the report being written again.
