@@ -24,15 +24,16 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse an absent device, networks that do not fit the patches, missing new micrographs.
+        """Refuse an absent device, networks that do not fit the patches, missing new files.
 
         Raises
         ------
         UserError
         """
         used = pipeline.datasets()
-        if "deployment.raw.micrographs" in used:
-            catalog.load("deployment.raw.micrographs")
+        for name in ("deployment.raw.micrographs", "deployment.raw.masks"):
+            if name in used:
+                catalog.load(name)
         if "params:modelling" in used:
             device = catalog.load("params:modelling").device
             if device != "auto" and device != "cpu" and not _computed_elsewhere(catalog):
