@@ -96,7 +96,7 @@ def write_analysis(
     Returns
     -------
     dict
-        What was not given (no ``input``, ``name``, ``masks``) stays out, so that its default is found.
+        What was not given (``input``, ``name``, ``masks``) stays out: its default is found.
     """
     import temshift
 
