@@ -6,9 +6,10 @@ INSTALLED := $(VENV)/.installed
 ENV ?=
 LISTS ?= build
 KEDRO := $(BIN)/kedro
+comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help install run segment box test lint format types bench docs viz lock sbom clean
+.PHONY: help install run example segment box test lint format types bench docs viz lock sbom clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -27,9 +28,12 @@ run: $(INSTALLED) ## Run the default study (ENV=published or ENV=mine for others
 	$(KEDRO) run $(if $(ENV),--env $(ENV))
 	@echo "The report is at: $$($(BIN)/python -m temshift.where $(if $(ENV),--env $(ENV)))"
 
-segment: $(INSTALLED) ## Segment new micrographs (INPUT=file or folder, ENV= as for run)
+example: $(INSTALLED) ## Write three simulated micrographs and masks of them into data/example
+	$(BIN)/python -m temshift.example data/example
+
+segment: $(INSTALLED) ## Segment new micrographs (INPUT=file or folder, MASKS= made elsewhere, ENV= as for run)
 	@test -n "$(INPUT)" || { echo "Say what to segment: make segment INPUT=path/to/folder"; exit 2; }
-	$(KEDRO) run $(if $(ENV),--env $(ENV)) --pipelines deployment --params "deployment.input=$(INPUT)"
+	$(KEDRO) run $(if $(ENV),--env $(ENV)) --pipelines deployment --params "deployment.input=$(INPUT)$(if $(MASKS),$(comma)deployment.masks=$(MASKS))"
 	@echo "The page is micrographs.html in 08_reporting/deployment/new_micrographs of the data"
 
 box: $(INSTALLED) ## Remake the network that comes with the package (half an hour on two cores)

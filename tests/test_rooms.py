@@ -25,14 +25,24 @@ ORDER = [
     {"catalog", "reporting"},
     {"mistakes"},
     {"runner"},
-    {"api", "context", "types"},
+    {"api", "context", "example", "types"},
     {"pipelines"},
     {"pipeline_registry", "hooks", "cli", "where"},
     {"settings", "__main__"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 KEDRO_FREE = {"progress", "parallel", "config", "microscopy", "study", "learning", "reporting"}
-FILES_ONLY_IN = {"catalog", "runner", "where", "context", "__main__", "cli", "hooks", "pipelines"}
+FILES_ONLY_IN = {
+    "catalog",
+    "runner",
+    "where",
+    "context",
+    "__main__",
+    "cli",
+    "example",
+    "hooks",
+    "pipelines",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -21,7 +21,7 @@ from temshift.learning.network_set import NetworkSet
 from temshift.learning.segmentation import Segmentation, Segmenter
 from temshift.learning.trust import TrustModel
 
-__all__ = ["load_networks", "load_trust", "segment"]
+__all__ = ["judge_mask", "load_networks", "load_trust", "segment"]
 
 
 def segment(
@@ -65,27 +65,67 @@ def segment(
     ValueError
         The image or a parameter cannot be used.
     """
+    return _segmenter(networks, trust, device, parameters).segment(image, pixel_size_nm)
+
+
+def judge_mask(
+    image: NDArray[Any],
+    mask: NDArray[Any],
+    pixel_size_nm: float | None = None,
+    networks: str | Path | Mapping[str, NetworkSet] | None = None,
+    trust: str | Path | TrustModel | None = None,
+    device: str = "auto",
+    **parameters: Any,
+) -> Segmentation:
+    """Judge and measure a mask that was made elsewhere, by hand or by another program.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+        Detector counts; sides of at least 64 px.
+    mask : ndarray, shape (H, W)
+        Boolean; 0 and any other value; or the numbers of the particles, 0 for the background.
+        Particles that touch are divided at necks, whatever their numbers.
+    pixel_size_nm, networks, trust, device, **parameters
+        As for :func:`segment`.
+
+    Returns
+    -------
+    Segmentation
+        Of this mask: its particles, sizes and judgement (:mod:`temshift.learning.outside`); the
+        interval of its mean is NaN, for there are no folds that would differ.
+
+    Raises
+    ------
+    FileNotFoundError
+        No networks in the folder.
+    ValueError
+        The image, the mask or a parameter cannot be used.
+    """
+    segmenter = _segmenter(networks, trust, device, parameters)
+    return segmenter.segment(image, pixel_size_nm, masks={"mask": mask}).outside["mask"]
+
+
+def _segmenter(
+    networks: str | Path | Mapping[str, NetworkSet] | None,
+    trust: str | Path | TrustModel | None,
+    device: str,
+    parameters: Mapping[str, Any],
+) -> Segmenter:
+    asked = DeploymentParameters(**parameters)
     if networks is None:
         networks = "data/06_models" if _networks_in("data/06_models") else "box"
     if networks == "box":
-        boxed = Segmenter(
-            boxed_networks(),
-            DeploymentParameters(**parameters),
-            trust if isinstance(trust, TrustModel) else boxed_trust(),
-            device,
-            [BOX_NOTE],
-        )
-        return boxed.segment(image, pixel_size_nm)
+        model = trust if isinstance(trust, TrustModel) else boxed_trust()
+        return Segmenter(boxed_networks(), asked, model, device, [BOX_NOTE])
     folder = None if isinstance(networks, Mapping) else Path(networks)
     sets = networks if isinstance(networks, Mapping) else load_networks(networks)
     if trust is None and folder is not None:
         beside = folder.parent / "07_model_output" / "trust"
         trust = beside if (beside / "evidence.parquet").exists() else None
-    model = trust
-    if isinstance(model, str | Path):
-        model = load_trust(model, sets)
-    segmenter = Segmenter(sets, DeploymentParameters(**parameters), model, device)
-    return segmenter.segment(image, pixel_size_nm)
+    if isinstance(trust, str | Path):
+        trust = load_trust(trust, sets)
+    return Segmenter(sets, asked, trust, device)
 
 
 def load_networks(folder: str | Path) -> dict[str, NetworkSet]:

@@ -26,7 +26,7 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
-        """Refuse an absent device, networks that do not fit the patches, missing new micrographs.
+        """Refuse an absent device, networks that do not fit the patches, missing new files.
 
         Also runs that are to be listed in MLflow where it is not installed.
 
@@ -39,8 +39,9 @@ class ProjectHooks:
             from temshift.catalog.tracking import import_mlflow
 
             import_mlflow()
-        if "deployment.raw.micrographs" in used:
-            catalog.load("deployment.raw.micrographs")
+        for name in ("deployment.raw.micrographs", "deployment.raw.masks"):
+            if name in used:
+                catalog.load(name)
         if "params:modelling" in used:
             device = catalog.load("params:modelling").device
             if device != "auto" and device != "cpu" and not _computed_elsewhere(catalog):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from temshift.catalog.micrographs import MicrographStore
     from temshift.catalog.networks import CheckpointStore
+    from temshift.catalog.new_micrographs import MaskStore
     from temshift.catalog.published import CuratedSets
     from temshift.catalog.segmentations import SegmentationStore
     from temshift.catalog.sweeps import SweepStore
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from temshift.microscopy.multislice import ExitWave
     from temshift.microscopy.patches import PatchStack, PatchStream
 else:
-    CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = Any
+    CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = MaskStore = Any
     MicrographStore = NetworkSet = PatchStack = PatchStream = SegmentationStore = SweepStore = Any
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "DataFrame",
     "ExitWave",
     "Exposures",
+    "MaskStore",
     "MicrographStore",
     "NetworkSet",
     "PatchStack",

@@ -39,7 +39,7 @@ def test_masks_tables_and_page_are_there_and_the_broken_file_is_reported(segment
     particles = pd.read_csv(segmented / "particles.csv")
     assert set(particles["micrograph"]) <= {"one.hspy", "sub/two.hspy"}
     book = pd.read_excel(segmented / "sizes.xlsx", sheet_name=None)
-    assert set(book) == {"micrographs", "particles", "columns"}
+    assert set(book) == {"micrographs", "particles", "networks", "columns"}
     assert set(book["columns"]["column"]) >= set(sizes.columns)
 
 

@@ -230,3 +230,36 @@ def test_networks_are_ranked_by_what_their_masks_are_probably_worth():
     assert list(table["network"][table["drew"]]) == ["a", "a"]
     assert table["dice_low"].isna().sum() == 2
     assert list(ranking_table([])) == list(RANKING_COLUMNS)
+
+
+def test_masks_made_elsewhere_have_a_row_with_their_verdict_and_are_no_networks():
+    other = {
+        "file": "<i>hand.png",
+        "network": "mask: <i>hand.png",
+        "sizes": RESULT.sizes,
+        "n_specks": 0,
+        "judgement": {
+            "verdict": "do not trust",
+            "predicted_dice": 0.21,
+            "low": 0.0,
+            "high": 0.43,
+            "novelty": 0.5,
+            "reasons": "its Dice with the mask of a is 0.23",
+            "jury_dice": 0.23,
+        },
+        "notes": ["No particle was found."],
+    }
+    rows = [
+        {"network": "a", "distance": 0.1, "predicted_dice": 0.9, "verdict": "trust"},
+        {"network": other["network"], "distance": None, "predicted_dice": 0.21},
+    ]
+    text = page(result("x.tif", networks=rows, outside=[other]))
+    assert "Masks made elsewhere" in text
+    assert "&lt;i&gt;hand.png" in text
+    assert "<i>hand" not in text
+    assert "its Dice with the mask of a is 0.23. No particle was found." in text
+    assert "1 networks by predicted Dice" in text
+    assert "Masks made elsewhere" not in page(result("x.tif"))
+    table = ranking_table([result("x.tif", networks=rows, outside=[other])])
+    assert list(table["network"]) == ["a", "mask: <i>hand.png"]
+    assert list(table["n_particles"]) == [RESULT.sizes["n_particles"]] * 2

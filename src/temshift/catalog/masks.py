@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from temshift.catalog.reading.found import Found
 from temshift.catalog.reading.refusals import RefusedError
 
-__all__ = ["binary_mask", "instance_mask"]
+__all__ = ["any_mask", "binary_mask", "instance_mask"]
 
 #: Values of particles in a mask of two values, as bytes, 16-bit numbers and signed bytes.
 _ONES = (1, 255, 65535, -1)
@@ -80,6 +80,34 @@ def instance_mask(found: Found) -> NDArray[np.uint8]:
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise RefusedError("the mask holds values that are NaN")
     return (pixels != 0).astype(np.uint8)
+
+
+def any_mask(found: Found) -> NDArray[np.uint8]:
+    """Return 1 where a particle is, of a mask of two values or one that numbers its particles.
+
+    For masks that were made elsewhere, of which nobody says what they hold. Numbers and colours are
+    taken for particles only if they lie together, which grey levels do not.
+
+    Raises
+    ------
+    RefusedError
+        It is an image with grey levels.
+    """
+    from temshift.learning.outside import as_particles
+
+    try:
+        return binary_mask(found)
+    except RefusedError:
+        particle = instance_mask(found)
+    numbers = _pixels(found)
+    if numbers.ndim == 3:
+        _, numbers = np.unique(numbers.reshape(-1, numbers.shape[2]), axis=0, return_inverse=True)
+        numbers = (numbers.reshape(particle.shape) + 1) * particle
+    try:
+        as_particles(numbers)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    return particle
 
 
 def _pixels(found: Found) -> NDArray[Any]:

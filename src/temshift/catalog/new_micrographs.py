@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 from kedro.io import AbstractDataset, DatasetError
+from numpy.typing import NDArray
 
+from temshift.catalog.masks import any_mask
 from temshift.catalog.micrographs import MicrographStore, as_micrograph
+from temshift.catalog.reading.formats import open_image
 from temshift.catalog.reading.stacks import count_frames, read_frame
 from temshift.microscopy.micrograph import Micrograph
 
-__all__ = ["NewMicrographStore", "NewMicrographsDataset"]
+__all__ = ["MaskStore", "MasksDataset", "NewMicrographStore", "NewMicrographsDataset"]
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +93,106 @@ class NewMicrographStore(MicrographStore):
         return found[1], int(found[2])
 
 
+#: What programs add to the name of the image, in front of the ending.
+_ADDED = re.compile(r"[ _-](cp_masks?|masks?|labels?|seg|segmentation|particles|binary)$", re.I)
+
+
+class MaskStore(NewMicrographStore):
+    """Masks made elsewhere, named like the micrographs they belong to.
+
+    ``sub/b.png``, ``sub/b.dm3.png``, ``sub/b_mask.tif`` and ``sub/b_cp_masks.png`` are masks of
+    ``sub/b.dm3``; the frames of a stack are those of the stack of that name.
+
+    Parameters
+    ----------
+    source : Path or str
+        A folder, or a file, which is the mask of a single micrograph whatever its name.
+    """
+
+    def others(self, folder: Path, micrographs: Sequence[str]) -> list[str]:
+        """Return the files of a folder of micrographs that are none of these masks.
+
+        Raises
+        ------
+        ValueError
+            The masks are in the very folder of the micrographs, so that nobody knows which is what.
+        """
+        here, there = self.folder.resolve(), folder.resolve()
+        if self._only is not None:
+            return [path for path in micrographs if there / path != here / self._only]
+        if here == there:
+            raise ValueError(
+                f"{self.folder}: micrographs and masks are in the same folder. Put the masks into "
+                "another one, which may lie in that of the micrographs, and name it by "
+                "--params deployment.masks=path"
+            )
+        return [path for path in micrographs if not (there / path).is_relative_to(here)]
+
+    def of(self, micrographs: Sequence[str]) -> dict[str, list[str]]:
+        """Return the masks of each micrograph that has any; the log names those of none.
+
+        Parameters
+        ----------
+        micrographs : sequence of str
+            Paths, as of :meth:`NewMicrographStore.paths`.
+        """
+        masks = self.paths()
+        if self._only is not None and len(micrographs) == len(masks) == 1:
+            return {micrographs[0]: masks}
+        known: dict[str, list[str]] = {}
+        for path in micrographs:
+            for key in {_without_ending(path), _with_ending(path)}:
+                known.setdefault(key, []).append(path)
+        found: dict[str, list[str]] = {}
+        lost = []
+        for mask in masks:
+            key = _without_ending(mask)
+            name, frame = _frame_of(key)
+            plain = _ADDED.sub("", name) + frame
+            owners = next((known[k] for k in (key, plain) if k in known), [])
+            for path in owners:
+                found.setdefault(path, []).append(mask)
+            if not owners:
+                lost.append(mask)
+        if lost:
+            few = ", ".join(lost[:5]) + (" …" if len(lost) > 5 else "")
+            _log.warning(
+                "%d of %d masks in %s belong to no micrograph: %s. A mask is named like its "
+                "micrograph (sub/b.png for sub/b.dm3)",
+                *(len(lost), len(masks), self.folder, few),
+            )
+        return found
+
+    def read(self, path: str) -> NDArray[np.uint8]:  # type: ignore[override]
+        """Read a mask: 1 where a particle is (:func:`temshift.catalog.masks.any_mask`).
+
+        Raises
+        ------
+        MicrographReadError
+            It is missing or damaged, or no mask.
+        """
+        file, number = self._split(path)
+        opened = open_image if number is None else partial(read_frame, number=number)
+        return self._use(file, any_mask, open_file=opened)
+
+
+def _frame_of(path: str) -> tuple[str, str]:
+    """Return the file of a path and ``"[3]"``, the number of its frame, if it has one."""
+    found = re.fullmatch(r"(.+?)(?:\[0*(\d+)\])?", path)
+    assert found is not None
+    return found[1], f"[{found[2]}]" if found[2] else ""
+
+
+def _with_ending(path: str) -> str:
+    return "".join(_frame_of(path))
+
+
+def _without_ending(path: str) -> str:
+    """Return a path without the ending of its file, the number of a frame kept."""
+    file, frame = _frame_of(path)
+    return f"{PurePosixPath(file).with_suffix('')}{frame}"
+
+
 class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
     """A file or a folder of micrographs, to be read only.
 
@@ -140,3 +245,26 @@ class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+class MasksDataset(NewMicrographsDataset):
+    """A file or a folder of masks made elsewhere, to be read only."""
+
+    def load(self) -> MaskStore:
+        """Return the store; reads nothing yet.
+
+        Raises
+        ------
+        DatasetError
+            There is no such file or folder, or no file in it.
+        """
+        source = Path(self._filepath)
+        if not source.exists():
+            raise DatasetError(
+                f"{source}: there is no such file or folder of masks. Say where they are: --params "
+                "deployment.masks=path (relative to the project's folder, or absolute)"
+            )
+        store = MaskStore(source)
+        if not store.paths():
+            raise DatasetError(f"{source}: there is no file of a mask in this folder")
+        return store

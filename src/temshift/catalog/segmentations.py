@@ -3,8 +3,10 @@
 A folder a micrograph, named like its file: ``mask.tif`` (8 bit, 255 where a particle is),
 ``particles.tif`` (16 bit, the particles by their numbers), ``probability.tif`` (float16), all with
 the pixel size where it is known; ``overlay.png``; ``preview.webp`` and ``outlines.json`` for the
-page; ``particles.csv``; and ``result.json``, without which a micrograph counts as not done. A
-micrograph takes its place as a whole, so that one that is killed half way leaves what was there.
+page; ``particles.csv``; for each mask made elsewhere a folder ``outside/<file>`` with
+``particles.tif``, ``particles.csv`` and ``overlay.png``; and ``result.json``, without which a
+micrograph counts as not done. A micrograph takes its place as a whole, so that one that is killed
+half way leaves what was there.
 """
 
 from __future__ import annotations
@@ -190,13 +192,12 @@ def _write(place: Path, work: Work, image: NDArray[Any], result: Segmentation) -
 
     with atomic_folder(place) as folder:
         _tiff(folder / "mask.tif", result.mask, result.pixel_size_nm)
-        many = result.numbered.max(initial=0) >= 2**16
-        numbers = result.numbered.astype(np.uint32 if many else np.uint16)
-        _tiff(folder / "particles.tif", numbers, result.pixel_size_nm)
         _tiff(folder / "probability.tif", result.probability, result.pixel_size_nm)
-        result.particles.to_csv(folder / "particles.csv", index=False)
-        picture = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm))
-        picture.save(folder / "overlay.png")
+        _write_particles(folder, image, result)
+        for name, other in result.outside.items():
+            own = folder / "outside" / name
+            own.mkdir(parents=True)
+            _write_particles(own, image, other)
         small = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm, PREVIEW_PX))
         small.save(folder / "preview.webp", "WEBP", quality=72)
         fine = 0.7 * shrink_factor(result.mask.shape)  # what the picture on the page can show
@@ -217,9 +218,31 @@ def _write(place: Path, work: Work, image: NDArray[Any], result: Segmentation) -
             "judgement": result.judgement,
             "networks": result.networks.to_dict("records"),
             "notes": result.notes,
+            "outside": [
+                {
+                    "file": name,
+                    "network": other.network,
+                    "sizes": other.sizes,
+                    "n_specks": other.n_specks,
+                    "judgement": other.judgement,
+                    "notes": other.notes,
+                }
+                for name, other in result.outside.items()
+            ],
         }
         text = json.dumps(_plain(description), indent=1, ensure_ascii=False)
         (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _write_particles(folder: Path, image: NDArray[Any], result: Segmentation) -> None:
+    from PIL import Image
+
+    many = result.numbered.max(initial=0) >= 2**16
+    numbers = result.numbered.astype(np.uint32 if many else np.uint16)
+    _tiff(folder / "particles.tif", numbers, result.pixel_size_nm)
+    result.particles.to_csv(folder / "particles.csv", index=False)
+    picture = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm))
+    picture.save(folder / "overlay.png")
 
 
 def overlay(

@@ -24,6 +24,9 @@ class DeploymentParameters(Strict):
         (``--params deployment.input=...``), where the catalog finds it.
     name : str, optional
         Of the folder of results, by default ``new_micrographs``; on the command line, too.
+    masks : str, optional
+        A file, or a folder, of masks made elsewhere, named like the micrographs: they are judged
+        and measured too. Given on the command line, as ``input`` is.
     judge : bool
         Learn from the tests of the study which masks can be believed, and say so.
     networks : {"nearest", "best", "box"} or list of str
@@ -52,6 +55,7 @@ class DeploymentParameters(Strict):
 
     input: str | None = None
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    masks: str | None = None
     judge: bool = True
     networks: Literal["nearest", "best", "box"] | list[NetworkName] = "nearest"
     pixel_size_nm: Positive | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,7 @@ from temshift.learning.devices import (
 from temshift.learning.evidence import gather_evidence, pairwise_dice
 from temshift.learning.inference import optimise_for_inference, predict_micrograph
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
+from temshift.learning.outside import NAME_OF_MASK, as_particles, judge_outside
 from temshift.learning.trust import TrustModel, features_of
 from temshift.microscopy.flat_field import IlluminationError
 from temshift.microscopy.particles import (
@@ -53,10 +55,13 @@ __all__ = [
     "Work",
     "condition_distance",
     "ensemble",
+    "mask_of",
     "plan_work",
     "rank_networks",
     "segment",
 ]
+
+_log = logging.getLogger(__name__)
 
 #: Smallest side of a micrograph, px.
 SMALLEST_PX = 64
@@ -101,6 +106,10 @@ class Segmentation:
         Regions of the mask that are too small to be particles.
     notes : list of str
         What the reader of the results should know.
+    outside : dict of str to Segmentation
+        Masks made elsewhere, by their names, judged and measured: see
+        :mod:`temshift.learning.outside`. Their judgement has a ``jury_dice`` as well, the median
+        Dice with the masks of the jury; their probability is 0 or 1, ``fold_agreement`` NaN.
     """
 
     mask: NDArray[np.uint8]
@@ -116,6 +125,7 @@ class Segmentation:
     judgement: dict[str, Any]
     n_specks: int = 0
     notes: list[str] = field(default_factory=list)
+    outside: dict[str, Segmentation] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -162,6 +172,28 @@ def rank_networks(
     """
     folds = {name: ensemble(own) for name, own in networks.items() if own}
     return _rank(folds, pixel_size_nm, dose_e_per_A2, material)
+
+
+@dataclass(frozen=True)
+class _Jury:
+    """What the jury says of a micrograph.
+
+    Attributes
+    ----------
+    judgements : DataFrame
+        A row a network.
+    seen : dict of int to ndarray
+        What its members predict, by the ``id`` of the trained network.
+    masks : dict of str to ndarray of bool
+        The same as masks on the pixels of the micrograph, by the member.
+    judged : dict of str to str
+        The member whose mask the judgement of a network is about.
+    """
+
+    judgements: pd.DataFrame
+    seen: dict[int, NDArray[np.float32]]
+    masks: dict[str, NDArray[np.bool_]]
+    judged: dict[str, str]
 
 
 class Segmenter:
@@ -218,7 +250,7 @@ class Segmenter:
     def identity(self) -> str:
         """A digest of everything but the micrograph that a result depends on."""
         digest = hashlib.sha256()
-        asked = self.parameters.model_dump(mode="json", exclude={"input", "name"})
+        asked = self.parameters.model_dump(mode="json", exclude={"input", "name", "masks"})
         digest.update(json.dumps(asked, sort_keys=True).encode())
         for name, folds in sorted(self._folds.items()):
             for trained in folds:
@@ -237,6 +269,7 @@ class Segmenter:
         pixel_size_nm: float | None = None,
         dose_e_per_A2: float | None = None,
         material: str | None = None,
+        masks: Mapping[str, NDArray[Any]] | None = None,
     ) -> Segmentation:
         """Segment one micrograph.
 
@@ -246,16 +279,23 @@ class Segmenter:
             Detector counts; sides of at least 64 px.
         pixel_size_nm, dose_e_per_A2, material : optional
             What is known of the micrograph; those of the parameters win.
+        masks : mapping of str to ndarray, shape (H, W), optional
+            Masks made elsewhere, by their names, with or without the rows of the bar; they are
+            judged and measured too.
 
         Raises
         ------
         ValueError
             The image is no single grey image of at least 64 × 64 px, is constant or holds NaN, or
-            resampling is asked for without a pixel size.
+            resampling is asked for without a pixel size; a mask has another shape, or is none.
         """
         parameters = self.parameters
         pixel_size_nm = parameters.pixel_size_nm or pixel_size_nm
         image = _usable(image, parameters.bar_px)
+        others = {
+            name: mask_of(mask, image.shape, parameters.bar_px)
+            for name, mask in (masks or {}).items()
+        }
         if parameters.resample and not pixel_size_nm:
             raise ValueError(
                 "deployment.resample needs the pixel size of the micrograph, which is unknown: "
@@ -287,31 +327,76 @@ class Segmenter:
                 prepared.of(folds[0].card)
             judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
             found: dict[int, NDArray[np.float32]] = {}
+            jury: _Jury | None = None
             if judged:
                 middle = _middle(image)
                 whole = middle.shape == image.shape
                 shown = prepared if whole else prepared.like(middle)
-                judgements, seen = self._judge(able, shown)
-                ranking = ranking.merge(judgements, on="network")
+                jury = self._judge(able, shown)
+                ranking = ranking.merge(jury.judgements, on="network")
                 if whole:
-                    found = seen
+                    found = jury.seen
                 else:
                     notes.append(
                         f"Judged is the middle of {middle.shape[0]} × {middle.shape[1]} px."
                     )
             name = _choose(ranking, parameters, judged)
-            probability, masks = self._draw(name, prepared, found)
+            probability, drawn = self._draw(name, prepared, found)
         notes += prepared.notes
-        del found, prepared  # what is measured now needs the room
-        row = ranking[ranking["network"] == name].iloc[0].to_dict()
-        return self._measure(
+        own_row = ranking[ranking["network"] == name].iloc[0]
+        row = {str(key): value for key, value in own_row.items()}
+        judgements = {
+            other: self._judge_outside(mask, row, jury, probability > 0.5)
+            for other, mask in others.items()
+        }
+        del found, prepared, jury  # what is measured now needs the room
+        if judgements:
+            own = pd.DataFrame(
+                {"network": f"{NAME_OF_MASK}{other}", "distance": _NAN, **judgement}
+                for other, judgement in judgements.items()
+            ).drop(columns="jury_dice", errors="ignore")
+            ranking = pd.concat([ranking, own], ignore_index=True)
+        result = self._measure(
             name,
             probability,
-            masks,
+            drawn,
             pixel_size_nm,
             ranking,
             {k: row[k] for k in _JUDGED} if judged else _NOT_JUDGED,
             notes,
+        )
+        for other, judgement in judgements.items():
+            measured = self._measure(
+                f"{NAME_OF_MASK}{other}",
+                others[other].astype(np.float32),
+                [others[other]],
+                pixel_size_nm,
+                ranking,
+                judgement,
+                [],
+            )
+            measured.particles["certainty"] = _NAN  # nobody said how sure it is
+            result.outside[other] = measured
+        return result
+
+    def _judge_outside(
+        self,
+        mask: NDArray[np.bool_],
+        row: Mapping[str, Any],
+        jury: _Jury | None,
+        drawn: NDArray[np.bool_],
+    ) -> dict[str, Any]:
+        if jury is None:
+            agreement = pairwise_dice(np.stack([mask, drawn]))[0, 1]
+            said = f"its Dice with the mask of {row['network']}, not judged either: {agreement:.2f}"
+            return {**_NOT_JUDGED, "reasons": f"{said}; {_NOT_JUDGED['reasons']}"}
+        assert self.trust is not None
+        return judge_outside(
+            _middle(mask),
+            row,
+            jury.masks,
+            jury.masks[jury.judged[row["network"]]],
+            self.trust.parameters.usable_dice,
         )
 
     def _check_names(self) -> None:
@@ -332,11 +417,8 @@ class Segmenter:
 
     def _judge(
         self, able: Mapping[str, list[TrainedNetwork]], prepared: PreparedMicrograph
-    ) -> tuple[pd.DataFrame, dict[int, NDArray[np.float32]]]:
-        """Judge one fold of every network; the networks are each other's jury.
-
-        Also returned is what each of these folds predicts, by the ``id`` of the trained network.
-        """
+    ) -> _Jury:
+        """Judge one fold of every network; the networks are each other's jury."""
         assert self.trust is not None
         jury = {name: folds[0] for name, folds in self._jury(able).items()}
         built = {name: self._networks(trained) for name, trained in jury.items()}
@@ -347,12 +429,13 @@ class Segmenter:
 
         workers = _workers(self.device)
         found = dict(zip(jury, map_ordered(predict, list(jury), workers), strict=True))
+        masks = {name: prepared.back(part) > 0.5 for name, part in found.items()}
         with keeping_freed_memory(self.device):
             evidence, agreement = gather_evidence(
                 found,
                 images,
                 {name: pair[0] for name, pair in built.items()},
-                {name: prepared.back(part) > 0.5 for name, part in found.items()},
+                masks,
                 self.device,
                 workers,
                 {name: pair[1] for name, pair in built.items()},
@@ -362,11 +445,14 @@ class Segmenter:
             table.insert(0, "test_split", "")
             table.insert(0, "micrograph_id", "")
         judged = self.trust.judge(features_of(evidence, agreement))
+        whose = {str(name): str(name) for name in judged["network"]}
         if self._alone:  # of its folds the one in the middle
             judged = judged.sort_values("predicted_dice", kind="stable")
-            judged = judged.iloc[[len(judged) // 2]].assign(network=next(iter(able)))
+            judged = judged.iloc[[len(judged) // 2]]
+            whose = {next(iter(able)): str(judged["network"].iloc[0])}
+            judged = judged.assign(network=list(whose))
         seen = {id(trained): found[name] for name, trained in jury.items()}
-        return judged[["network", *_JUDGED]], seen
+        return _Jury(judged[["network", *_JUDGED]], seen, masks, whose)
 
     def _jury(self, able: Mapping[str, list[TrainedNetwork]]) -> Mapping[str, list[TrainedNetwork]]:
         """Return who is judged and judges, by name: the networks or, of a single one, its folds."""
@@ -457,7 +543,9 @@ class Segmenter:
         """Return the smallest area of a particle, px², and where it comes from, in words."""
         if given := self.parameters.smallest_area_px2:
             return given, "which is deployment.smallest_area_px2"
-        known = training_diameter_px(self._folds[name][0].card, pixel_size_nm)
+        known = None
+        if name in self._folds:  # who drew a mask elsewhere knew nothing of the training
+            known = training_diameter_px(self._folds[name][0].card, pixel_size_nm)
         if known:
             whose = "the smallest particles that the network was trained on"
         else:
@@ -602,6 +690,33 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
     return image
 
 
+def mask_of(mask: NDArray[Any], shape: tuple[int, ...], bar_px: int = 0) -> NDArray[np.bool_]:
+    """Return a mask made elsewhere, without the rows of a burnt-in bar.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (H, W)
+        See :func:`temshift.learning.outside.as_particles`.
+    shape : (int, int)
+        Of the image without its bar.
+    bar_px : int
+
+    Raises
+    ------
+    ValueError
+        It has another shape than the image, with or without its bar, or is no mask.
+    """
+    mask = as_particles(mask)
+    height, width = shape
+    if mask.shape not in ((height, width), (height + bar_px, width)):
+        raise ValueError(
+            f"the mask has {mask.shape[0]} × {mask.shape[1]} px, its image {height} × {width} px"
+            + (f" without the bar of {bar_px} px" if bar_px else "")
+            + ": give the mask of just this image, neither cut nor resampled"
+        )
+    return mask[:height]
+
+
 def _middle(image: NDArray[Any]) -> NDArray[Any]:
     """Return the part of an image that is judged: a jury of all networks takes its time."""
     top, left = (max(0, side - JUDGED_PX) // 2 for side in image.shape)
@@ -690,7 +805,7 @@ class Work:
     run: Callable[[], tuple[NDArray[Any], Segmentation]]
 
 
-def plan_work(store: Any, segmenter: Segmenter, code: str = "") -> WorkPlan:
+def plan_work(store: Any, segmenter: Segmenter, code: str = "", masks: Any = None) -> WorkPlan:
     """Return the files of a store, each with what its result depends on.
 
     Parameters
@@ -699,16 +814,22 @@ def plan_work(store: Any, segmenter: Segmenter, code: str = "") -> WorkPlan:
     segmenter : Segmenter
     code : str
         Digest of the code behind a result.
+    masks : MaskStore, optional
+        Masks of these files that were made elsewhere.
     """
-    return WorkPlan(store, segmenter, code)
+    return WorkPlan(store, segmenter, code, masks)
 
 
 class WorkPlan:
     """The work on all files of a store, planned file by file (see :func:`plan_work`)."""
 
-    def __init__(self, store: Any, segmenter: Segmenter, code: str) -> None:
-        self._store, self._segmenter, self._code = store, segmenter, code
+    def __init__(self, store: Any, segmenter: Segmenter, code: str, masks: Any = None) -> None:
+        self._store, self._segmenter, self._code, self._masks = store, segmenter, code, masks
         self._paths = store.paths()
+        self._masks_of: dict[str, list[str]] = {}
+        if masks is not None:
+            self._paths = masks.others(store.folder, self._paths)
+            self._masks_of = masks.of(self._paths)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -719,22 +840,38 @@ class WorkPlan:
     def __iter__(self) -> Iterator[Work]:
         common = f"{self._segmenter.identity} {self._code}"
         for path in self._paths:
+            own = self._masks_of.get(path, [])
             try:
                 content = self._store.sha256(path)
+                content += "".join(f" {name} {self._masks.sha256(name)}" for name in own)
             except (OSError, ValueError):  # reading it will say why
                 identity = ""
             else:
                 identity = hashlib.sha256(f"{common} {content}".encode()).hexdigest()
-            yield Work(path, identity, partial(_segment_file, self._store, path, self._segmenter))
+            run = partial(_segment_file, self._store, path, self._segmenter, self._masks, own)
+            yield Work(path, identity, run)
 
 
-def _segment_file(store: Any, path: str, segmenter: Segmenter) -> tuple[NDArray[Any], Segmentation]:
+def _segment_file(
+    store: Any, path: str, segmenter: Segmenter, masks: Any, names: Sequence[str]
+) -> tuple[NDArray[Any], Segmentation]:
     micrograph = store.read(path)
     known = micrograph.metadata
+    image = _usable(micrograph.image, segmenter.parameters.bar_px)
+    others, refused = {}, []
+    for name in names:
+        try:
+            others[name] = mask_of(masks.read(name), image.shape, segmenter.parameters.bar_px)
+        except ValueError as error:  # the micrograph itself is none the worse for it
+            reason = str(getattr(error, "reason", "") or error)
+            _log.warning("mask not judged: %s: %s", name, reason)
+            refused.append(f"The mask {name} was not judged: {reason}.")
     result = segmenter.segment(
         micrograph.image,
         micrograph.pixel_size_nm,
         known.get("dose_e_per_A2"),
         known.get("material"),
+        others,
     )
-    return micrograph.image[: result.mask.shape[0]], result
+    result.notes.extend(refused)
+    return image, result

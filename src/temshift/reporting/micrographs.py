@@ -142,6 +142,8 @@ def _card(
     judged = result["judgement"]
     rows = _particle_rows(particles, result["sizes"]["unit"], most)
     height, width = result["height_px"], result["width_px"]
+    elsewhere = {other["network"] for other in result.get("outside", [])}
+    networks = [row for row in result["networks"] if row["network"] not in elsewhere]
     factor = shrink_factor((height, width))  # the picture leaves out what fills no whole pixel
     return {
         **result,
@@ -151,9 +153,10 @@ def _card(
         "picture": f"data:image/webp;base64,{picture}",
         "histogram": _histogram_of(result["sizes"], [result], particles),
         "ranking": sorted(
-            result["networks"], key=lambda r: (-_or(r.get("predicted_dice"), 0.0), r["distance"])
+            networks, key=lambda r: (-_or(r.get("predicted_dice"), 0.0), r["distance"])
         )[:_SHOWN],
-        "n_networks": len(result["networks"]),
+        "n_networks": len(networks),
+        "outside": result.get("outside", []),
         "rows": rows,
         "n_rows": 0 if particles is None else len(particles),
         "outlines": [

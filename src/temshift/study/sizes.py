@@ -64,11 +64,11 @@ SIZE_COLUMNS = {
     "notes": ("", "what else to know"),
 }
 
-#: Columns of the table of networks, one row a micrograph and network.
+#: Columns of the table of networks, one row a micrograph and network or mask made elsewhere.
 RANKING_COLUMNS = {
     "micrograph": ("", "path of the file below the folder of input"),
     "rank": ("", "1 for the network that probably draws the best mask"),
-    "network": ("", "name of the network"),
+    "network": ("", "name of the network; of a mask made elsewhere 'mask: ' and its file"),
     "drew": ("", "whether its mask is the one that was saved and measured"),
     "verdict": ("", "of its mask: trust, check, do not trust, not judged"),
     "predicted_dice": ("", "Dice that its mask probably has with a true one, 0 to 1"),
@@ -76,6 +76,9 @@ RANKING_COLUMNS = {
     "dice_high": ("", "upper end of the interval of the predicted Dice"),
     "novelty": ("", "distance to the calibrated images; above 1 there is no guarantee"),
     "distance": ("", "between its training condition and the micrograph, as far as both are known"),
+    "unit": ("", "unit of the mean: nm, or px without a pixel size; of masks that were measured"),
+    "n_particles": ("", "particles that lie whole in the field, of masks that were measured"),
+    "mean": ("unit", "mean equivalent diameter, of masks that were measured"),
     "reasons": ("", "reasons of the verdict"),
 }
 
@@ -257,6 +260,12 @@ def ranking_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         table = table.reindex(columns=list(RANKING_COLUMNS))
         table["micrograph"] = result["path"]
         table["drew"] = table["network"] == result["network"]
+        measured = {result["network"]: result["sizes"]}
+        measured |= {other["network"]: other["sizes"] for other in result.get("outside", [])}
+        for name in ("unit", "n_particles", "mean"):
+            known = {network: sizes.get(name) for network, sizes in measured.items()}
+            table[name] = table["network"].map(known)
+        table["n_particles"] = table["n_particles"].astype("Int64")
         table = table.assign(falling=-table["predicted_dice"].astype(float).fillna(0.0))
         table = table.sort_values(["falling", "distance", "network"], kind="stable")
         table["rank"] = np.arange(1, len(table) + 1)

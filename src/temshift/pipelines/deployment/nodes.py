@@ -9,7 +9,7 @@ from temshift.binding import by_owner
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.trust import TrustParameters
-from temshift.types import DataFrame, MicrographStore, SegmentationStore
+from temshift.types import DataFrame, MaskStore, MicrographStore, SegmentationStore
 
 
 def segment_judged(
@@ -19,6 +19,7 @@ def segment_judged(
     deployment: DeploymentParameters,
     trust: TrustParameters,
     modelling: ModellingParameters,
+    masks: MaskStore | None = None,
     **networks: Any,
 ) -> Any:
     """Segment every micrograph and say whether to trust its mask.
@@ -33,17 +34,18 @@ def segment_judged(
 
     sets = by_owner(networks)
     model = TrustModel.fit(evidence, agreement, trained_on(sets), trust)
-    return _work(store, sets, deployment, modelling, model)
+    return _work(store, sets, deployment, modelling, model, masks)
 
 
 def segment(
     store: MicrographStore,
     deployment: DeploymentParameters,
     modelling: ModellingParameters,
+    masks: MaskStore | None = None,
     **networks: Any,
 ) -> Any:
     """Segment every micrograph without judgement."""
-    return _work(store, by_owner(networks), deployment, modelling, None)
+    return _work(store, by_owner(networks), deployment, modelling, None, masks)
 
 
 def segment_boxed(
@@ -51,6 +53,7 @@ def segment_boxed(
     deployment: DeploymentParameters,
     trust: TrustParameters,
     modelling: ModellingParameters,
+    masks: MaskStore | None = None,
 ) -> Any:
     """Segment every micrograph with the network that comes with the package."""
     import logging
@@ -63,7 +66,7 @@ def segment_boxed(
             "(deployment.networks: box)"
         )
     model = boxed_trust(trust) if deployment.judge else None
-    return _work(store, boxed_networks(), deployment, modelling, model, [BOX_NOTE])
+    return _work(store, boxed_networks(), deployment, modelling, model, masks, [BOX_NOTE])
 
 
 def _work(
@@ -72,6 +75,7 @@ def _work(
     deployment: DeploymentParameters,
     modelling: ModellingParameters,
     trust: Any,
+    masks: MaskStore | None,
     notes: Sequence[str] = (),
 ) -> Any:
     from temshift.catalog.segmentations import SegmentationsDataset
@@ -81,7 +85,7 @@ def _work(
 
     segmenter = Segmenter(networks, deployment, trust, modelling.device, notes)
     code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset)
-    return plan_work(store, segmenter, code)
+    return plan_work(store, segmenter, code, masks)
 
 
 def write_analysis(
@@ -92,12 +96,12 @@ def write_analysis(
     Returns
     -------
     dict
-        What was not given (no ``input``, no ``name``) stays out, so that its default is found.
+        What was not given (``input``, ``name``, ``masks``) stays out: its default is found.
     """
     import temshift
 
     asked = deployment.model_dump(mode="json")
-    for key in ("input", "name"):
+    for key in ("input", "name", "masks"):
         if asked[key] is None:
             del asked[key]
     parameters = {

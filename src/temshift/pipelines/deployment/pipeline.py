@@ -20,6 +20,7 @@ def create_pipeline() -> Pipeline:
     """Segment, summarise, show; trust is learned first where the study allows it."""
     plan, parameters = study_plan(), project_parameters()
     boxed = takes_box(plan, parameters)
+    given = DeploymentParameters.model_validate(parameters.get("deployment") or {}).masks
     judged = not boxed and can_judge(plan, parameters)
     tables = {
         "evidence": "trust.model_output.evidence",
@@ -34,6 +35,7 @@ def create_pipeline() -> Pipeline:
                     "store": "deployment.raw.micrographs",
                     "deployment": "params:deployment",
                     "modelling": "params:modelling",
+                    **({"masks": "deployment.raw.masks"} if given else {}),
                     **(tables if judged else {}),
                     **({"trust": "params:trust"} if boxed else each(plan.with_weights, "networks")),
                 },

@@ -1,0 +1,75 @@
+"""The tutorial for new micrographs: its commands and code are run, and show what it says."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.end_to_end.conftest import ROOT, Project
+
+pytestmark = pytest.mark.slow
+
+PAGE = (ROOT / "docs" / "tutorial_new_micrographs.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory) -> tuple[Project, list[pd.DataFrame]]:
+    """The project after all commands of the page, and networks.csv after each segmentation."""
+    project = Project(tmp_path_factory.mktemp("tutorial"))
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, project.folder / name)
+    (project.folder / "installed").touch()
+    tables = []
+    for command in "".join(blocks("console")).splitlines():
+        done = subprocess.run(
+            [*command.split(), "INSTALLED=installed", f"BIN={Path(sys.executable).parent}"],
+            cwd=project.folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        table = project.folder / "data/08_reporting/deployment/new_micrographs/networks.csv"
+        if table.exists():
+            tables.append(pd.read_csv(table))
+    return project, tables
+
+
+def test_the_files_are_those_that_the_page_names(followed):
+    project, _ = followed
+    place = project.folder / "data" / "example"
+    named = re.findall(r"`((?:micrographs|masks)/[^`]+)`", PAGE.partition("## Segment")[0])
+    found = {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()}
+    assert found == set(named)
+
+
+def test_the_verdicts_are_those_that_the_page_tells(followed):
+    project, (first, second) = followed
+    assert len(first) == 3
+    rows = second.set_index(["micrograph", "network"])["verdict"]
+    assert rows["bare_film.tif", "box"] == "do not trust"
+    assert rows["gold.tif", "mask: gold.png"] == "trust"
+    assert rows["gold.tif", "mask: gold_mask.png"] != "trust"
+    assert rows["gold_low_dose.tif", "mask: gold_low_dose.png"] != "do not trust"
+    sizes = pd.read_csv(project.folder / "data/08_reporting/deployment/new_micrographs/sizes.csv")
+    gold = sizes.set_index("micrograph").loc["gold.tif"]
+    assert (gold["n_particles"], gold["n_cut"]) == (2, 2)
+    assert gold["mean"] == pytest.approx(4.0, rel=0.1)
+    page = project.folder / "data/08_reporting/deployment/new_micrographs/micrographs.html"
+    assert "Masks made elsewhere" in page.read_text(encoding="utf-8")
+
+
+def test_the_code_runs_and_does_not_trust_the_moved_mask(followed, monkeypatch, capsys):
+    monkeypatch.chdir(followed[0].folder)
+    exec("".join(blocks("python")), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("trust ")
+    assert not said[-1].startswith("trust ")
