@@ -4,13 +4,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "segment"]
+__all__ = ["__version__", "fine_tune", "segment"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is public, and heavy, when it is first asked for."""
-    if name == "segment":
-        from temshift.api import segment
+    if name in ("fine_tune", "segment"):
+        from temshift import api
 
-        return segment
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from temshift.catalog.labelled import LabelledStore
     from temshift.catalog.micrographs import MicrographStore
     from temshift.catalog.networks import CheckpointStore
     from temshift.catalog.published import CuratedSets
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from temshift.microscopy.patches import PatchStack, PatchStream
 else:
     CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = Any
-    MicrographStore = NetworkSet = PatchStack = PatchStream = SegmentationStore = SweepStore = Any
+    LabelledStore = MicrographStore = NetworkSet = PatchStack = PatchStream = Any
+    SegmentationStore = SweepStore = Any
 
 __all__ = [
     "CheckpointStore",
@@ -31,6 +33,7 @@ __all__ = [
     "DataFrame",
     "ExitWave",
     "Exposures",
+    "LabelledStore",
     "MicrographStore",
     "NetworkSet",
     "PatchStack",

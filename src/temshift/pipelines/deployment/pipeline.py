@@ -20,7 +20,8 @@ def create_pipeline() -> Pipeline:
     """Segment, summarise, show; trust is learned first where the study allows it."""
     plan, parameters = study_plan(), project_parameters()
     boxed = takes_box(plan, parameters)
-    judged = not boxed and can_judge(plan, parameters)
+    networks = named_networks(plan, parameters)
+    judged = not boxed and can_judge(plan, parameters) and set(plan.with_weights) <= set(networks)
     tables = {
         "evidence": "trust.model_output.evidence",
         "agreement": "trust.model_output.agreement",
@@ -35,7 +36,7 @@ def create_pipeline() -> Pipeline:
                     "deployment": "params:deployment",
                     "modelling": "params:modelling",
                     **(tables if judged else {}),
-                    **({"trust": "params:trust"} if boxed else each(plan.with_weights, "networks")),
+                    **({"trust": "params:trust"} if boxed else each(networks, "networks")),
                 },
                 outputs="deployment.model_output.segmentations",
                 name="segment",
@@ -79,6 +80,19 @@ def takes_box(plan: StudyPlan, parameters: dict[str, object]) -> bool:
     if deployment.networks == "box":
         return True
     return not isinstance(deployment.networks, list) and not any_trained(plan.with_weights)
+
+
+def named_networks(plan: StudyPlan, parameters: dict[str, object]) -> list[str]:
+    """Return the networks of the study, and those named that were made beside it (fine-tuned).
+
+    Where no network of the study is trained it is only those named.
+    """
+    deployment = DeploymentParameters.model_validate(parameters.get("deployment") or {})
+    asked = deployment.networks if isinstance(deployment.networks, list) else []
+    beside = [n for n in asked if n not in plan.with_weights and any_trained([n])]
+    if beside and not any_trained(plan.with_weights):
+        return beside
+    return [*plan.with_weights, *beside]
 
 
 def can_judge(plan: StudyPlan, parameters: dict[str, object]) -> bool:
