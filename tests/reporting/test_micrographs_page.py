@@ -230,3 +230,32 @@ def test_networks_are_ranked_by_what_their_masks_are_probably_worth():
     assert list(table["network"][table["drew"]]) == ["a", "a"]
     assert table["dice_low"].isna().sum() == 2
     assert list(ranking_table([])) == list(RANKING_COLUMNS)
+
+
+def test_to_label_next_is_the_worst_then_what_is_unlike_it():
+    unlike = {**RESULT.sizes, "mean": 9 * RESULT.sizes["mean"]}
+    results = [
+        result("good.tif", dice=0.95),
+        result("bad.tif", "do not trust", 0.30),
+        result("like_bad.tif", "do not trust", 0.35),
+        result("unlike.tif", "check", 0.60, sizes=unlike),
+        {"path": "broken.tif", "failed": "why"},
+    ]
+    table = sizes_table(results).set_index("micrograph")["label_next"]
+    assert table["bad.tif"] == 1
+    assert table["unlike.tif"] == 2
+    assert pd.isna(table["broken.tif"])
+    assert sorted(table.dropna()) == [1, 2, 3, 4]
+    text = page(*results)
+    listed = re.search(r"would help most of(.*?)in this order", text, re.DOTALL)[1]
+    assert re.findall(r">([\w.]+)</a>", listed)[:2] == ["bad.tif", "unlike.tif"]
+
+
+def test_without_judgement_the_page_says_what_the_order_is_made_of():
+    unknown = {
+        **result("a.tif")["judgement"],
+        **dict.fromkeys(("predicted_dice", "low", "high", "novelty")),
+        "verdict": "not judged",
+    }
+    text = page(result("a.tif", judgement=unknown), result("b.tif", judgement=unknown))
+    assert "No mask is judged, so by how unlike each other they are" in text

@@ -302,6 +302,11 @@ class Segmenter:
             name = _choose(ranking, parameters, judged)
             probability, masks = self._draw(name, prepared, found)
         notes += prepared.notes
+        if judged and self._folds[name][0].card.fine_tuned:
+            notes.append(
+                "The network was fine-tuned on a few labels, those that trust was learned on were "
+                "not."
+            )
         del found, prepared  # what is measured now needs the room
         row = ranking[ranking["network"] == name].iloc[0].to_dict()
         return self._measure(
