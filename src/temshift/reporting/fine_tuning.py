@@ -102,7 +102,7 @@ def learning_curve_chart(curve: pd.DataFrame, width: int = 440, height: int = 22
         return base - tall * min(max(value, 0.0), 1.0)
 
     parts = [
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="chart" style="max-width:{width}px" viewBox="0 0 {width} {height}" role="img" '
         'aria-label="Dice on micrographs held out by number of labelled micrographs">'
     ]
     for level in (0.0, 0.25, 0.5, 0.75, 1.0):
