@@ -137,6 +137,10 @@ def flow() -> str:
         _text(567, 35 + step, "sweep", 12, "bold"),
         _text(567, 52 + step, "better settings", 10),
         _arrow(490, 39 + step, 503, 39 + step),
+        _box(505, 16 + 2 * step, 125, 46, "#fdf1dc"),
+        _text(567, 35 + 2 * step, "fine_tuning", 12, "bold"),
+        _text(567, 52 + 2 * step, "a few labels", 10),
+        _arrow(490, 26 + 3 * step, 525, 64 + 2 * step),
     ]
     return _page(width, 16 + len(FLOW) * step + 8, "The flow of kedro run", parts)
 

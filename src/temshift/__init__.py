@@ -4,12 +4,12 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "judge_mask", "segment"]
+__all__ = ["__version__", "fine_tune", "judge_mask", "segment"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is public, and heavy, when it is first asked for."""
-    if name in ("judge_mask", "segment"):
+    if name in ("fine_tune", "judge_mask", "segment"):
         from temshift import api
 
         return getattr(api, name)

@@ -1,11 +1,12 @@
-"""What a script calls: one micrograph, segmented with the networks of a finished study.
+"""What a script calls: a micrograph segmented, or a network trained further on a few labels.
 
+The networks are those of a finished study.
 Without a study the network that comes with the package draws the mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from numpy.typing import NDArray
 
 from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
 from temshift.catalog.networks import NetworksDataset
+from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.config.deployment import DeploymentParameters
+from temshift.config.fine_tuning import FewLabelsParameters
 from temshift.config.trust import TrustParameters
 from temshift.learning.calibration import trained_on
+from temshift.learning.few_labels import FewLabels, tune_on_few_labels
 from temshift.learning.network_set import NetworkSet
 from temshift.learning.segmentation import Segmentation, Segmenter
 from temshift.learning.trust import TrustModel
+from temshift.microscopy.micrograph import LabelledMicrograph
 
-__all__ = ["judge_mask", "load_networks", "load_trust", "segment"]
+__all__ = ["fine_tune", "judge_mask", "load_networks", "load_trust", "segment"]
 
 
 def segment(
@@ -126,6 +131,62 @@ def _segmenter(
     if isinstance(trust, str | Path):
         trust = load_trust(trust, sets)
     return Segmenter(sets, asked, trust, device)
+
+
+def fine_tune(
+    images: Sequence[NDArray[Any]],
+    masks: Sequence[NDArray[Any]],
+    networks: str | Path | Mapping[str, NetworkSet] | None = None,
+    **parameters: Any,
+) -> FewLabels:
+    """Train a network further on micrographs labelled by hand; say what that brings and costs.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, shape (H, W), any real type
+        Detector counts; sides of at least 64 px.
+    masks : sequence of ndarray, shape (H, W)
+        Not 0 where a particle is, one for each image.
+    networks : path or mapping of str to NetworkSet, optional
+        As for :func:`segment`. With a folder of a study, what the labels cost elsewhere is measured
+        on its patches (``05_model_input``), where they are there.
+    **parameters
+        Of :class:`temshift.config.fine_tuning.FewLabelsParameters`, such as ``network``,
+        ``pixel_size_nm``, ``steps``, ``freeze``, ``labelled``, ``device``.
+
+    Returns
+    -------
+    FewLabels
+        Its ``networks`` segment: ``segment(image, networks={"fine_tuned": found.networks})``.
+
+    Raises
+    ------
+    FileNotFoundError
+        No networks in the folder.
+    ValueError
+        Images and masks do not fit together or cannot be used; the network does not exist.
+    """
+    if len(images) != len(masks):
+        raise ValueError(
+            f"each image needs a mask, found {len(images)} images and {len(masks)} masks"
+        )
+    wanted = FewLabelsParameters(**parameters)
+    if networks is None:
+        networks = "data/06_models" if _networks_in("data/06_models") else "box"
+    if wanted.network == "box" or networks == "box":
+        networks = boxed_networks()
+    home = {}
+    if isinstance(networks, str | Path):
+        folder = Path(networks).parent / "05_model_input"
+        networks = load_networks(networks)
+        splits = {s for own in networks.values() for t in own.values() for s in t.card.train_on}
+        files = {split: folder / split / "patches.h5" for split in sorted(splits)}
+        home = {s: PatchStackDataset(str(f)).load() for s, f in files.items() if f.exists()}
+    labelled = [
+        LabelledMicrograph(f"image {i}", image, mask)
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True))
+    ]
+    return tune_on_few_labels(networks, labelled, wanted, home)
 
 
 def load_networks(folder: str | Path) -> dict[str, NetworkSet]:

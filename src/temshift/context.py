@@ -132,18 +132,27 @@ def project_parameters() -> dict[str, Any]:
 
 def any_trained(networks: Iterable[str]) -> bool:
     """Return whether the running environment holds weights of one of these networks."""
+    return any(
+        next(_place("{network}.networks", network=name).glob("*/model.safetensors"), None)
+        for name in networks
+    )
+
+
+def has_patches(split: str) -> bool:
+    """Return whether the running environment holds the patches of a split."""
+    return _place("{split}.patches", split=split).exists()
+
+
+def _place(pattern: str, **owner: str) -> Path:
+    """Return where the dataset of a split or network lies, by its pattern in the catalog."""
     project_parameters()
     assert _checked is not None
     loader = _checked[0]
     try:
-        pattern = loader["catalog"]["{network}.networks"]["filepath"]
+        filepath = loader["catalog"][pattern]["filepath"]
     except Exception as error:
         raise as_user_error(error) from error
-    root = Path(loader.conf_source).parent
-    return any(
-        next((root / pattern.replace("{network}", name)).glob("*/model.safetensors"), None)
-        for name in networks
-    )
+    return Path(loader.conf_source).parent / filepath.format(**owner)
 
 
 @lru_cache(maxsize=1)

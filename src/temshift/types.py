@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from temshift.catalog.labelled import LabelledStore
     from temshift.catalog.micrographs import MicrographStore
     from temshift.catalog.networks import CheckpointStore
     from temshift.catalog.new_micrographs import MaskStore
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from temshift.microscopy.multislice import ExitWave
     from temshift.microscopy.patches import PatchStack, PatchStream
 else:
-    CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = MaskStore = Any
-    MicrographStore = NetworkSet = PatchStack = PatchStream = SegmentationStore = SweepStore = Any
+    CheckpointStore = CuratedSets = DataFrame = ExitWave = Exposures = LabelledStore = Any
+    MaskStore = MicrographStore = NetworkSet = PatchStack = PatchStream = Any
+    SegmentationStore = SweepStore = Any
 
 __all__ = [
     "CheckpointStore",
@@ -32,6 +34,7 @@ __all__ = [
     "DataFrame",
     "ExitWave",
     "Exposures",
+    "LabelledStore",
     "MaskStore",
     "MicrographStore",
     "NetworkSet",

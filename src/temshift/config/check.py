@@ -14,6 +14,7 @@ from temshift.config.curation import CurationParameters
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.errors import Problem, UserError, invalid, problems_of, shown
 from temshift.config.evaluation import EvaluationParameters
+from temshift.config.fine_tuning import FewLabelsParameters
 from temshift.config.modelling import ModellingParameters, NetworkParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
@@ -48,6 +49,7 @@ _OPTIONAL: dict[str, type[BaseModel] | None] = {
     "simulation": SimulationParameters,
     "box": BoxParameters,
     "deployment": DeploymentParameters,
+    "fine_tuning": FewLabelsParameters,
     "sweep": SweepParameters,
     "tracking": TrackingParameters,
     "trust": TrustParameters,

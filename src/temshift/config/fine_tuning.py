@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temshift.config.base import Strict
+from temshift.config.base import NAME, Strict
 from temshift.config.modelling import Augmentation
 
-__all__ = ["FineTuning"]
+__all__ = ["FewLabelsParameters", "FineTuning"]
 
 
 class FineTuning(Strict):
@@ -40,3 +40,51 @@ class FineTuning(Strict):
     freeze: Literal["none", "encoder", "all_but_batch_norm"] = "none"
     augmentation: Augmentation = Augmentation(rotate_probability=0.0, contrast=0.2)
     seed: Annotated[int, Field(ge=0)] = 17
+
+
+class FewLabelsParameters(FineTuning):
+    """The block ``fine_tuning``: a network trained further on micrographs labelled by hand.
+
+    Attributes
+    ----------
+    input, masks : str, optional
+        A file or folder of micrographs, and the folder of their masks, which have the same names
+        (any ending; ``_mask``, ``_label`` and ``_labels`` may follow). Given on the command line.
+    name : str
+        Of the tuned network: its folder in ``06_models``, and that of the results. Given on the
+        command line.
+    network : str
+        Which one is tuned: ``nearest`` by training condition (pixel size, dose, material, as far
+        as they are known), ``box`` (that of the package), or a name. Where no network of the
+        study is trained, ``nearest`` is ``box``.
+    label_kind : {"binary", "instance"}
+        Masks of two values, or of a number for each particle.
+    pixel_size_nm, dose_e_per_A2, material
+        Of all micrographs, where their files do not say (the pixel size: whatever they say).
+    labelled : list of int
+        Numbers of labelled micrographs of the learning curve.
+    held_out : int
+        Parts into which the labelled micrographs are divided, each tested once.
+    confidence : float
+        Of the intervals of the Dice, and of those of all gains together.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``mps``.
+    """
+
+    input: str | None = None
+    masks: str | None = None
+    name: Annotated[str, Field(pattern=NAME)] = "fine_tuned"
+    network: Annotated[str, Field(pattern=NAME)] = "nearest"
+    label_kind: Literal["binary", "instance"] = "binary"
+    pixel_size_nm: Annotated[float, Field(gt=0)] | None = None
+    dose_e_per_A2: Annotated[float, Field(gt=0)] | None = None
+    material: str | None = None
+    labelled: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 2, 4, 8]
+    held_out: Annotated[int, Field(ge=2)] = 5
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    device: str = "auto"
+
+    @property
+    def training(self) -> FineTuning:
+        """How each network is trained, without what is said of the labels."""
+        return FineTuning(**{key: getattr(self, key) for key in FineTuning.model_fields})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from temshift.microscopy.bands import row_bands
 
-__all__ = ["Header", "Micrograph", "Store", "pixel_sha256"]
+__all__ = ["Header", "LabelledMicrograph", "Micrograph", "Store", "pixel_sha256"]
 
 
 @dataclass(frozen=True)
@@ -105,3 +105,26 @@ class Store(Protocol):
 
     def paths(self) -> list[str]:
         """Return all files that there are."""
+
+
+@dataclass(frozen=True)
+class LabelledMicrograph:
+    """A micrograph with a mask drawn by hand.
+
+    Attributes
+    ----------
+    name : str
+    image : ndarray, shape (H, W)
+        Detector counts.
+    label : ndarray, shape (H, W), uint8
+        Not 0 where a particle is.
+    pixel_size_nm, dose_e_per_A2 : float or None
+    material : str or None
+    """
+
+    name: str
+    image: NDArray[Any]
+    label: NDArray[np.uint8]
+    pixel_size_nm: float | None = None
+    dose_e_per_A2: float | None = None
+    material: str | None = None

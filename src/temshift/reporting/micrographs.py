@@ -18,7 +18,7 @@ from temshift.config.deployment import DeploymentParameters
 from temshift.config.trust import TrustParameters
 from temshift.microscopy.pictures import shrink_factor
 from temshift.reporting.sentences import number
-from temshift.study.sizes import data_dictionary, pooled_sizes
+from temshift.study.sizes import data_dictionary, label_next, pooled_sizes
 
 __all__ = ["histogram", "render_micrographs"]
 
@@ -27,6 +27,9 @@ _ORDER = ("do not trust", "check", "not judged", "trust")
 
 #: Networks shown for each micrograph.
 _SHOWN = 5
+
+#: Micrographs that the page names to be labelled next.
+_TO_LABEL = 4
 
 #: Particles that can be clicked, on the page and in a card, at most; and in a card at least.
 _ON_PAGE, _IN_CARD, _FEWEST = 20_000, 500, 50
@@ -93,6 +96,7 @@ def render_micrographs(
             for i, r in enumerate(done)
         ],
         failed=[r for r in results if r.get("failed")],
+        to_label=_to_label(results, done),
         counts=[(verdict, counts[verdict]) for verdict in _ORDER if counts[verdict]],
         n=len(results),
         judged=any(r["judgement"]["verdict"] != "not judged" for r in done),
@@ -108,6 +112,14 @@ def render_micrographs(
         trust=trust,
         parameters=_yaml({"deployment": deployment, "trust": trust}),
     )
+
+
+def _to_label(
+    results: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Return which micrographs to label next, each with the place of its card."""
+    places = {result["path"]: f"m{i}" for i, result in enumerate(done)}
+    return [(path, places[path]) for path in label_next(results)[:_TO_LABEL]]
 
 
 def _pools(

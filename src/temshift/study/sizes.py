@@ -15,12 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.microscopy.particles import PARTICLE_COLUMNS, weighted_quantiles
+from temshift.study.few_labels import label_order
 
 __all__ = [
     "RANKING_COLUMNS",
     "SIZE_COLUMNS",
     "counting_error",
     "data_dictionary",
+    "label_next",
     "mean_size",
     "particles_table",
     "pooled_sizes",
@@ -37,6 +39,10 @@ SIZE_COLUMNS = {
     "dice_low": ("", "lower end of the interval of the predicted Dice"),
     "dice_high": ("", "upper end of the interval of the predicted Dice"),
     "novelty": ("", "distance to the calibrated images; above 1 there is no guarantee"),
+    "label_next": (
+        "",
+        "order in which masks by hand would help most, 1 first; empty for failed ones",
+    ),
     "reasons": ("", "reasons of the verdict; for failed ones why there is no mask"),
     "network": ("", "network whose folds drew the mask"),
     "fold_agreement": ("", "mean Dice of the masks of its folds with each other"),
@@ -220,8 +226,10 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         One row a file, columns :data:`SIZE_COLUMNS`.
     """
     rows = []
+    turns = {path: turn for turn, path in enumerate(label_next(results), start=1)}
     for result in results:
         row: dict[str, Any] = {"micrograph": result["path"]}
+        row["label_next"] = turns.get(result["path"])
         if result.get("failed"):
             rows.append({**row, "verdict": "failed", "reasons": result["failed"]})
             continue
@@ -233,7 +241,43 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row |= {k: result[k] for k in ("network", "fold_agreement", "pixel_size_nm")}
         row |= {k: result[k] for k in ("height_px", "width_px", "n_specks")}
         rows.append({**row, **sizes, "notes": " ".join(result["notes"])})
-    return pd.DataFrame(rows, columns=list(SIZE_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(SIZE_COLUMNS))
+    return table.astype({"label_next": "Int64"})
+
+
+def label_next(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the micrographs in the order in which masks drawn by hand would help most.
+
+    Ranked by the predicted error and by how unlike each other they are: in the diameter and number
+    of what was found, in the agreement of the folds and in the distance to the calibrated images
+    (:func:`temshift.study.few_labels.label_order`).
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Of :meth:`temshift.catalog.segmentations.SegmentationStore.results`.
+
+    Returns
+    -------
+    list of str
+        Paths, without those that could not be segmented.
+    """
+    done = [result for result in results if not result.get("failed")]
+
+    def known(value: Any) -> float:
+        return float("nan") if value is None else float(value)
+
+    judged = [result["judgement"] for result in done]
+    order = label_order(
+        [known(j["predicted_dice"]) for j in judged],
+        [
+            np.log([max(known(r["sizes"]["mean"]), 1e-6) for r in done]),
+            np.log1p([known(r["sizes"]["n_particles"]) for r in done]),
+            [known(r["fold_agreement"]) for r in done],
+            [known(j["novelty"]) for j in judged],
+        ],
+    )
+    return [done[i]["path"] for i in order]
 
 
 def ranking_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

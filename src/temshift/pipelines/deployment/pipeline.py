@@ -21,7 +21,8 @@ def create_pipeline() -> Pipeline:
     plan, parameters = study_plan(), project_parameters()
     boxed = takes_box(plan, parameters)
     given = DeploymentParameters.model_validate(parameters.get("deployment") or {}).masks
-    judged = not boxed and can_judge(plan, parameters)
+    networks = named_networks(plan, parameters)
+    judged = not boxed and can_judge(plan, parameters) and set(plan.with_weights) <= set(networks)
     tables = {
         "evidence": "trust.model_output.evidence",
         "agreement": "trust.model_output.agreement",
@@ -37,7 +38,7 @@ def create_pipeline() -> Pipeline:
                     "modelling": "params:modelling",
                     **({"masks": "deployment.raw.masks"} if given else {}),
                     **(tables if judged else {}),
-                    **({"trust": "params:trust"} if boxed else each(plan.with_weights, "networks")),
+                    **({"trust": "params:trust"} if boxed else each(networks, "networks")),
                 },
                 outputs="deployment.model_output.segmentations",
                 name="segment",
@@ -81,6 +82,19 @@ def takes_box(plan: StudyPlan, parameters: dict[str, object]) -> bool:
     if deployment.networks == "box":
         return True
     return not isinstance(deployment.networks, list) and not any_trained(plan.with_weights)
+
+
+def named_networks(plan: StudyPlan, parameters: dict[str, object]) -> list[str]:
+    """Return the networks of the study, and those named that were made beside it (fine-tuned).
+
+    Where no network of the study is trained it is only those named.
+    """
+    deployment = DeploymentParameters.model_validate(parameters.get("deployment") or {})
+    asked = deployment.networks if isinstance(deployment.networks, list) else []
+    beside = [n for n in asked if n not in plan.with_weights and any_trained([n])]
+    if beside and not any_trained(plan.with_weights):
+        return beside
+    return [*plan.with_weights, *beside]
 
 
 def can_judge(plan: StudyPlan, parameters: dict[str, object]) -> bool:

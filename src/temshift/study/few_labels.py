@@ -1,0 +1,207 @@
+"""What labels of one's own bring: learning curves, and which micrograph to label next.
+
+A learning curve compares tuned networks with the network as it was, micrograph by micrograph. Its
+parts share what they train on, so the variance of a mean over parts is enlarged as by Nadeau &
+Bengio (Machine Learning 52, 239, 2003), and the gains of one curve are stated together
+(Bonferroni): one that is said to be there is there with the stated confidence whatever their
+number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from temshift.study.intervals import Variance, t_interval
+
+__all__ = ["CURVE_COLUMNS", "curve_sentences", "curve_table", "label_order"]
+
+#: Columns of the table of a learning curve.
+CURVE_COLUMNS = (
+    *("tested_on", "labelled_micrographs", "tested", "parts", "dice", "dice_low", "dice_high"),
+    *("gain", "gain_low", "gain_high", "effect"),
+)
+
+
+def curve_table(scores: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Put scores of tuned networks beside those of the network as it was.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        ``tested_on, labelled_micrographs, part, micrograph, dice``: each part was tested by the
+        network as it was (``labelled_micrographs`` 0), and by those tuned without it.
+    confidence : float
+        Of the interval of each Dice, and of the intervals of all gains of a set together.
+
+    Returns
+    -------
+    DataFrame
+        A row a set and number of labels, :data:`CURVE_COLUMNS`. ``effect`` is ``"gain"`` or
+        ``"loss"`` where the interval of the gain leaves out 0, else ``"not shown"``. Intervals
+        need two parts.
+    """
+    rows: list[dict[str, Any]] = []
+    for tested_on, own in scores.groupby("tested_on", sort=False):
+        means = own.pivot_table(
+            index="part", columns="labelled_micrographs", values="dice", aggfunc="mean"
+        )
+        counts = own[own["labelled_micrographs"] == 0].groupby("part").size()
+        weights = counts.reindex(means.index).to_numpy().astype(np.float64)
+        numbers = sorted(own["labelled_micrographs"].unique().tolist())
+        tuned = [k for k in numbers if k > 0]
+        together = 1 - (1 - confidence) / max(len(tuned), 1)
+        for k in numbers:
+            dice, low, high = _mean(means[k].to_numpy(float), weights, confidence)
+            row = {
+                "tested_on": tested_on,
+                "labelled_micrographs": int(k),
+                "tested": int(weights.sum()),
+                "parts": len(weights),
+                **{"dice": dice, "dice_low": max(low, 0.0), "dice_high": min(high, 1.0)},
+            }
+            if k > 0:
+                gains = means[k].to_numpy(float) - means[0].to_numpy(float)
+                gain, low, high = _mean(gains, weights, together)
+                effect = "gain" if low > 0 else "loss" if high < 0 else "not shown"
+                row |= {"gain": gain, "gain_low": low, "gain_high": high, "effect": effect}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
+
+
+def _mean(
+    values: NDArray[np.float64], weights: NDArray[np.float64], confidence: float
+) -> tuple[float, float, float]:
+    """Return a mean over parts with its interval, NaN of a single part."""
+    mean = float(np.average(values, weights=weights))
+    n = len(values)
+    if n < 2:
+        return mean, float("nan"), float("nan")
+    spread = float(np.average((values - mean) ** 2, weights=weights)) * n / (n - 1)
+    variance = Variance(np.asarray(spread * (1 / n + 1 / (n - 1))), np.asarray(n - 1.0))
+    low, high = t_interval(mean, variance, confidence)
+    return mean, float(low), float(high)
+
+
+def curve_sentences(table: pd.DataFrame, held_out: str) -> list[str]:
+    """Say what the labels brought, and what they cost elsewhere.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`curve_table`.
+    held_out : str
+        Its ``tested_on`` of the labelled micrographs; any other is elsewhere.
+
+    Returns
+    -------
+    list of str
+        A gain or loss is only said to be one where its interval leaves out 0.
+    """
+    own = table[(table["tested_on"] == held_out) & (table["labelled_micrographs"] > 0)]
+    sentences = []
+    if own.empty:
+        sentences.append(
+            "Whether the labels help is not known: to test it at least two micrographs with a "
+            "labelled particle are needed, one of them held out."
+        )
+    else:
+        gains, losses = (own[own["effect"] == effect] for effect in ("gain", "loss"))
+        if len(gains):
+            row = gains.iloc[-1]
+            sentences.append(
+                f"{_labels(row)} raise the Dice on micrographs held out by {row['gain']:.2f} "
+                f"{_interval(row)} to {row['dice']:.2f}."
+            )
+        if len(losses):
+            row = losses.iloc[-1]
+            sentences.append(
+                f"{_labels(row)} lower the Dice on micrographs held out by {-row['gain']:.2f} "
+                f"(gain {_interval(row)}): use the network as it was."
+            )
+        if gains.empty and losses.empty:
+            row = own.iloc[-1]
+            sentences.append(
+                f"No gain is shown: with {row['labelled_micrographs']} labelled the Dice on "
+                f"micrographs held out changes by {row['gain']:+.2f} {_interval(row)}."
+            )
+    elsewhere = table[(table["tested_on"] != held_out) & table["gain"].notna()]
+    for _, row in elsewhere.iterrows():
+        said = {
+            "gain": f"rises by {row['gain']:.2f}",
+            "loss": f"falls by {-row['gain']:.2f}",
+            "not shown": f"changes by {row['gain']:+.2f}, which shows neither gain nor loss",
+        }[row["effect"]]
+        sentences.append(
+            f"Elsewhere, on the network's own test set {row['tested_on']}, the Dice {said} "
+            f"{_interval(row)}."
+        )
+    return sentences
+
+
+def _labels(row: Any) -> str:
+    k = int(row["labelled_micrographs"])
+    return f"Labels of {k} micrograph{'s' if k > 1 else ''}"
+
+
+def _interval(row: Any) -> str:
+    if not np.isfinite(row["gain_low"]):
+        return "[no interval]"
+    return f"[{row['gain_low']:.2f}, {row['gain_high']:.2f}]"
+
+
+def label_order(predicted_dice: ArrayLike, features: Sequence[ArrayLike]) -> NDArray[np.intp]:
+    """Return micrographs in the order in which labelling them probably helps most.
+
+    First comes the one with the highest predicted error, 1 − Dice. Every further one has the
+    highest product of predicted error and distance to the nearest micrograph before it, so that
+    of two alike ones the second waits.
+
+    Parameters
+    ----------
+    predicted_dice : array_like, shape (n,)
+        NaN where it is not known: then as if 0.5.
+    features : sequence of array_like, shape (n,)
+        Of each micrograph: what it is like, each feature counted by its scatter; NaN counts as the
+        median.
+
+    Returns
+    -------
+    ndarray, shape (n,), int
+        Positions, the best first. Of equals the first.
+
+    Examples
+    --------
+    >>> label_order([0.2, 0.25, 0.5], [[0.0, 0.0, 9.0]]).tolist()  # the second is like the first
+    [0, 2, 1]
+    """
+    dice = np.asarray(predicted_dice, float)
+    n = len(dice)
+    error = 1 - np.clip(np.where(np.isfinite(dice), dice, 0.5), 0.0, 1.0)
+    places = np.stack([_scaled(np.asarray(x, float)) for x in features], axis=1)
+    order: list[int] = []
+    nearest = np.full(n, np.inf)
+    left = np.ones(n, bool)
+    for _ in range(n):
+        # distances saturate: far apart is far apart, however far
+        worth = error * (1.0 if not order else nearest / (1 + nearest))
+        # the predicted error decides between those that are all alike to what is chosen
+        ranks = np.lexsort((np.arange(n), -error, -np.where(left, worth, -1.0)))
+        best = int(ranks[0])
+        order.append(best)
+        left[best] = False
+        nearest = np.minimum(nearest, np.linalg.norm(places - places[best], axis=1))
+    return np.array(order, np.intp)
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros_like(values)
+    filled = np.where(known, values, np.median(values[known]))
+    scatter = float(filled.std())
+    return filled * 0.0 if scatter == 0 else (filled - filled.mean()) / scatter
