@@ -345,8 +345,8 @@ class Segmenter:
         notes += prepared.notes
         if judged and self._folds[name][0].card.fine_tuned:
             notes.append(
-                "The network was fine-tuned on a few labels; the trust was learned on networks that "
-                "were not."
+                "The network was fine-tuned on a few labels; the trust was learned on networks "
+                "that were not."
             )
         own_row = ranking[ranking["network"] == name].iloc[0]
         row = {str(key): value for key, value in own_row.items()}
