@@ -24,8 +24,10 @@ from temshift.config.evaluation import EvaluationParameters
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
+from temshift.learning.devices import choose_device
 from temshift.learning.evaluation import evaluate_network
 from temshift.learning.modelling import train_network_set
+from temshift.learning.tuned import tune_to_target
 from temshift.study.remedies import remedies_table
 from temshift.study.statistics import (
     compare_robust_training,
@@ -84,14 +86,18 @@ def main() -> None:
             if a.rows and name not in a.rows:
                 continue
             start, own = time.process_time(), plan.networks[name]
+            stacks = {split: stack(split) for split in plan.tested_on(name)}
+            tested, tuning = networks(plan.weights_of(name)), own.fine_tuning
+            if tuning is not None:
+                device = choose_device(modelling.device)
+                tested = tune_to_target(name, tested, stacks[tuning.split], tuning, device)
             results, _ = evaluate_network(
                 name,
-                networks(plan.weights_of(name)),
-                {split: stack(split) for split in plan.tested_on(name)},
+                tested,
+                stacks,
                 EvaluationParameters(examples=False),
                 modelling.device,
                 own.adaptation,
-                own.fine_tuning,
             )
             results.to_parquet(file)
             print(f"{name}: {time.process_time() - start:.0f} CPU s", flush=True)

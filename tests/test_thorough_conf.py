@@ -27,9 +27,13 @@ def test_it_is_the_default_study_with_more_of_everything(environments):
     (default, data), (thorough, own_data) = environments
     assert own_data != data, "its results lie apart"
     plans = [StudyPlan.from_parameters(p) for p in (default, thorough)]
-    assert plans[0].studies == plans[1].studies
+    assert plans[0].studies.keys() == plans[1].studies.keys()
+    for name, study in plans[0].studies.items():
+        more = plans[1].studies[name]
+        assert set(study.networks) <= set(more.networks), "all remedies of the default, and others"
+        assert more.model_copy(update={"networks": study.networks}) == study
     assert plans[0].splits == plans[1].splits
-    assert plans[0].networks.keys() == plans[1].networks.keys()
+    assert plans[0].networks.keys() < plans[1].networks.keys()
     simulation, full = (
         SimulationParameters.model_validate(p["simulation"]) for p in (default, thorough)
     )

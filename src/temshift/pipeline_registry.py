@@ -22,9 +22,8 @@ DEFAULT = (
 def register_pipelines() -> dict[str, Pipeline]:
     """Return every pipeline by name; ``__default__`` is the whole study.
 
-    Nodes are in the namespace of their stage, and within it in that of their split or network
-    (``modelling.au_5nm_80e``), whose name is also a tag of theirs. A graph that is collapsed shows
-    the stages.
+    Nodes are in the namespace of their stage, and within it in that of their split or network,
+    whose name is also a tag of theirs. A graph that is collapsed shows the stages.
     """
     found = find_pipelines(raise_errors=True)
     pipelines = {name: staged(pipeline) for name, pipeline in found.items()}

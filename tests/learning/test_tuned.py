@@ -89,9 +89,8 @@ def test_labels_of_what_is_tested_change_no_weight():
 def test_all_that_was_tested_before_still_is():
     s = stack()
     plain, _ = evaluate_network("a", networks(), {"b": s}, EvaluationParameters(), "cpu")
-    tuned, _ = evaluate_network(
-        "t", networks(), {"b": s}, EvaluationParameters(), "cpu", tuning=TUNING
-    )
+    few = tune_to_target("t", networks(), s, TUNING, "cpu")
+    tuned, _ = evaluate_network("t", few, {"b": s}, EvaluationParameters(), "cpu")
     assert tuned["micrograph_id"].tolist() == plain["micrograph_id"].tolist()
     assert tuned["fold"].tolist() == plain["fold"].tolist()
     assert not tuned["dice"].equals(plain["dice"])
@@ -99,11 +98,10 @@ def test_all_that_was_tested_before_still_is():
 
 def test_more_steps_on_the_target_help_there():
     s, few = stack(16), TargetTuning(split="b", micrographs=4, steps=60, learning_rate=5e-3)
+    tried = networks(), tune_to_target("t", networks(), s, few, "cpu")
     score = [
-        evaluate_network("t", networks(), {"b": s}, EvaluationParameters(), "cpu", tuning=t)[0][
-            "dice"
-        ].mean()
-        for t in (None, few)
+        evaluate_network("t", tested, {"b": s}, EvaluationParameters(), "cpu")[0]["dice"].mean()
+        for tested in tried
     ]
     assert score[1] > score[0] + 0.1
 

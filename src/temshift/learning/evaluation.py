@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.evaluation import EvaluationParameters
-from temshift.config.modelling import Adaptation, TargetTuning
+from temshift.config.modelling import Adaptation
 from temshift.learning.adaptation import Predictor, adapt
 from temshift.learning.devices import (
     choose_device,
@@ -26,7 +26,6 @@ from temshift.learning.examples import Example, make_example, pick_examples
 from temshift.learning.inference import optimise_for_inference
 from temshift.learning.metrics import COUNTS, dice, scores
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
-from temshift.learning.tuned import tune_to_target
 from temshift.microscopy.patches import (
     PatchStack,
     micrograph_layouts,
@@ -136,7 +135,6 @@ def evaluate_network(
     parameters: EvaluationParameters,
     device: str = "auto",
     adaptation: Adaptation | None = None,
-    tuning: TargetTuning | None = None,
 ) -> tuple[pd.DataFrame, list[Example]]:
     """Test all folds of a network on its splits.
 
@@ -151,9 +149,6 @@ def evaluate_network(
     device : str
     adaptation : Adaptation, optional
         Of the weights or the images, to each split on its own.
-    tuning : TargetTuning, optional
-        Trains the networks further first, on a few micrographs of one of the splits that are of
-        other folds (:func:`temshift.learning.tuned.tune_to_target`).
 
     Returns
     -------
@@ -163,8 +158,6 @@ def evaluate_network(
         Best, median and worst micrograph of each split.
     """
     device = choose_device(device)
-    if tuning is not None:
-        networks = tune_to_target(name, networks, stacks[tuning.split], tuning, device)
     # one network at a time on a GPU; on a CPU one a core: its operations are too short to share
     workers = min(available_cores(), _MAX_WORKERS) if device == "cpu" else 1
     rows: list[dict[str, Any]] = []

@@ -24,8 +24,7 @@ def evaluate(
 ) -> tuple[DataFrame, list[Any]]:
     """Test all folds of one network on the splits of its studies.
 
-    With a ``network`` that adapts or fine-tunes the weights of another, these are what
-    ``networks`` holds.
+    With a ``network`` that adapts the weights of another, these are what ``networks`` holds.
 
     Returns
     -------
@@ -43,8 +42,33 @@ def evaluate(
         evaluation,
         modelling.device,
         network.adaptation if network else None,
-        network.fine_tuning if network else None,
     )
+
+
+def evaluate_tuned(
+    name: str,
+    networks: NetworkSet,
+    modelling: ModellingParameters,
+    evaluation: EvaluationParameters,
+    network: NetworkParameters,
+    **patches: PatchStack,
+) -> tuple[DataFrame, list[Any]]:
+    """Train another network further on a few micrographs of a split, then test it like others.
+
+    Returns
+    -------
+    results, examples
+        See :func:`evaluate`.
+    """
+    from temshift.learning.devices import choose_device
+    from temshift.learning.evaluation import evaluate_network
+    from temshift.learning.tuned import tune_to_target
+
+    stacks, tuning = by_owner(patches), network.fine_tuning
+    device = choose_device(modelling.device)
+    assert tuning is not None
+    tuned = tune_to_target(name, networks, stacks[tuning.split], tuning, device)
+    return evaluate_network(name, tuned, stacks, evaluation, device, network.adaptation)
 
 
 def collect(*tables: DataFrame) -> DataFrame:

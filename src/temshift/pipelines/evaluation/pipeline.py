@@ -35,8 +35,9 @@ def create_pipeline() -> Pipeline:
 
 def _test(name: str, plan: StudyPlan) -> Node:
     adapted = plan.weights_of(name) != name
+    tuned = adapted and plan.networks[name].fine_tuning is not None
     return Node(
-        bind(nodes.evaluate, name),
+        bind(nodes.evaluate_tuned if tuned else nodes.evaluate, name),
         inputs={
             "networks": f"{plan.weights_of(name)}.networks",
             "modelling": "params:modelling",
