@@ -82,14 +82,15 @@ def test_two_workers_write_what_one_process_writes(pristine, fresh):
     assert "Nodes are run by 2 processes" in output
     assert "dashboard: http://127.0.0.1:" in output
     assert "Running node: train" in fresh.log(), "what workers log is told here"
-    assert len(ran(output)) == 33
-    assert "33 steps run in" in output
+    nodes = len(ran(output))
+    assert nodes > 30
+    assert f"{nodes} steps run in" in output
     one, two = pristine.tables(), fresh.tables()
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
     # a plain run finds all of it up to date, and so do workers, which are then not started
     output = fresh.run("--runner-params", "workers=1")
-    assert "Nothing to do: all 33 steps are up to date" in output
+    assert f"Nothing to do: all {nodes} steps are up to date" in output
     again = fresh.run("--params", "reporting.confidence=0.9")
     assert "parameter reporting.confidence changed (0.95 -> 0.9)" in again
     report = (fresh.data / "08_reporting" / "report.html").read_text()
