@@ -86,3 +86,10 @@ def test_a_machine_says_what_it_is(tmp_path):
 def test_steps_side_by_side_count_once():
     assert busy_seconds([]) == 0
     assert busy_seconds([(5, 6), (0, 10), (2, 3), (20, 21)]) == 11
+
+
+def test_records_that_are_just_written_or_damaged_are_none(folder):
+    before = RunFactsDataset(str(folder), ["results"]).load().steps
+    (folder / "nodes" / ".test.0123.part.json").write_text("")
+    (folder / "nodes" / "damaged.json").write_text('{"outputs": ')
+    assert RunFactsDataset(str(folder), ["results"]).load().steps == before

@@ -76,16 +76,15 @@ class ProvenanceStore:
 
     def get(self, node: str) -> dict[str, Any] | None:
         """Return the record of a node; ``None`` if there is none that can be read."""
-        try:
-            record = json.loads(self._path(node).read_text())
-        except (FileNotFoundError, ValueError):
-            return None
-        return record if isinstance(record, dict) else None
+        return _read(self._path(node))
 
     def behind(self, datasets: Iterable[str]) -> list[dict[str, Any]]:
-        """Return the records of all nodes that datasets come from, the nearest first."""
-        files = sorted((self.folder / "nodes").glob("*.json"))
-        read = [json.loads(file.read_text()) for file in files]
+        """Return the records of all nodes that datasets come from, the nearest first.
+
+        Those that cannot be read, and what another process is just writing, are none.
+        """
+        files = sorted((self.folder / "nodes").glob("[!.]*.json"))
+        read = [record for file in files if (record := _read(file)) is not None]
         makers = {name: record for record in read for name in record["outputs"]}
         found: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -137,6 +136,14 @@ class ProvenanceStore:
         except (FileNotFoundError, ValueError):  # a cache: what cannot be read is computed again
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _write(path: Path, data: Any) -> None:
