@@ -159,3 +159,18 @@ def test_nothing_to_explain():
     empty = pd.DataFrame(columns=["study", "protocol", "network", "test_split", "gap"])
     distances = fingerprint_distances(empty, synthetic.plan(), {})
     assert explain_gaps(distances, {}, ReportingParameters()).empty
+
+
+def test_distances_that_are_equal_but_for_rounding_are_tied(fingerprints):
+    """Else the order as it is need not be among the permutations, and p could be 0."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        prints = of_noise(**dict(zip("abc", rng.uniform(1, 2, 3), strict=True)))
+        table = pairs(prints, lambda train, test: float(rng.normal()))
+        rounded = table.assign(distance=table["distance"] + rng.choice([-1, 1], len(table)) * 1e-15)
+        for part in (table, rounded):
+            found = explain_gaps(part, prints, PARAMETERS)
+            assert (found["p_value"].dropna() > 0).all()
+        assert explain_gaps(rounded, prints, PARAMETERS).equals(
+            explain_gaps(table, prints, PARAMETERS)
+        )

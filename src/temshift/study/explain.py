@@ -149,13 +149,10 @@ def explain_gaps(
         for protocol, part in table.groupby("protocol", sort=False):
             found: list[dict[str, Any]] = []
             for component, pairs_of in part.groupby("component", sort=False):
-                n, n_distances = len(pairs_of), pairs_of["distance"].round(9).nunique()
+                distance = pairs_of["distance"].round(_DECIMALS)
+                n, n_distances = len(pairs_of), distance.nunique()
                 usable = n >= _MIN_PAIRS and n_distances > 1
-                rho = (
-                    pairs_of["distance"].corr(pairs_of["gap"], method="spearman")
-                    if usable
-                    else float("nan")
-                )
+                rho = distance.corr(pairs_of["gap"], method="spearman") if usable else float("nan")
                 found.append(
                     {
                         "scope": scope,
@@ -180,6 +177,10 @@ def explain_gaps(
 
 
 # --------------------------------------------------------------------------- inside
+#: Distances from A to B and from B to A are equal but for rounding, and tied in rank.
+_DECIMALS = 9
+
+
 def _largest_by_chance(
     table: pd.DataFrame,
     components: Sequence[str],
@@ -203,6 +204,7 @@ def _largest_by_chance(
         known = fingerprint_distance(fingerprints[a], fingerprints[b])
         for i, component in enumerate(components):
             if (value := known.get(component)) is not None:
+                value = round(value, _DECIMALS)
                 distance[i, [place[a], place[b]], [place[b], place[a]]] = value
     orders = _permutations(len(splits), parameters)
     permuted = distance[:, orders[:, train], orders[:, test]]  # component, permutation, pair
