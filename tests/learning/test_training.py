@@ -132,6 +132,22 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, schedule):
         assert whole[key].history == resumed[key].history
 
 
+@pytest.mark.parametrize("initialisation", ["published", "standardised"])
+def test_it_does_not_depend_on_how_many_threads_the_process_has(initialisation):
+    import torch
+
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(train(initialisation=initialisation, steps=4))
+            assert torch.get_num_threads() == threads, "as it was"
+    finally:
+        torch.set_num_threads(before)
+    for key in FOLDS:
+        assert same(found[0][key], found[1][key])
+
+
 def test_after_kill_9_it_ends_with_the_same_weights(tmp_path):
     schedule = {"steps": 60, "validations": 30}
     script = f"""

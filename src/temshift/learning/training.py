@@ -551,19 +551,20 @@ def train_folds(
     dict of str to FoldResult
     """
     precision = choose_precision(parameters.precision, device)
-    trainers = {
-        key: FoldTrainer(
-            data[key],
-            fold,
-            parameters,
-            seeds[key],
-            device,
-            precision,
-            start=(starts or {}).get(key),
-            freeze=freeze,
-        )
-        for key, fold in folds.items()
-    }
+    with single_threaded_operations(device):  # also the forward passes of the initialisation
+        trainers = {
+            key: FoldTrainer(
+                data[key],
+                fold,
+                parameters,
+                seeds[key],
+                device,
+                precision,
+                start=(starts or {}).get(key),
+                freeze=freeze,
+            )
+            for key, fold in folds.items()
+        }
     every = parameters.training.checkpoint_every if checkpoints is not None else 0
     for key, trainer in trainers.items() if every else ():
         assert checkpoints is not None
