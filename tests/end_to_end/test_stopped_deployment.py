@@ -55,6 +55,8 @@ def stopped_after(project, masks, how):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # a shell lets what it starts in the background ignore Ctrl-C, and so its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     end = time.monotonic() + 300
     try:
