@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from kedro.io import AbstractDataset, DatasetError
@@ -193,6 +193,9 @@ def _without_ending(path: str) -> str:
     return f"{PurePosixPath(file).with_suffix('')}{frame}"
 
 
+_Store = TypeVar("_Store", bound=NewMicrographStore)
+
+
 class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
     """A file or a folder of micrographs, to be read only.
 
@@ -215,16 +218,7 @@ class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
         DatasetError
             There is no such file or folder, or no file in it.
         """
-        source = Path(self._filepath)
-        if not source.exists():
-            raise DatasetError(
-                f"{source}: there is no such file or folder of micrographs. Say where they are: "
-                "--params deployment.input=path (relative to the project's folder, or absolute)"
-            )
-        store = NewMicrographStore(source)
-        if not store.paths():
-            raise DatasetError(f"{source}: there is no file of a micrograph in this folder")
-        return store
+        return self._opened(NewMicrographStore, "micrograph", "deployment.input")
 
     def save(self, data: None) -> None:
         """Refuse: micrographs are never written.
@@ -235,6 +229,18 @@ class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
             Always.
         """
         raise DatasetError(f"{self._filepath}: new micrographs are read, never written")
+
+    def _opened(self, kind: type[_Store], what: str, parameter: str) -> _Store:
+        source = Path(self._filepath)
+        if not source.exists():
+            raise DatasetError(
+                f"{source}: there is no such file or folder of {what}s. Say where they are: "
+                f"--params {parameter}=path (relative to the project's folder, or absolute)"
+            )
+        store = kind(source)
+        if not store.paths():
+            raise DatasetError(f"{source}: there is no file of a {what} in this folder")
+        return store
 
     def _exists(self) -> bool:
         return Path(self._filepath).exists()
@@ -258,13 +264,4 @@ class MasksDataset(NewMicrographsDataset):
         DatasetError
             There is no such file or folder, or no file in it.
         """
-        source = Path(self._filepath)
-        if not source.exists():
-            raise DatasetError(
-                f"{source}: there is no such file or folder of masks. Say where they are: --params "
-                "deployment.masks=path (relative to the project's folder, or absolute)"
-            )
-        store = MaskStore(source)
-        if not store.paths():
-            raise DatasetError(f"{source}: there is no file of a mask in this folder")
-        return store
+        return self._opened(MaskStore, "mask", "deployment.masks")
