@@ -146,10 +146,13 @@ def text_of(element: ET.Element) -> str:
 
 
 def verdict_of(gap: Any, limits: tuple[float, float]) -> str:
-    """The class of an interval; what a reason leaves unjudged is not decided here."""
-    if not np.isfinite([gap["low"], gap["high"]]).all():
+    """The class of the bounds; what a reason leaves unjudged is not decided here."""
+    least, most = gap["bound_low"], gap["bound_high"]
+    if not np.isfinite([least, most]).all():
         return "undecided"
-    first, last = (sum(limit < end for limit in limits) for end in (gap["low"], gap["high"]))
+    if gap["low"] <= 0:  # no loss is sure
+        least = min(least, 0)
+    first, last = (sum(limit < end for limit in limits) for end in (least, most))
     if first == last:
         return MIXED[first]
     return f"{MIXED[first]} or {MIXED[last]}" if last == first + 1 else "undecided"
@@ -205,9 +208,13 @@ def wrong_tables(study: Study) -> list[str]:
             ):
                 compare(f"{difference}, Holm", found, expected)
     for _, row in study.gaps.iterrows():
+        if np.isfinite(row["standard_error"]):
+            half = student.ppf(study.confidence, row["df"]) * row["standard_error"]
+            compare("lower bound", row["bound_low"], row["gap"] - half)
+            compare("upper bound", row["bound_high"], row["gap"] + half)
         if row["reason"] == "" or row["reason"] != row["reason"]:
             if row["verdict"] != (expected := verdict_of(row, study.limits)):
-                wrong.append(f"verdict {row['verdict']}, {expected} from its interval")
+                wrong.append(f"verdict {row['verdict']}, {expected} from its bounds")
         elif row["verdict"] not in ("reference weak", "undecided"):
             wrong.append(f"verdict {row['verdict']} on what is not judged")
     return wrong
@@ -759,7 +766,12 @@ class _Page:
         for caption in self.root.iter("caption"):
             self.among(caption, {"0", "0.1", "0.2", "0.3", "0.4", "0.5"}, "caption")
         fixed = {f"{v:g}" for v in _flat_numbers(_with_defaults(s.parameters))} | self._conditions()
-        fixed |= {f"{100 * s.confidence:g}", *(f"{v:g}" for v in s.limits)}
+        fixed |= {
+            f"{100 * s.confidence:g}",
+            f"{200 * s.confidence - 100:g}",
+            f"{100 - 100 * s.confidence:g}",
+            *(f"{v:g}" for v in s.limits),
+        }
         fixed |= {str(v) for v in (len(s.splits), s.matrix["network"].nunique())}
         counts = {str(n) for n in range(len(s.gaps) + 1)}
         told = {k: s.parameters.get(k) for k in ("calibration", "simulation")}
@@ -806,7 +818,7 @@ def _ends(row: Any, key: str) -> dict[str, Any]:
 
 
 #: Numbers of the methods that are no results: of tests of the method, of the literature, of files.
-STATED = {"92", "98", "3", "2004", "8", "5", "0", "1"}
+STATED = {"92", "98", "3", "2004", "15", "657", "1987", "8", "5", "0", "1"}
 
 
 def _with_defaults(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -127,3 +127,31 @@ def test_folds_that_would_decide():
     assert 3 < few < 60
     assert on_limit == np.inf
     assert np.isnan(rest).all()
+
+
+def test_a_verdict_rests_on_one_sided_bounds():
+    # t of 20 df: 1.725 one-sided, 2.086 two-sided
+    error = {"standard_error": 0.01, "df": 20.0}
+    rows = [
+        {"gap": 0.012, "low": -0.009, "high": 0.033, **error},  # upper bound 0.029
+        {"gap": 0.013, "low": -0.008, "high": 0.034, **error},  # 0.030
+        {"gap": 0.050, "low": 0.029, "high": 0.071, **error},  # 0.033 to 0.067
+        {"gap": 0.168, "low": 0.147, "high": 0.189, **error},  # 0.151
+        {"gap": 0.100, "low": np.nan, "high": np.nan, "standard_error": np.nan, "df": 1.0},
+    ]
+    judged = judge(gaps(*rows), PARAMETERS)
+    assert judged["bound_high"].iloc[0] == pytest.approx(0.012 + 1.7247 * 0.01, abs=1e-5)
+    assert judged["verdict"].tolist() == [
+        "robust",
+        "robust or degrades",
+        "degrades",
+        "breaks",
+        "undecided",
+    ]
+
+
+def test_no_loss_is_called_one_whose_interval_holds_0():
+    wide = {"gap": 0.4, "low": -0.02, "high": 0.82, "standard_error": 0.2, "df": 20.0}
+    judged = judge(gaps(wide), PARAMETERS)
+    assert judged["bound_low"].iloc[0] > PARAMETERS.degrades_above
+    assert judged["verdict"].tolist() == ["undecided"]

@@ -17,7 +17,7 @@ class ReportingParameters(Strict):
     Attributes
     ----------
     confidence : float
-        Coverage of the intervals.
+        Coverage of the intervals, and of each of the one-sided bounds that verdicts rest on.
     degrades_above, breaks_above : float
         A shift *degrades* a network if the gap to the in-domain network of the test set is
         larger than the first, and *breaks* it if larger than the second (Dice).
@@ -35,6 +35,11 @@ class ReportingParameters(Strict):
     fails_below: Annotated[float, Field(ge=0, lt=1)] = 0.5
     permutations: Annotated[int, Field(ge=100)] = 999
     permutation_seed: Annotated[int, Field(ge=0)] = 7
+
+    @property
+    def verdict_coverage(self) -> float:
+        """Coverage of the interval whose ends are one-sided bounds at ``confidence`` each."""
+        return 2 * self.confidence - 1
 
     @model_validator(mode="after")
     def _ordered(self) -> ReportingParameters:

@@ -155,6 +155,7 @@ def _whisker(content: ReportContent, study: str, g: dict[str, Any]) -> svg.Whisk
         f"n = {g['n_groups']} in {g['n_folds']} folds"
         + (f"; {g['reason']}" if g["reason"] else ""),
         mark=MARKS[g["verdict"]],
+        bounds=(g["bound_low"], g["bound_high"]),
     )
 
 

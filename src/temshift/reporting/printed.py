@@ -45,6 +45,7 @@ _SHAPE: dict[str, dict[str, str]] = {
     "grid": {"stroke": _LINE, "stroke-width": "0.75"},
     "zero": {"stroke": _INK, "stroke-width": "0.75"},
     "whisker": {"stroke": "c", "stroke-width": "1.75"},
+    "bounds": {"stroke": "c", "stroke-width": "4"},
     **{f"band{i}": {"fill": colour} for i, colour in enumerate(BAND_COLOURS)},
     "own": {"stroke": _INK, "stroke-width": "1.5"},
     "scale": {"stroke": _LINE, "stroke-width": "0.5"},

@@ -138,6 +138,8 @@ class GapRow(_Strict):
     p_value: Share
     p_holm: Share
     detectable: Number
+    bound_low: Number
+    bound_high: Number
     verdict: Verdict
     reason: str
     point_verdict: Verdict

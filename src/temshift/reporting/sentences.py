@@ -133,7 +133,7 @@ def condition(content: ReportContent, study: str, split: str) -> str:
 def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
     """Answer the title of the report: what breaks a network, what degrades it, what stays open.
 
-    A shift is only named as a loss if its interval lies in the class and it is no accident among
+    A shift is only named as a loss if its bounds lie in the class and it is no accident among
     the comparisons of the run (p ≤ 1 − confidence, Holm).
 
     Returns
@@ -495,7 +495,7 @@ def _material_check(content: ReportContent) -> Check:
             claim,
             status,
             f"{int(robust.sum())} of {len(gaps)} are robust (below "
-            f"{content.reporting.degrades_above:g} Dice with their whole interval), in "
+            f"{content.reporting.degrades_above:g} Dice, as far as their bounds say), in "
             f"{int(losses.sum())} a network degrades or breaks. {_finding(content, study, gaps)}.",
         )
     return Check(claim, "not tested", "No study of this run varies the material.")

@@ -34,7 +34,10 @@ _EM = 6.4
 
 @dataclass(frozen=True)
 class Whisker:
-    """A row of a forest plot: estimate, interval (NaN: none), class of its colour, texts, mark."""
+    """A row of a forest plot: estimate, interval (NaN: none), class of its colour, texts, mark.
+
+    The part of the interval between ``bounds`` is drawn thicker.
+    """
 
     label: str
     estimate: float
@@ -44,6 +47,7 @@ class Whisker:
     value: str
     note: str = ""
     mark: str = "●"
+    bounds: tuple[float, float] = (np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,12 @@ def forest(
         if np.isfinite(row.low):
             parts.append(
                 f'<line class="whisker" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" '
+                f'y2="{y}"/>'
+            )
+        if np.isfinite(row.bounds).all():
+            ends = np.clip(row.bounds, row.low, row.high)
+            parts.append(
+                f'<line class="bounds" x1="{x(ends[0]):.1f}" x2="{x(ends[1]):.1f}" y1="{y}" '
                 f'y2="{y}"/>'
             )
         parts.append(_mark(x(row.estimate), y, row.mark))

@@ -283,13 +283,14 @@ def compare_with_in_domain(
     DataFrame
         ``study, protocol, network, train_on, test_split, reference, reference_protocol, n_folds,
         n_groups, dice, reference_dice, gap, low, high, standard_error, df, p_value, p_holm,
-        detectable, verdict, reason, point_verdict, folds_to_decide``. ``p_holm`` is corrected for
-        the number of gaps of the study under the protocol; ``detectable`` is the true gap that
-        this comparison would tell from 0 in four of five repetitions; ``verdict`` takes the
-        interval into account, and the ``reason`` says why a gap was not judged
+        detectable, bound_low, bound_high, verdict, reason, point_verdict, folds_to_decide``.
+        ``p_holm`` is corrected for the number of gaps of the study under the protocol;
+        ``detectable`` is the true gap that this comparison would tell from 0 in four of five
+        repetitions; ``verdict`` rests on the one-sided bounds, and the ``reason`` says why a gap
+        was not judged
         (:func:`temshift.study.verdicts.judge`); ``point_verdict`` is what the estimate alone would
         say; ``folds_to_decide`` is the number of folds, each with as many groups as now, that
-        would narrow the interval to one class if the estimate stayed (NaN where it is decided or
+        would bring both bounds into one class if the estimate stayed (NaN where it is decided or
         not judged, infinite beyond 1000).
     """
     cells = _Cells(results, parameters)
@@ -473,7 +474,7 @@ _MATRIX_COLUMNS = (
     *("precision", "recall", "mean_certainty"),
 )
 _TESTED = ("low", "high", "standard_error", "df", "p_value", "p_holm", "detectable")
-_JUDGED = ("verdict", "reason", "point_verdict", "folds_to_decide")
+_JUDGED = ("bound_low", "bound_high", "verdict", "reason", "point_verdict", "folds_to_decide")
 _GAP_COLUMNS = (
     *("study", "protocol", "network", "train_on", "test_split", "reference", "reference_protocol"),
     *("n_folds", "n_groups", "dice", "reference_dice", "gap", *_TESTED),

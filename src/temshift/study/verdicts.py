@@ -1,4 +1,11 @@
-"""What may be said of a shift: how bad it is, whether that can be judged, what would decide it."""
+"""What may be said of a shift: how bad it is, whether that can be judged, what would decide it.
+
+A verdict is a claim on where the true loss lies, and should be wrong in at most 1 − confidence of
+cases. A loss is wrongly called *robust* only if its upper bound is too low, and wrongly *breaks*
+only if its lower bound is too high; *degrades* is two such claims, and is wrong for one of them.
+So each bound is one-sided (Schuirmann, J. Pharmacokinet. Biopharm. 15, 657, 1987: two one-sided
+tests; for 95 %, the bounds are the ends of a two-sided interval of 90 %).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.reporting import ReportingParameters
-from temshift.study.intervals import Variance, folds_needed, holm
+from temshift.study.intervals import Variance, folds_needed, holm, t_interval
 
 __all__ = [
     "LOSSES",
@@ -29,11 +36,11 @@ REFERENCE_WEAK = "reference weak"
 
 
 def classify(low: float, high: float, parameters: ReportingParameters) -> str:
-    """Return the verdict on a shift, as far as the interval of its gap allows one.
+    """Return the verdict on a shift, as far as the bounds of its gap allow one.
 
     A gap up to ``degrades_above`` is *robust*, up to ``breaks_above`` *degrades*, above *breaks*.
-    If the whole interval lies in one class, that is the verdict; if in two neighbouring ones, both
-    are named (``"degrades or breaks"``); else, or if it is NaN, it is ``"undecided"``.
+    If all between the bounds lies in one class, that is the verdict; if in two neighbouring ones,
+    both are named (``"degrades or breaks"``); else, or if a bound is NaN, it is ``"undecided"``.
     """
     if not np.isfinite([low, high]).all():
         return UNDECIDED
@@ -50,9 +57,10 @@ def point_verdict(gap: float, parameters: ReportingParameters) -> str:
 
 
 def judge(gaps: pd.DataFrame, parameters: ReportingParameters) -> pd.DataFrame:
-    """Add ``verdict``, ``point_verdict`` and ``reason`` to the gaps of all studies.
+    """Add bounds, ``verdict``, ``point_verdict`` and ``reason`` to the gaps of all studies.
 
-    A gap to a network that is no standard says nothing about a shift, whatever its interval. The
+    ``bound_low`` and ``bound_high`` hold one-sidedly, each with the stated confidence. No loss is
+    called one whose (two-sided) interval contains 0. A gap to a network that is no standard says nothing about a shift, whatever its interval. The
     verdict is ``"reference weak"`` where the test set's own network failed (a fold did not learn,
     or scores less than ``fails_below``), or where a guest, a network that was not trained on the
     set, is better than it: by more than ``degrades_above``, and surely (p ≤ 1 − confidence, Holm
@@ -62,12 +70,16 @@ def judge(gaps: pd.DataFrame, parameters: ReportingParameters) -> pd.DataFrame:
     Parameters
     ----------
     gaps : DataFrame
-        ``protocol, network, test_split, reference_protocol, gap, low, high, p_value``, and
+        ``protocol, network, test_split, reference_protocol, gap, low, high, standard_error, df,
+        p_value``, and
         ``own_failure, failure`` (what is wrong with the folds of the set's own network and of the
         network; or empty), ``guest`` (bool).
     parameters : ReportingParameters
     """
     verdicts, reasons = [], []
+    variance = Variance(gaps["standard_error"].to_numpy(float) ** 2, gaps["df"].to_numpy(float))
+    bounds = t_interval(gaps["gap"], variance, parameters.verdict_coverage)
+    gaps = gaps.assign(bound_low=bounds[0], bound_high=bounds[1])
     better = _better_guests(gaps, parameters)
     for row in gaps.to_dict("records"):
         guest = better.get((row["reference_protocol"], row["test_split"]), "")
@@ -78,7 +90,8 @@ def judge(gaps: pd.DataFrame, parameters: ReportingParameters) -> pd.DataFrame:
             verdicts.append(UNDECIDED)
             reasons.append(row["failure"])
         else:
-            verdicts.append(classify(row["low"], row["high"], parameters))
+            least = row["bound_low"] if row["low"] > 0 else min(row["bound_low"], 0.0)
+            verdicts.append(classify(least, row["bound_high"], parameters))
             reasons.append("")
     points = [
         verdict if verdict == REFERENCE_WEAK else point_verdict(gap, parameters)
@@ -103,7 +116,8 @@ def folds_to_decide(gaps: pd.DataFrame, parameters: ReportingParameters) -> NDAr
             continue
         variance = Variance(np.array(row["standard_error"] ** 2), np.array(row["df"]))
         room = float(np.abs(row["gap"] - limits).min())
-        needed[i] = folds_needed(room, variance, int(row["n_folds"]), parameters.confidence)
+        folds, coverage = int(row["n_folds"]), parameters.verdict_coverage
+        needed[i] = folds_needed(room, variance, folds, coverage)
     return needed
 
 
