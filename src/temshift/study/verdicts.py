@@ -60,12 +60,12 @@ def judge(gaps: pd.DataFrame, parameters: ReportingParameters) -> pd.DataFrame:
     """Add bounds, ``verdict``, ``point_verdict`` and ``reason`` to the gaps of all studies.
 
     ``bound_low`` and ``bound_high`` hold one-sidedly, each with the stated confidence. No loss is
-    called one whose (two-sided) interval contains 0. A gap to a network that is no standard says nothing about a shift, whatever its interval. The
-    verdict is ``"reference weak"`` where the test set's own network failed (a fold did not learn,
-    or scores less than ``fails_below``), or where a guest, a network that was not trained on the
-    set, is better than it: by more than ``degrades_above``, and surely (p ≤ 1 − confidence, Holm
-    over the guests of the set). Where a fold of the guest did not learn, its loss is that of the
-    training: ``"undecided"``.
+    called one whose (two-sided) interval contains 0. A gap to a network that is no standard says
+    nothing about a shift, whatever its interval: the verdict is ``"reference weak"`` where the
+    test set's own network failed (a fold did not learn, or scores less than ``fails_below``), or
+    where a guest, a network that was not trained on the set, is better than it: by more than
+    ``degrades_above``, and surely (p ≤ 1 − confidence, Holm over the guests of the set). Where a
+    fold of the guest did not learn, its loss is that of the training: ``"undecided"``.
 
     Parameters
     ----------
