@@ -172,9 +172,9 @@ def forest(
                 f'y2="{y}"/>'
             )
         if np.isfinite(row.bounds).all():
-            ends = np.clip(row.bounds, row.low, row.high)
+            least, most = np.clip(row.bounds, row.low, row.high)
             parts.append(
-                f'<line class="bounds" x1="{x(ends[0]):.1f}" x2="{x(ends[1]):.1f}" y1="{y}" '
+                f'<line class="bounds" x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y}" '
                 f'y2="{y}"/>'
             )
         parts.append(_mark(x(row.estimate), y, row.mark))
