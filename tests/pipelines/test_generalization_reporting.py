@@ -127,14 +127,14 @@ def test_the_same_results_give_the_same_files(pipeline, tmp_path, monkeypatch):
 
 
 def test_the_figure_of_gaps_has_the_rows_of_the_reports_chart():
-    from temshift.pipelines.generalization_reporting.nodes import draw_gaps
+    from temshift.reporting.figures import gaps_figure
 
     results = pd.concat(
         [synthetic.results_table(), synthetic.results_table(protocol="published")],
         ignore_index=True,
     )
     content = synthetic.report_content(results)
-    figure = draw_gaps(content.gaps, content.reporting, content.modelling)
+    figure = gaps_figure(content)
     drawn = sum(len(trace.y) for trace in figure.data)
     assert drawn == sum(len(content.study_gaps(study)) for study in content.plan.studies)
     assert drawn < len(content.gaps)

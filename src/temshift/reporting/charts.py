@@ -89,8 +89,9 @@ def matrix(content: ReportContent, study: str, width: int = 640) -> str:
 def matrix_rows(content: ReportContent, study: str, protocol: str) -> list[dict[str, Any]]:
     """Return the rows of a study's matrix: ``network``, ``label`` and ``cells``.
 
-    A cell is ``None`` where nothing was tested; otherwise the row of ``matrix.csv`` with
-    ``verdict`` (empty where nothing is compared), ``own``, ``background`` and ``colour``.
+    A cell is ``None`` where nothing was tested; otherwise the row of ``matrix.csv`` with ``loss``
+    (0 of a set's own network, NaN where nothing is compared), ``verdict`` (empty there), ``own``,
+    ``background`` and ``colour``.
     """
     parameters = content.plan.studies[study]
     gaps = content.study_gaps(study, protocol).set_index(["network", "test_split"])
@@ -106,10 +107,12 @@ def matrix_rows(content: ReportContent, study: str, protocol: str) -> list[dict[
             compared = (network, split) in gaps.index
             loss = losses.get((network, split), float("nan"))
             verdict = str(gaps.loc[(network, split), "verdict"]) if compared else ""
-            background, colour = loss_colours(0.0 if network == split else loss)
+            loss = 0.0 if network == split else loss
+            background, colour = loss_colours(loss)
             cells.append(
                 {
                     **{str(k): v for k, v in cell.items()},
+                    "loss": loss,
                     "background": background,
                     "colour": colour,
                     "verdict": verdict,

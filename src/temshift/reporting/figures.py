@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from temshift.config.reporting import ReportingParameters
-from temshift.reporting.palette import PLOTLY_SYMBOLS, VERDICT_COLOURS, verdict_colour
+from temshift.reporting.charts import loss_scale, matrix_rows, network_label
+from temshift.reporting.content import ReportContent, records
+from temshift.reporting.palette import (
+    MARKS,
+    PLOTLY_SYMBOLS,
+    VERDICT_COLOURS,
+    WORST_LOSS,
+    verdict_colour,
+)
+from temshift.reporting.sentences import condition, study_phrase, with_interval
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,83 +25,95 @@ if TYPE_CHECKING:
 __all__ = ["gaps_figure", "histories_figure", "matrix_figure"]
 
 
-def matrix_figure(matrix: pd.DataFrame) -> Figure:
+def matrix_figure(content: ReportContent, study: str) -> Figure:
     """Draw the train × test matrix of one study, protocols side by side.
+
+    Coloured by loss on the scale of the report's matrices, the same in all studies; a cell says
+    Dice, interval and verdict with its mark.
 
     Parameters
     ----------
-    matrix : DataFrame
-        Rows of one study (:func:`temshift.study.statistics.dice_matrices`).
+    content : ReportContent
+    study : str
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    protocols = list(dict.fromkeys(matrix["protocol"]))
+    tables = {p: matrix_rows(content, study, p) for p in content.protocols}
+    tables = {protocol: rows for protocol, rows in tables.items() if rows}
     figure = make_subplots(
-        cols=max(len(protocols), 1), subplot_titles=[f"protocol {p}" for p in protocols] or None
+        cols=max(len(tables), 1),
+        subplot_titles=[f"protocol {p}" for p in tables] if len(tables) > 1 else None,
     )
-    for column, protocol in enumerate(protocols, start=1):
-        part = matrix[matrix["protocol"] == protocol]
-        networks = list(dict.fromkeys(part["network"]))
-        splits = list(dict.fromkeys(part["test_split"]))
-        cells = part.set_index(["network", "test_split"])
-        order = pd.MultiIndex.from_product([networks, splits])
-        shape = (len(networks), len(splits))
-        dice, low, high = (
-            cells[key].reindex(order).to_numpy(float).reshape(shape)
-            for key in ("dice", "low", "high")
+    conditions = [condition(content, study, s) for s in content.plan.studies[study].splits]
+    for column, rows in enumerate(tables.values(), start=1):
+        labels = _distinct([row["label"] for row in rows], [row["network"] for row in rows])
+        splits = _distinct(conditions, content.plan.studies[study].splits)
+        cells = [row["cells"] for row in rows]
+        figure.add_trace(
+            go.Heatmap(
+                z=[[_loss(cell) for cell in row] for row in cells],
+                x=splits,
+                y=labels,
+                text=[[_said(cell) for cell in row] for row in cells],
+                texttemplate="%{text}",
+                hovertemplate="trained: %{y}<br>tested: %{x}<br>Dice %{text}<br>"
+                "loss %{z:.2f}<extra></extra>",
+                coloraxis="coloraxis",
+                xgap=2,
+                ygap=2,
+            ),
+            row=1,
+            col=column,
         )
-        text = [
-            [f"{dice[i, j]:.2f}<br>[{low[i, j]:.2f}, {high[i, j]:.2f}]" for j in range(shape[1])]
-            for i in range(shape[0])
-        ]
-        heat = go.Heatmap(
-            z=dice,
-            x=splits,
-            y=networks,
-            text=text,
-            texttemplate="%{text}",
-            hovertemplate="trained: %{y}<br>tested: %{x}<br>Dice %{text}<extra></extra>",
-            coloraxis="coloraxis",
-        )
-        figure.add_trace(heat, row=1, col=column)
-        figure.update_yaxes(autorange="reversed", title="network", row=1, col=column)
-        figure.update_xaxes(title="tested on", row=1, col=column)
+        phrase = study_phrase(content, study)
+        figure.update_yaxes(autorange="reversed", title=f"trained {phrase}", row=1, col=column)
+        figure.update_xaxes(title=f"tested {phrase}", row=1, col=column)
     figure.update_layout(
-        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "Dice"}},
+        title=content.plan.title(study),
+        coloraxis={
+            "colorscale": [[i / 5, colour] for i, (_, colour) in enumerate(loss_scale())],
+            "cmin": 0,
+            "cmax": WORST_LOSS,
+            "colorbar": {"title": "Dice lost"},
+        },
         template="plotly_white",
     )
     return figure
 
 
-def gaps_figure(gaps: pd.DataFrame, parameters: ReportingParameters) -> Figure:
+def gaps_figure(content: ReportContent) -> Figure:
     """Draw every gap to the in-domain network with its interval, a panel a study.
 
-    Parameters
-    ----------
-    gaps : DataFrame
-        Rows of one protocol (:func:`temshift.study.statistics.compare_with_in_domain`).
-    parameters : ReportingParameters
+    Under the protocol that sentences speak of; the losses, names and verdicts of the report.
     """
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    studies = list(dict.fromkeys(gaps["study"]))
-    heights = [max(int((gaps["study"] == s).sum()), 1) for s in studies] or [1]
+    tables = {study: content.study_gaps(study) for study in content.plan.studies}
+    tables = {study: gaps for study, gaps in tables.items() if len(gaps)}
+    heights = [len(gaps) for gaps in tables.values()] or [1]
     figure = make_subplots(
-        rows=max(len(studies), 1),
+        rows=max(len(tables), 1),
         shared_xaxes=True,
         row_heights=heights,
-        vertical_spacing=0.25 / max(len(studies), 2) ** 1.5,
-        subplot_titles=studies or None,
+        vertical_spacing=0.25 / max(len(tables), 2) ** 1.5,
+        subplot_titles=[content.plan.title(study) for study in tables] or None,
     )
     shown: set[str] = set()
-    for row, study in enumerate(studies, start=1):
-        for verdict, part in gaps[gaps["study"] == study].groupby("verdict", sort=False):
+    for row, (study, gaps) in enumerate(tables.items(), start=1):
+        labels = [
+            f"{network_label(content, study, g['network'])} → "
+            f"{condition(content, study, g['test_split'])}"
+            for g in records(gaps)
+        ]
+        names = (gaps["network"] + " → " + gaps["test_split"]).tolist()
+        gaps = gaps.assign(label=_distinct(labels, names))
+        for verdict, part in gaps.groupby("verdict", sort=False):
             figure.add_trace(
                 go.Scatter(
                     x=part["gap"],
-                    y=part["network"] + " → " + part["test_split"],
+                    y=part["label"],
                     error_x={
                         "symmetric": False,
                         "array": part["high"] - part["gap"],
@@ -112,15 +133,16 @@ def gaps_figure(gaps: pd.DataFrame, parameters: ReportingParameters) -> Figure:
                 col=1,
             )
             shown.add(str(verdict))
+    parameters = content.reporting
     for limit, verdict in (
         (parameters.degrades_above, "degrades"),
         (parameters.breaks_above, "breaks"),
     ):
         figure.add_vline(x=limit, line={"dash": "dot", "color": VERDICT_COLOURS[verdict]})
-    figure.update_xaxes(title="Dice of the in-domain network − Dice", row=max(len(studies), 1))
-    figure.update_layout(
-        template="plotly_white", height=140 + 22 * sum(heights) + 40 * len(studies)
+    figure.update_xaxes(
+        title="loss of Dice against the test set’s own network", row=max(len(tables), 1)
     )
+    figure.update_layout(template="plotly_white", height=140 + 22 * sum(heights) + 40 * len(tables))
     return figure
 
 
@@ -161,3 +183,26 @@ def histories_figure(histories: pd.DataFrame) -> Figure:
     figure.update_xaxes(title="step")
     figure.update_layout(template="plotly_white")
     return figure
+
+
+# --------------------------------------------------------------------------- inside
+def _loss(cell: dict[str, Any] | None) -> float | None:
+    """Return the loss that colours a cell: 0 of a set's own network; None where none is known."""
+    if cell is None or not np.isfinite(cell["loss"]):
+        return None
+    return float(cell["loss"])
+
+
+def _said(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    dice = with_interval(cell["dice"], cell["low"], cell["high"]).replace(" ", "<br>", 1)
+    return f"{dice}<br>{MARKS[cell['verdict']]} {cell['verdict']}" if cell["verdict"] else dice
+
+
+def _distinct(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return labels, with the name behind those that occur more than once: plotly joins equals."""
+    return [
+        label if labels.count(label) == 1 else f"{label} ({name})"
+        for label, name in zip(list(labels), names, strict=True)
+    ]

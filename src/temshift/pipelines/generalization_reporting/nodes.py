@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from temshift.binding import by_owner
 from temshift.config.curation import CurationParameters
-from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
 from temshift.types import DataFrame
@@ -68,22 +67,18 @@ def explain(
     return fingerprint_table(by_split), distances, explanation
 
 
-def draw_matrix(study: str, matrix: DataFrame) -> Any:
-    """Draw the matrix of one study (plotly)."""
+def draw_matrix(study: str, integrity: DataFrame | None = None, **tables: Any) -> Any:
+    """Draw the matrix of one study (plotly); arguments as of :func:`draw_for_print`."""
     from temshift.reporting.figures import matrix_figure
 
-    return matrix_figure(matrix[matrix["study"] == study])
+    return matrix_figure(_content(integrity=integrity, facts=None, **tables), study)
 
 
-def draw_gaps(
-    gaps: DataFrame, reporting: ReportingParameters, modelling: ModellingParameters
-) -> Any:
-    """Draw the gaps that the report draws, all studies with their intervals (plotly)."""
-    from temshift.reporting.content import protocols_of
+def draw_gaps(integrity: DataFrame | None = None, **tables: Any) -> Any:
+    """Draw the gaps that the report draws (plotly); arguments as of :func:`draw_for_print`."""
     from temshift.reporting.figures import gaps_figure
 
-    shown = gaps["protocol"].isin(protocols_of(gaps, modelling)[:1])
-    return gaps_figure(gaps[shown], reporting)
+    return gaps_figure(_content(integrity=integrity, facts=None, **tables))
 
 
 def draw_histories(histories: DataFrame) -> Any:

@@ -25,7 +25,8 @@ STUDY_BLOCKS = (
 def create_pipeline() -> Pipeline:
     """Compare, explain, draw and report what the networks were tested to do."""
     plan = study_plan()
-    return Pipeline([*_comparison(plan), *_figures(plan), *_report(plan)])
+    tables = _tables(plan)
+    return Pipeline([*_comparison(plan), *_figures(plan, tables), *_report(plan, tables)])
 
 
 def _comparison(plan: StudyPlan) -> list[Node]:
@@ -59,11 +60,11 @@ def _comparison(plan: StudyPlan) -> list[Node]:
     ]
 
 
-def _figures(plan: StudyPlan) -> list[Node]:
+def _figures(plan: StudyPlan, tables: dict[str, str]) -> list[Node]:
     matrices = [
         Node(
             bind(nodes.draw_matrix, study),
-            inputs={"matrix": f"{_TABLES}.matrix"},
+            inputs=tables,
             outputs=f"{_TABLES}.{study}_matrix",
             name=f"draw_{study}_matrix",
         )
@@ -73,7 +74,7 @@ def _figures(plan: StudyPlan) -> list[Node]:
         *matrices,
         Node(
             nodes.draw_gaps,
-            inputs=[f"{_TABLES}.gaps", "params:reporting", "params:modelling"],
+            inputs=tables,
             outputs=f"{_TABLES}.gaps_figure",
             name="draw_gaps",
         ),
@@ -86,17 +87,21 @@ def _figures(plan: StudyPlan) -> list[Node]:
     ]
 
 
-def _report(plan: StudyPlan) -> list[Node]:
+def _tables(plan: StudyPlan) -> dict[str, str]:
+    """Return the inputs of whatever is drawn or written from the content of the report."""
     explained = ("fingerprints", "distances", "explanation")
     checked = set(plan.used_splits) - set(plan.curated_splits)
     integrity = {"integrity": "data_curation.reporting.integrity"} if checked else {}
-    tables = {
+    return {
         **_blocks(),
         "results": _RESULTS,
         "histories": _HISTORIES,
         **{name: f"{_TABLES}.{name}" for name in (*_COMPARED, *explained)},
         **integrity,
     }
+
+
+def _report(plan: StudyPlan, tables: dict[str, str]) -> list[Node]:
     return [
         Node(
             nodes.draw_for_print,
