@@ -38,6 +38,7 @@ class Study:
     gaps: pd.DataFrame
     gains: pd.DataFrame
     remedies: pd.DataFrame
+    transfer: pd.DataFrame
     confounds: pd.DataFrame
     splits: pd.DataFrame
     fingerprints: pd.DataFrame
@@ -53,6 +54,7 @@ class Study:
             "gaps",
             "gains",
             "remedies",
+            "transfer",
             "confounds",
             "splits",
             "fingerprints",
@@ -73,6 +75,7 @@ class Study:
             "gaps",
             "gains",
             "remedies",
+            "transfer",
             "confounds",
             "distances",
             "explanation",
@@ -207,6 +210,7 @@ def wrong_tables(study: Study) -> list[str]:
                 rows.loc[order, "p_holm"], np.minimum(steps.cummax(), 1), strict=True
             ):
                 compare(f"{difference}, Holm", found, expected)
+    wrong += _wrong_transfer(study)
     for _, row in study.gaps.iterrows():
         if np.isfinite(row["standard_error"]):
             half = student.ppf(study.confidence, row["df"]) * row["standard_error"]
@@ -217,6 +221,40 @@ def wrong_tables(study: Study) -> list[str]:
                 wrong.append(f"verdict {row['verdict']}, {expected} from its bounds")
         elif row["verdict"] not in ("reference weak", "undecided"):
             wrong.append(f"verdict {row['verdict']} on what is not judged")
+    return wrong
+
+
+def _wrong_transfer(study: Study) -> list[str]:
+    """What ``transfer.csv`` says otherwise than the results of the single micrographs."""
+    r, wrong = study.results, []
+
+    def tested(network: str, split: str, protocol: str) -> pd.DataFrame:
+        here = (r["network"] == network) & (r["test_split"] == split)
+        return r[here & (r["protocol"] == protocol)]
+
+    def loss(network: str, split: str, protocol: str) -> float:
+        own, other = (tested(n, split, protocol) for n in (split, network))
+        common = set(own["micrograph_id"]) & set(other["micrograph_id"])
+        both = [part[part["micrograph_id"].isin(common)] for part in (own, other)]
+        return _dice(both[0]) - _dice(both[1]) if common else np.nan
+
+    for _, row in study.transfer.iterrows():
+        a, b, protocol = row["train_on"], row["test_split"], row["protocol"]
+        own, there = (_dice(tested(a, split, protocol)) for split in (a, b))
+        gap, back = loss(a, b, protocol), loss(b, a, protocol)
+        expected = {"own_dice": own, "dice": there, "g_ood": own - there, "gap": gap}
+        expected |= {"reverse_gap": back, "asymmetry": gap - back}
+        if np.isfinite(row["standard_error"]):
+            half = student.ppf((1 + study.confidence) / 2, row["df"]) * row["standard_error"]
+            expected |= {"low": row["asymmetry"] - half, "high": row["asymmetry"] + half}
+        for key, value in expected.items():
+            if not np.isclose(row[key], value, rtol=0, atol=1e-6, equal_nan=True):
+                wrong.append(f"transfer, {a} to {b}, {key}: {row[key]}, {value} from the results")
+        sure = row["p_holm"] <= 1 - study.confidence
+        way = ("harder" if row["asymmetry"] > 0 else "easier") if sure else "not shown"
+        found = "" if row["direction"] != row["direction"] else row["direction"]
+        if found != (way if row["p_holm"] == row["p_holm"] else ""):
+            wrong.append(f"transfer, {a} to {b}: {found!r}, {way!r} from its p")
     return wrong
 
 
@@ -243,6 +281,7 @@ def unexplained(source: str, study: Study) -> list[str]:
         page.charts,
         page.split_table,
         page.gains,
+        page.transfer,
         page.remedies,
         page.fingerprint_table,
         page.confounds,
@@ -637,6 +676,47 @@ class _Page:
                 for cell, text in zip(cells, [*expected, p_text(gain["p_holm"])], strict=True):
                     self.expect(cell, text, f"gain of {gain['network']}")
                 self.among(row, self._conditions(), "condition of a gain")
+
+    def transfer(self) -> None:
+        t = self.study.transfer
+        t = t[t["protocol"] == self.study.protocol]
+        for section in self.root.iter("section"):
+            if not section.get("id", "").startswith("study-"):
+                continue
+            rows = t[t["study"] == self._study_of(section.get("id", "").removeprefix("study-"))]
+            left = {(row["train_on"], row["test_split"]): row for _, row in rows.iterrows()}
+            for tr in [e for e in section.iter("tr") if e.get("data-from") is not None]:
+                row = left.pop((tr.get("data-from"), tr.get("data-to")))
+                ood = {"g_ood": row["g_ood"], "low": row["g_ood_low"], "high": row["g_ood_high"]}
+                expected = [shown(row["own_dice"]), shown(row["dice"]), bracketed(ood, "g_ood")]
+                expected += [shown(row["gap"]), shown(row["reverse_gap"])]
+                expected += [bracketed(row, "asymmetry"), p_text(row["p_holm"])]
+                way = row["direction"]
+                expected.append(way if way and way == way else "–")
+                what = f"transfer, {row['train_on']} to {row['test_split']}"
+                for cell, text in zip(list(tr.iter("td"))[-8:], expected, strict=True):
+                    self.expect(cell, text, what)
+                self.among(tr, self._conditions(), what)
+            if left:
+                self.wrong.append(f"transfer that the page does not show: {list(left)}")
+            for p in [e for e in section if e.tag == "p" and "one way is" in text_of(e).lower()]:
+                self._both_ways(p, rows)
+
+    def _both_ways(self, element: ET.Element, rows: pd.DataFrame) -> None:
+        """How many pairs are harder one way, and by how much the surest."""
+        says = text_of(element)
+        harder = rows[rows["direction"] == "harder"]
+        told = rows["direction"].isin(["harder", "easier", "not shown"]).sum() // 2
+        numbers = self._conditions() | {str(told)}
+        if len(harder):
+            first = harder.sort_values(["p_holm", "asymmetry"], kind="stable").iloc[0]
+            expected = bracketed(first, "asymmetry")
+            if not says.startswith(f"In {len(harder)} of ") or expected not in says:
+                self.wrong.append(f"there and back: {says!r}, expected {expected!r}")
+            numbers |= {str(len(harder)), *(shown(first[k]) for k in ("asymmetry", "low", "high"))}
+        elif told and "In none of" not in says:
+            self.wrong.append(f"there and back: {says!r}, but no pair is harder one way")
+        self.among(element, numbers, "there and back")
 
     def remedies(self) -> None:
         r = self.study.remedies

@@ -1,5 +1,6 @@
 """The pages in headless Chromium: on a desktop, on a phone, in the dark and on paper."""
 
+import numpy as np
 import pytest
 from tests import synthetic_study as synthetic
 from tests.browser_checks import NEEDS_CHROMIUM, SCREENS, complaints_of, opened, violations
@@ -7,6 +8,7 @@ from tests.reporting.test_micrographs_page import page as micrographs_page
 from tests.reporting.test_micrographs_page import result
 
 from temshift.reporting.html import render_report
+from temshift.reporting.pictures import contour_path
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
@@ -110,6 +112,23 @@ def test_contents_are_collapsed_on_a_phone_and_open_on_a_desktop(pages):
         with opened(pages["report"], screen) as (page, _):
             assert page.locator("nav a").first.is_visible() == seen
             assert page.locator("nav summary").is_visible() != seen
+
+
+def test_a_browser_draws_contours_around_the_particles(tmp_path):
+    """Two discs, as the browser reads the path: inside of them, outside, and how far they reach."""
+    y, x = np.mgrid[:64, :64] + 0.5
+    discs = (np.hypot(x - 20, y - 20) < 8) | (np.hypot(x - 44, y - 48) < 10)
+    path = contour_path(discs.astype(np.uint8))
+    file = tmp_path / "page.html"
+    file.write_text(f"<!doctype html><svg viewBox='0 0 64 64'><path d='{path}'/></svg>")
+    with opened(file, "desktop") as (page, _):
+        inside = page.locator("path").evaluate(
+            "(p, at) => at.map(([x, y]) => p.isPointInFill(new DOMPoint(x, y)))",
+            [[20, 20], [44, 48], [2, 2], [32, 33], [62, 62]],
+        )
+        assert inside == [True, True, False, False, False]
+        box = page.locator("path").evaluate("p => {const b = p.getBBox(); return [b.x, b.y]}")
+        assert np.allclose(box, 12, atol=1)
 
 
 def test_charts_of_losses_are_readable_on_a_phone(pages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import tracemalloc
 from hashlib import sha256
@@ -14,7 +15,9 @@ import pytest
 from kedro.io import DatasetError
 from PIL import Image
 
+from temshift.catalog import previews
 from temshift.catalog.patch_stack import PatchStackDataset
+from temshift.catalog.previews import PREVIEW_ASPECT
 from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack, PatchStream
 from temshift.microscopy.pictures import LABEL
 
@@ -250,9 +253,26 @@ def test_the_preview_is_a_png_with_the_outline(dataset, rng):
     dataset.save(PatchStack(rng.normal(size=label.shape).astype(np.float32), label, table))
     image = np.array(Image.open(io.BytesIO(base64.b64decode(dataset.preview()))))
     orange = (image == LABEL).all(axis=-1)
-    assert image.shape[:2] == (68, 2 * 68)
+    height, width = image.shape[:2]
+    assert np.isclose(width / height, PREVIEW_ASPECT, atol=0.02), "Kedro-Viz stretches it not"
     assert orange.sum() == 2 * (20 * 4 - 4)
-    assert orange[20, 20:40].all()
+    rows, columns = np.nonzero(orange)
+    assert np.ptp(rows) + 1 == 20
+    assert np.ptp(columns) + 1 == 68 + 20
+
+
+def test_the_preview_says_what_the_micrographs_share(dataset, rng, monkeypatch):
+    said = []
+    monkeypatch.setattr(previews, "image_preview", lambda _, caption: said.append(caption))
+    known = {"material": "Au", "diameter_nm": 2.2, "dose_e_per_A2": 423.0, "pixel_size_nm": 0.02}
+    for attributes in (known, {**known, "diameter_nm": None, "material": ""}, {}):
+        dataset.save(dataclasses.replace(stack(rng), attributes=attributes))
+        dataset.preview()
+    assert said == [
+        "Au, 2.2 nm particles, 423 e/Å², 0.020 nm/px",
+        "423 e/Å², 0.020 nm/px",
+        "",
+    ]
 
 
 def test_kedro_viz_recognises_the_preview(dataset, rng):

@@ -221,8 +221,13 @@ def test_a_contour_is_open_at_the_edge_and_keeps_holes():
 
 
 def points_of(path):
-    steps = np.array(re.findall(r"-?(?:\d*\.\d+|\d+)", path), float).reshape(-1, 2)
-    return steps.cumsum(axis=0)
+    """Of a path of one line, read as SVG reads it: pairs behind M are places, behind l steps."""
+    ((_, first, steps),) = re.findall(r"(M)([^lz]*)l([^z]*)z?", path)
+    first, steps = (
+        np.array(re.findall(r"-?(?:\d*\.\d+|\d+)", part), float).reshape(-1, 2)
+        for part in (first, steps)
+    )
+    return np.vstack([first, first[-1] + steps.cumsum(axis=0)])
 
 
 @pytest.mark.parametrize("shift", [1, 5, 60, 83])

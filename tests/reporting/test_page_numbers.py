@@ -62,6 +62,10 @@ EXACT = {
     "row of a forest": r'<text class="value"[^>]*>(0\.\d\d)',
     "title in a chart": r"<title>high on low: (0\.\d\d)",
     "gain": r'<td class="n">(0\.\d\d) \[[^<]*</td><td class="n">(?:&lt; )?0\.\d+</td>',
+    "G_OOD": r'<tr data-from.*?<td class="n">−?(0\.\d\d) \[',
+    "asymmetry": r'<tr data-from(?:(?!</tr>).)*\[(?:(?!</tr>).)*<td class="n">−?(0\.\d\d) \[',
+    "pairs that are harder": r"<p>In (\d+) of \d+ pairs",
+    "asymmetry in words": r"a network loses (0\.\d\d) [^<]*more than",
     "share of area": r'<td class="n">(\d+) %</td>',
     "micrographs of a set": r'<td class="n">(\d+)</td><td class="n">\d+</td><td class="n">\d+<',
     "example": r"</strong>, Dice (0\.\d\d)",
@@ -82,6 +86,13 @@ def test_a_wrong_number_is_found_out(source, study, piece):
     assert unexplained(source[:start] + wrong + source[end:], study) != []
 
 
+def test_a_way_that_is_not_harder_is_found_out(source, study):
+    place = re.search(r"<tr data-from.*?<td>(harder|easier|not shown)</td></tr>", source, re.DOTALL)
+    start, end = place.span(1)
+    other = "not shown" if place[1] != "not shown" else "harder"
+    assert unexplained(source[:start] + other + source[end:], study) != []
+
+
 @pytest.mark.parametrize("right", ["breaks", "degrades"])
 def test_a_wrong_verdict_is_found_out(source, study, right):
     # the mark stands before it in a cell
@@ -100,6 +111,10 @@ def test_a_wrong_verdict_is_found_out(source, study, right):
         ("gaps", "p_value"),
         ("gaps", "p_holm"),
         ("gains", "gain"),
+        ("transfer", "g_ood"),
+        ("transfer", "reverse_gap"),
+        ("transfer", "asymmetry"),
+        ("transfer", "low"),
     ],
 )
 def test_a_wrong_table_is_found_out(study, table, column):

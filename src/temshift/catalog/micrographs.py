@@ -308,18 +308,20 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
                 _write_hspy(temporary, relative.stem, micrograph)
 
     def preview(self) -> ImagePreview:
-        """Return the first micrograph as a small PNG, for Kedro-Viz."""
+        """Return the first micrograph as a small PNG with its name and width, for Kedro-Viz."""
         from temshift.catalog.previews import image_preview
         from temshift.microscopy.pictures import stretch
 
         store = self.load()
         for path in store.paths():
             try:
-                image = store.read(path).image
+                micrograph = store.read(path)
             except MicrographReadError:
                 continue
+            image, pixel_nm = micrograph.image, micrograph.pixel_size_nm
             step = -(-max(image.shape) // 512)
-            return image_preview(stretch(image[::step, ::step]))
+            wide = f"{image.shape[1] * pixel_nm:.3g} nm" if pixel_nm else f"{image.shape[1]} px"
+            return image_preview(stretch(image[::step, ::step]), f"{path}, {wide} wide")
         raise DatasetError(f"{self._filepath}: no micrograph in this folder")
 
     def _exists(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from kedro.io import AbstractDataset, DatasetError
 from numpy.typing import NDArray
 
 from temshift.catalog.files import atomic_path
+from temshift.config.contract import CONTRACT, Column
 from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack, PatchStream
 from temshift.microscopy.pictures import contact_sheet, paint, stretch
 
@@ -128,10 +130,14 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
             file.attrs["attributes"] = json.dumps(attributes, sort_keys=True)
 
     def preview(self) -> ImagePreview:
-        """Return a PNG of a few patches with the outlines of their labels, for Kedro-Viz."""
+        """Return a PNG of a few patches with the outlines of their labels, for Kedro-Viz.
+
+        What all of them share is said below: ``Au, 2.2 nm particles, 423 e/Å², 0.020 nm/px``.
+        """
         from temshift.catalog.previews import image_preview
 
-        return image_preview(_contact_sheet(self.load()))
+        stack = self.load()
+        return image_preview(_contact_sheet(stack), _in_words(stack.attributes))
 
     def _exists(self) -> bool:
         paths = [self._filepath, *([self._labels_filepath] if self._labels_filepath else [])]
@@ -246,12 +252,27 @@ def _table_of_unnamed_patches(stem: str, labels: NDArray[np.uint8]) -> pd.DataFr
     )
 
 
-def _contact_sheet(stack: PatchStack, n: int = 4, side: int = 256) -> NDArray[np.uint8]:
-    """Return a picture of n patches spread over the stack, labels outlined."""
+def _in_words(attributes: Mapping[str, Any]) -> str:
+    """Return what the micrographs of a stack share: ``Au, 2.2 nm particles, 423 e/Å²``."""
+    forms = {"material": "{}", "diameter_nm": "{} particles"}
+    forms |= {"dose_e_per_A2": "{}", "pixel_size_nm": "{}"}
+    words = {name: _value(CONTRACT[name], attributes.get(name)) for name in forms}
+    return ", ".join(form.format(words[name]) for name, form in forms.items() if words[name])
+
+
+def _value(column: Column, value: Any) -> str:
+    """Return a value with its unit; empty if it is unknown or not shared."""
+    if value is None or value == "":
+        return ""
+    return f"{value:{column.format}} {column.unit}" if column.numeric else str(value)
+
+
+def _contact_sheet(stack: PatchStack, n: int = 6, side: int = 256) -> NDArray[np.uint8]:
+    """Return a picture of n patches spread over the stack, labels outlined, in rows of three."""
     step = max(1, stack.images.shape[1] // side)
     chosen = np.unique(np.linspace(0, len(stack) - 1, n).astype(int))
     tiles = [
         paint(stretch(stack.images[i, ::step, ::step]), label=stack.labels[i, ::step, ::step] != 0)
         for i in chosen
     ]
-    return contact_sheet(tiles, columns=n, gap_px=4)
+    return contact_sheet(tiles, columns=3, gap_px=4)

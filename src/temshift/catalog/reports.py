@@ -13,7 +13,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import HTMLPreview, ImagePreview
 
 from temshift.catalog.files import atomic_path
-from temshift.catalog.previews import image_preview
+from temshift.catalog.previews import captioned, image_preview
 from temshift.learning.examples import Example
 from temshift.microscopy.pictures import contact_sheet, paint
 
@@ -81,12 +81,22 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
             np.savez_compressed(stream, index=np.array(json.dumps(index)), **arrays)
 
     def preview(self, columns: int = 6) -> ImagePreview:
-        """Show the images side by side, predictions tinted, labels outlined (Kedro-Viz)."""
+        """Show the images side by side, predictions tinted, labels outlined (Kedro-Viz).
+
+        Below each: the image set, which of its micrographs it is, and its Dice.
+        """
         examples = self.load()
         if not examples:
             raise DatasetError(f"{self._filepath}: there are no examples to be shown")
-        tiles = [paint(e.image, e.label == 1, e.prediction == 1) for e in examples]
-        return image_preview(contact_sheet(tiles, columns))
+        tiles = [
+            captioned(
+                paint(e.image, e.label == 1, e.prediction == 1),
+                f"{e.test_split}: {e.rank}, Dice {e.dice:.2f}",
+                e.image.shape[0] // 20,
+            )
+            for e in examples
+        ]
+        return image_preview(contact_sheet(tiles, columns), "tinted: prediction; outlined: label")
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()

@@ -20,6 +20,7 @@ from temshift.reporting.panels import Panels, example_figure, shown_examples
 from temshift.reporting.pictures import Pictures
 from temshift.reporting.remedies import remedies_section
 from temshift.reporting.sentences import (
+    both_ways_sentence,
     condition,
     dropped,
     explanation_sentence,
@@ -30,6 +31,7 @@ from temshift.reporting.sentences import (
     paper_checks,
     separation_notes,
     study_phrase,
+    study_transfer,
     unseen,
     with_interval,
 )
@@ -154,6 +156,8 @@ def _study(
             for column, rows in confounds.groupby("column", sort=False)
         ],
         "gains": records(gains),
+        "transfer": records(study_transfer(content, name)),
+        "both_ways": both_ways_sentence(content, name),
         "further": [
             {"network": n, "train_on": content.plan.train_on(n), "settings": _settings(content, n)}
             for n in parameters.networks

@@ -156,10 +156,15 @@ def _shrink(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 
 def _path(points: NDArray[np.float64]) -> str:
-    """Return a line as steps from point to point, which are short to write: halves of pixels."""
+    """Return a line as steps from point to point, which are short to write: halves of pixels.
+
+    The steps stand behind ``l``: pairs that follow ``M`` would be places (SVG 2, section 9.3.3).
+    """
     steps = np.diff(points[:, ::-1], axis=0, prepend=0)
-    words = " ".join(f"{step:g}" for step in steps.ravel())
-    return "M" + re.sub(r"(?<!\d)0\.", ".", words.replace(" -", "-"))
+    start, rest = (
+        " ".join(f"{step:g}" for step in part.ravel()) for part in (steps[:1], steps[1:])
+    )
+    return re.sub(r"(?<!\d)0\.", ".", f"M{start}l{rest}".replace(" -", "-"))
 
 
 def _simplified(points: NDArray[np.float64]) -> NDArray[np.float64]:

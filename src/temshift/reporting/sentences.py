@@ -17,6 +17,7 @@ from temshift.study.verdicts import LOSSES, REFERENCE_WEAK, UNDECIDED, study_ver
 __all__ = [
     "Check",
     "Headline",
+    "both_ways_sentence",
     "condition",
     "dropped",
     "explanation_sentence",
@@ -27,6 +28,7 @@ __all__ = [
     "paper_checks",
     "separation_notes",
     "study_phrase",
+    "study_transfer",
     "unseen",
     "with_interval",
 ]
@@ -388,6 +390,39 @@ def _signed(text: str) -> str:
 def _phrase(content: ReportContent, study: str) -> str:
     column = content.plan.columns.get(content.plan.studies[study].varies)
     return column.phrase if column else "on {}"
+
+
+# --------------------------------------------------------------------------- there and back
+def study_transfer(content: ReportContent, study: str) -> pd.DataFrame:
+    """Return the rows of ``transfer.csv`` of a study, under the protocol of the sentences."""
+    t = content.transfer
+    return t[(t["study"] == study) & (t["protocol"] == content.protocol)]
+
+
+def both_ways_sentence(content: ReportContent, study: str) -> str:
+    """Say how many pairs of a study are shown to be harder one way; empty without a pair."""
+    table = study_transfer(content, study)
+    told = table[table["direction"] != ""]
+    pairs = len(told) // 2  # a pair has two rows
+    if table.empty:
+        return ""
+    if not pairs:
+        return "Whether one way is harder than the other cannot be told here: no interval is known."
+    harder = told[told["direction"] == "harder"].sort_values(["p_holm", "asymmetry"], kind="stable")
+    of = f"{pairs} pairs of image sets" if pairs > 1 else "the one pair of image sets"
+    if harder.empty:
+        return f"In none of {of} is one way shown to be harder than the other."
+    first = harder.iloc[0]
+    a, b = (condition(content, study, str(first[key])) for key in ("train_on", "test_split"))
+    excess = with_interval(first["asymmetry"], first["low"], first["high"])
+    return (
+        f"In {len(harder)} of {of} one way is shown to be harder{_most(len(harder))}: "
+        f"from {a} to {b} a network loses {excess} Dice more than from {b} to {a}."
+    )
+
+
+def _most(count: int) -> str:
+    return ", most surely" if count > 1 else ""
 
 
 # --------------------------------------------------------------------------- why
