@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,12 +56,18 @@ def _text(page: str) -> str:
 
 
 def _run(words: list[str], folder: Path) -> None:
-    done = subprocess.run(
+    """Run one command; whatever it has started ends with it, also when it takes too long."""
+    with subprocess.Popen(
         words,
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=900)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 0, f"{' '.join(words)}\n{output}"
