@@ -28,8 +28,8 @@ run: $(INSTALLED) ## Run the default study (ENV=published or ENV=mine for others
 	$(KEDRO) run $(if $(ENV),--env $(ENV))
 	@echo "The report is at: $$($(BIN)/python -m temshift.where $(if $(ENV),--env $(ENV)))"
 
-example: $(INSTALLED) ## Write three simulated micrographs and masks of them into data/example
-	$(BIN)/python -m temshift.example data/example
+example: $(INSTALLED) ## Write simulated micrographs into data/example, or with LABELLED=yes a study's into data/01_raw/gold
+	$(BIN)/python -m temshift.example $(if $(LABELLED),data/01_raw/gold --labelled,data/example)
 
 segment: $(INSTALLED) ## Segment new micrographs (INPUT=file or folder, MASKS= made elsewhere, ENV= as for run)
 	@test -n "$(INPUT)" || { echo "Say what to segment: make segment INPUT=path/to/folder"; exit 2; }

@@ -34,5 +34,10 @@ def run_notebook(path: Path, env: str, timeout_s: float = 300) -> Any:
         timeout=timeout_s,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    environment = {**os.environ, "KEDRO_ENV": env, "TQDM_DISABLE": "1"}
+    environment = {
+        **os.environ,
+        "KEDRO_ENV": env,
+        "TQDM_DISABLE": "1",
+        "KEDRO_LOGGING_CONFIG": str(path.parents[1] / "conf/logging.yml"),
+    }
     return client.execute(env=environment)

@@ -30,12 +30,30 @@ def content():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_pages_show_the_pictures_and_say_what_is_on_them(page):
+def test_pages_say_of_the_pictures_what_the_pictures_say_of_themselves(page, script):
+    """Else make both again: python docs/pictures.py DATA."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    shown = dict(re.findall(r"!\[([^\]]*)\]\((\S+?)\)", text))
-    shown = {path: words for words, path in shown.items()}
+    shown = {path: words for words, path in re.findall(r"!\[([^\]]*)\]\((\S+?)\)", text)}
     for name in PICTURES:
-        assert len(shown[PAGES[page] + name].split()) > 8
+        alternative, caption = script.words_of(name, (ROOT / "docs/img" / name).read_bytes())
+        assert len(alternative.split()) > 8
+        assert shown[PAGES[page] + name] == alternative
+        assert caption in " ".join(text.split())
+
+
+def test_the_words_of_a_page_are_those_of_its_pictures(script, content):
+    files = {**script.drawings(content), "overlay.png": script.overlay(content)}
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    changed = script.with_words(page, files)
+    assert changed != page
+    assert script.with_words(changed, files) == changed
+    for name, source in files.items():
+        alternative, caption = script.words_of(name, source)
+        assert f"![{alternative}](docs/img/{name})" in changed
+        assert caption in " ".join(changed.split())
+    # all else is as it was
+    assert changed.partition("## Start")[2] == page.partition("## Start")[2]
+    assert changed.partition("![")[0] == page.partition("![")[0]
 
 
 def test_pictures_are_small(script):
@@ -57,12 +75,15 @@ def test_drawings_show_the_study_with_the_largest_loss_on_white(script, content)
 
 
 def test_the_overlay_shows_one_micrograph_twice(script, content):
-    png, words = script.overlay(content)
-    assert script.overlay(content)[0] == png
+    png = script.overlay(content)
+    assert script.overlay(content) == png
+    words, caption = script.words_of("overlay.png", png)
     sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     side = (sheet.shape[1] - script.GAP) // 2
-    network, split = re.search(r"of (\w+): .*, (\w+) Dice", words).groups()[::-1]
-    assert network != split
+    home, away = re.findall(r"trained (at [\d.]+ e/Å²)", words)
+    assert home != away
+    told = rf"{home} \(left, Dice of the whole micrograph 0\.\d\d\).*{away} \(right, 0\.\d\d\)"
+    assert re.search(told, caption)
     assert (sheet[:, side : side + script.GAP] == 255).all()
     # beside the outlines both are the same picture
     same = (sheet[:, :side] == sheet[:, side + script.GAP :]).all(axis=2)
@@ -71,6 +92,7 @@ def test_the_overlay_shows_one_micrograph_twice(script, content):
 
 def test_too_large_a_picture_replaces_none(script, content, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "IMAGES", tmp_path)
+    monkeypatch.setattr(script, "PAGES", ())
     monkeypatch.setattr(script, "content_of", lambda data: content)
     monkeypatch.setattr(script, "MOST_BYTES", 10)
     with pytest.raises(SystemExit, match="more than 10"):

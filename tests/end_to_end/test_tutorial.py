@@ -1,45 +1,30 @@
 """The tutorial for new micrographs: its commands and code are run, and show what it says."""
 
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from tests.end_to_end.conftest import ROOT, Project
+from tests.tutorials import blocks, follow
 
 pytestmark = pytest.mark.slow
 
-PAGE = (ROOT / "docs" / "tutorial_new_micrographs.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+NAME = "tutorial_new_micrographs.md"
+PAGE = (ROOT / "docs" / NAME).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory) -> tuple[Project, list[pd.DataFrame]]:
     """The project after all commands of the page, and networks.csv after each segmentation."""
     project = Project(tmp_path_factory.mktemp("tutorial"))
-    for name in ("Makefile", "requirements.lock"):
-        shutil.copy(ROOT / name, project.folder / name)
-    (project.folder / "installed").touch()
     tables = []
-    for command in "".join(blocks("console")).splitlines():
-        done = subprocess.run(
-            [*command.split(), "INSTALLED=installed", f"BIN={Path(sys.executable).parent}"],
-            cwd=project.folder,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+
+    def keep(command: str) -> None:
         table = project.folder / "data/08_reporting/deployment/new_micrographs/networks.csv"
         if table.exists():
             tables.append(pd.read_csv(table))
+
+    follow(NAME, project, keep)
     return project, tables
 
 
@@ -69,7 +54,7 @@ def test_the_verdicts_are_those_that_the_page_tells(followed):
 
 def test_the_code_runs_and_does_not_trust_the_moved_mask(followed, monkeypatch, capsys):
     monkeypatch.chdir(followed[0].folder)
-    exec("".join(blocks("python")), {})
+    exec("".join(blocks(NAME, "python")), {})
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("trust ")
     assert not said[-1].startswith("trust ")
