@@ -140,7 +140,9 @@ def test_networks_that_do_not_depend_on_what_they_saw_know_nothing_by_heart():
     assert (results["seen_dice"] == results["dice"]).all()
 
 
-@pytest.mark.parametrize("card", [{"protocol": "published"}, {"imported": True}, {"fine_tuned": {}}])
+@pytest.mark.parametrize(
+    "card", [{"protocol": "published"}, {"imported": True}, {"fine_tuned": {}}]
+)
 def test_nothing_is_called_seen_that_may_not_have_been(card):
     for trained in seen_set(**card).values():
         assert len(seen_micrographs(trained, "a", stack(6, folds=3), 2)) == 0

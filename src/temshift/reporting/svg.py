@@ -174,8 +174,7 @@ def forest(
         if np.isfinite(row.bounds).all():
             least, most = np.clip(row.bounds, row.low, row.high)
             parts.append(
-                f'<line class="bounds" x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y}" '
-                f'y2="{y}"/>'
+                f'<line class="bounds" x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y}" y2="{y}"/>'
             )
         parts.append(_mark(x(row.estimate), y, row.mark))
         parts.append(
