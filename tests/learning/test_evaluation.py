@@ -12,6 +12,7 @@ from temshift.learning.evaluation import (
     patches_to_test,
     pool_micrographs,
     predict_and_count,
+    seen_micrographs,
     telling_patches,
 )
 from temshift.learning.metrics import dice
@@ -97,6 +98,61 @@ def test_every_pixel_of_a_micrograph_counts_once_though_patches_overlap(monkeypa
     cut = np.s_[top : top + SIDE, left : left + SIDE]
     np.testing.assert_array_equal(example.label, labels[best])
     np.testing.assert_array_equal(example.prediction, predicted[cut])
+
+
+def seen_set(train_on=("a",), folds=3, states=None, **card):
+    """Networks that were trained on all groups of other folds than their own."""
+    networks = {}
+    for fold in range(folds):
+        torch.manual_seed(fold if states is None else states)
+        known = [f"s{i}" for i in range(6) if i % folds != fold]
+        more = {"fold": fold, "folds": folds, "train_on": list(train_on), "train_groups": known}
+        made = network_card(**{**more, **card})
+        networks[network_key("grouped", fold)] = TrainedNetwork(PublishedUNet().state_dict(), made)
+    return networks
+
+
+def test_seen_dice_is_that_of_the_next_fold_on_the_same_micrograph():
+    stacks = {"a": stack(6, folds=3), "b": stack(6, seed=1, folds=3)}
+    networks = seen_set()
+    results, _ = evaluate_network("a", networks, stacks, EvaluationParameters(), "cpu")
+    assert results["seen_dice"].notna().sum() == 3, "one a fold, of its own set"
+    assert set(results.loc[results["seen_dice"].notna(), "test_split"]) == {"a"}
+    for _, row in results[results["seen_dice"].notna()].iterrows():
+        reader = networks[f"grouped_fold{(row['fold'] + 1) % 3}"]
+        assert row["group"] in reader.card.train_groups
+        one = stacks["a"].table["micrograph_id"] == row["micrograph_id"]
+        card = reader.card.model_copy(update={"fold": row["fold"]})
+        alone = PatchStack(
+            stacks["a"].images[one], stacks["a"].labels[one], stacks["a"].table[one].reset_index()
+        )
+        known, _ = evaluate_network(
+            "a", {"x": TrainedNetwork(reader.state, card)}, {"a": alone}, EvaluationParameters()
+        )
+        assert known["dice"].item() == pytest.approx(row["seen_dice"], abs=1e-6)
+
+
+def test_networks_that_do_not_depend_on_what_they_saw_know_nothing_by_heart():
+    parameters = EvaluationParameters(seen_micrographs=5)
+    results, _ = evaluate_network(
+        "a", seen_set(states=1), {"a": stack(6, folds=3)}, parameters, "cpu"
+    )
+    assert (results["seen_dice"] == results["dice"]).all()
+
+
+@pytest.mark.parametrize(
+    "card", [{"protocol": "published"}, {"imported": True}, {"fine_tuned": {}}]
+)
+def test_nothing_is_called_seen_that_may_not_have_been(card):
+    for trained in seen_set(**card).values():
+        assert len(seen_micrographs(trained, "a", stack(6, folds=3), 2)) == 0
+
+
+def test_what_was_held_out_for_validation_was_not_seen():
+    s = stack(6, folds=3)
+    for trained in seen_set(train_groups=["s0"]).values():
+        found = set(s.table["group"].iloc[seen_micrographs(trained, "a", s, 9)])
+        assert found == ({"s0"} if trained.card.fold == 1 else set())
 
 
 def test_a_result_says_whether_its_network_has_learned():

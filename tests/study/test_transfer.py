@@ -48,6 +48,15 @@ def study(rng, mean, folds=5, groups=20, protocol="grouped"):
     return pd.concat(tables, ignore_index=True)
 
 
+def with_seen(rng, results, by_heart, most=10):
+    """Add the Dice of the next fold's network, which has seen the micrograph."""
+    own = results["in_domain"] & (results["group"].str.split().str[1].astype(int) < most)
+    luck = rng.normal(0, 0.015, 5)[(results["fold"] + 1) % 5]
+    noise = rng.normal(0, 0.015, len(results))
+    seen = results["dice"] + by_heart + luck + noise
+    return results.assign(seen_dice=seen.where(own))
+
+
 def row(table, first, second, **wanted):
     found = table[(table["train_on"] == first) & (table["test_split"] == second)]
     for column, value in wanted.items():
@@ -92,6 +101,41 @@ def test_intervals_of_g_ood_hold_the_truth(of_equal_networks):
     truth = rows["test_split"].map(DIFFICULTY) - rows["train_on"].map(DIFFICULTY)
     inside = (rows["g_ood_low"] <= truth) & (truth <= rows["g_ood_high"])
     assert 0.93 <= inside.mean() <= 0.99
+
+
+@pytest.mark.parametrize(("by_heart", "least", "most"), [(0.0, 0.0, 0.07), (0.06, 0.9, 1.0)])
+def test_what_is_known_by_heart_is_found_and_nothing_else(by_heart, least, most):
+    """Of networks that know nothing by heart few intervals leave out 0, however hard the sets."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for _ in range(60):
+        results = with_seen(rng, study(rng, lambda _, s: 0.9 - DIFFICULTY[s]), by_heart)
+        table = transfer_table(results, PLAN, REPORTING)
+        rows.append(table.drop_duplicates("train_on"))
+    found = pd.concat(rows)
+    assert least <= (found["g_id_low"] > 0).mean() <= most
+    assert (found["g_id_high"] < 0).mean() <= 0.05
+    assert ((found["g_id_low"] <= by_heart) & (by_heart <= found["g_id_high"])).mean() >= 0.93
+    assert found["g_id"].mean() == pytest.approx(by_heart, abs=0.005)
+
+
+def test_g_id_by_hand(rng):
+    results = with_seen(rng, study(rng, lambda n, s: 0.8), 0.05, most=20)
+    measured = results[results["seen_dice"].notna()]
+    difference = (measured["seen_dice"] - measured["dice"]).groupby(measured["network"]).mean()
+    table = transfer_table(results, PLAN, REPORTING)
+    for name, value in difference.items():
+        own = table[table["train_on"] == name]
+        assert own["g_id"].tolist() == pytest.approx([value] * 3)
+        assert own["g_id_low"].nunique() == own["g_id_high"].nunique() == 1
+
+
+def test_where_no_seen_micrograph_was_tested_there_is_no_g_id(rng):
+    results = study(rng, lambda n, s: 0.8)
+    for without in (results, results.assign(seen_dice=np.nan)):
+        table = transfer_table(without, PLAN, REPORTING)
+        assert table[["g_id", "g_id_low", "g_id_high"]].isna().all(axis=None)
+        assert table["g_ood_low"].notna().all()
 
 
 def test_a_harder_way_is_found_and_its_interval_holds_the_truth():

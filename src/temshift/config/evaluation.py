@@ -20,7 +20,11 @@ class EvaluationParameters(Strict):
         Patches predicted at a time.
     examples : bool
         Keep best, median and worst micrograph of each cell as pictures.
+    seen_micrographs : int
+        Micrographs of a fold, of each set, that the network of the next fold, which was trained on
+        them, is tested on too (protocol ``grouped``): for G_ID, what networks know by heart. 0: none.
     """
 
     batch_size: Annotated[int, Field(gt=0)] = 8
     examples: bool = True
+    seen_micrographs: Annotated[int, Field(ge=0)] = 1

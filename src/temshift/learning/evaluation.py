@@ -6,6 +6,7 @@ counts once, whatever patches show it; in the protocol ``published`` patches are
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ __all__ = [
     "patches_to_test",
     "pool_micrographs",
     "predict_and_count",
+    "seen_micrographs",
     "telling_patches",
 ]
 
@@ -73,6 +75,7 @@ RESULT_COLUMNS = (
     "recall",
     "mean_certainty",
     "patch_dice",
+    "seen_dice",
 )
 
 
@@ -153,7 +156,9 @@ def evaluate_network(
     Returns
     -------
     results : DataFrame
-        One row a network fold × split × micrograph, columns :data:`RESULT_COLUMNS`.
+        One row a network fold × split × micrograph, columns :data:`RESULT_COLUMNS`. ``seen_dice``
+        is the Dice on the same micrograph of the network of another fold, which was trained on it
+        (:func:`seen_micrographs`); NaN where that was not measured.
     examples : list of Example
         Best, median and worst micrograph of each split.
     """
@@ -183,8 +188,72 @@ def evaluate_network(
         for tested, shown in map_ordered(test, jobs, workers, f"testing {name}"):
             rows += tested
             candidates += shown
+
+        seen_of = {
+            (key, split): chosen
+            for key, split in jobs
+            if key in built
+            and len(
+                chosen := seen_micrographs(
+                    networks[key], split, stacks[split], parameters.seen_micrographs
+                )
+            )
+        }
+
+        def test_seen(job: tuple[str, str]) -> dict[tuple[str, str, str], float]:
+            key, split = job
+            known, _ = _whole_micrographs(built[key], stacks[split], seen_of[job], {})
+            protocol = networks[key].card.protocol
+            return {(protocol, split, row["micrograph_id"]): row["dice"] for row in known}
+
+        seen: dict[tuple[str, str, str], float] = {}
+        for known in map_ordered(test_seen, list(seen_of), workers, f"testing {name} on seen ones"):
+            seen |= known
+    for row in rows:
+        place = row["protocol"], row["test_split"], row["micrograph_id"]
+        row["seen_dice"] = seen.get(place, float("nan"))
     results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
     return results, pick_examples(candidates)
+
+
+def seen_micrographs(
+    trained: TrainedNetwork, split: str, stack: PatchStack, most: int
+) -> NDArray[np.intp]:
+    """Return the patches of some micrographs of a split that one fold was trained on.
+
+    They are of the fold before, so that in a whole set of networks each has been seen by one of
+    those that are tested on it and not by another: their Dice can be compared without what makes a
+    micrograph hard. (Validation is on groups of the fold behind.)
+
+    Parameters
+    ----------
+    trained : TrainedNetwork
+    split : str
+    stack : PatchStack
+        Of this split.
+    most : int
+        Micrographs at most: the first in an order that follows from ``training.seed`` and the
+        names of the groups, and is the same in all sets.
+
+    Returns
+    -------
+    ndarray of int
+        Positions in ``stack``. None of imported or fine-tuned networks, of other splits, and under
+        the protocol ``published``, where patches of one micrograph may be trained on and tested.
+    """
+    card, table = trained.card, stack.table
+    own = split in card.train_on and card.protocol == "grouped" and card.folds > 1
+    if not own or card.imported or card.fine_tuned is not None:
+        return np.empty(0, np.intp)
+    before = table["fold"] == (card.fold - 1) % card.folds
+    known = table[before & table["group"].isin(card.train_groups)]
+
+    def order(names: tuple[str, str]) -> tuple[str, str]:
+        return hashlib.sha256(f"{card.training.seed}:{names[0]}".encode()).hexdigest(), names[1]
+
+    pairs = sorted(set(zip(known["group"], known["micrograph_id"], strict=True)), key=order)
+    chosen = {micrograph for _, micrograph in pairs[:most]}
+    return np.flatnonzero(table["micrograph_id"].isin(chosen))
 
 
 def _to_test(trained: TrainedNetwork, split: str, stack: PatchStack) -> NDArray[np.intp]:

@@ -219,6 +219,9 @@ class TransferRow(_Strict):
     n_folds: Count
     n_groups: Count
     own_dice: Share
+    g_id: Number
+    g_id_low: Number
+    g_id_high: Number
     dice: Share
     g_ood: Number
     g_ood_low: Number

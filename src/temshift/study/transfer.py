@@ -2,6 +2,10 @@
 
 With L = 1 − Dice, and D(A, B) the Dice of the network of set A on set B:
 
+- the *in-domain gap* G_ID = L(held-out images) − L(training images) is what a network knows by
+  heart. Both losses are of the same micrographs: the network of their fold has not seen them, that
+  of the next fold was trained on them (``seen_dice`` of the results), so that what makes a
+  micrograph hard cancels.
 - the *out-of-distribution gap* G_OOD(A → B) = L(A, B) − L(A, A) = D(A, A) − D(A, B) sets one
   network on two sets (docs/transfer.md names the source). It contains what makes one set harder
   than the other for any network.
@@ -10,7 +14,7 @@ With L = 1 − Dice, and D(A, B) the Dice of the network of set A on set B:
   test set, so that its difficulty cancels: of networks that are equal the asymmetry is 0, however
   unequal the sets. The difference of two G_OOD has not this property.
 
-Intervals are those of the gaps (:mod:`temshift.study.intervals`): both quantities are worked out
+Intervals are those of the gaps (:mod:`temshift.study.intervals`): all quantities are worked out
 fold by fold, and the variance of their means over folds is shrunk over all pairs. That needs every
 group to be tested by one fold, the same in all sets (protocol ``grouped``); elsewhere there are
 estimates only.
@@ -21,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +48,8 @@ __all__ = ["TRANSFER_COLUMNS", "transfer_table"]
 #: Columns of the table; one row a direction.
 TRANSFER_COLUMNS = (
     *("study", "protocol", "train_on", "test_split", "n_folds", "n_groups"),
-    *("own_dice", "dice", "g_ood", "g_ood_low", "g_ood_high"),
+    *("own_dice", "g_id", "g_id_low", "g_id_high"),
+    *("dice", "g_ood", "g_ood_low", "g_ood_high"),
     *("gap", "reverse_gap", "asymmetry", "low", "high", "standard_error", "df"),
     *("p_value", "p_holm", "direction"),
 )
@@ -84,8 +90,8 @@ def transfer_table(
     DataFrame
         :data:`TRANSFER_COLUMNS`, one row for each study, protocol and direction ``train_on`` →
         ``test_split``. ``own_dice`` and ``dice`` are of the network of ``train_on`` on its own set
-        and on the other; ``g_ood`` is their difference, with its interval. ``gap`` is the loss
-        against the network of ``test_split`` on the micrographs that both were tested on,
+        and on the other; ``g_ood`` is their difference, with its interval; ``g_id`` of that
+        network, with its interval, is the same in all its rows. ``gap`` is the loss against the network of ``test_split`` on the micrographs that both were tested on,
         ``reverse_gap`` that of the way back, ``asymmetry`` the first less the second (0: both ways
         are as hard), with interval, standard error, degrees of freedom and p-values;
         ``p_holm`` is corrected for the number of pairs of the study under the protocol.
@@ -103,6 +109,12 @@ def transfer_table(
         for first, second in permutations(one.splits, 2)
         if {(protocol, first, first), (protocol, first, second)} <= tested.keys()
     ]
+    heart = {
+        (p, s, s): value
+        for p, s in dict.fromkeys((protocol, first) for _, protocol, first, _ in places)
+        if (value := _by_heart(tested[p, s, s])) is not None
+    }
+    heart_variances = _variances(heart)
     ood: dict[_Key, _Values] = {}
     gaps: dict[_Key, tuple[FoldSums, FoldSums]] = {}
     for _, protocol, first, second in places:
@@ -132,7 +144,7 @@ def transfer_table(
         value, confidence = ood[key], parameters.confidence
         low, high = np.clip(t_interval(value.mean, ood_variances[key], confidence), -1, 1)
         cell = fold_sums(tested[key])
-        row = {
+        row: dict[str, Any] = {
             "study": study,
             "protocol": protocol,
             "train_on": first,
@@ -147,6 +159,10 @@ def transfer_table(
             "gap": _gap(gaps.get(key)),
             "reverse_gap": _gap(gaps.get((protocol, second, first))),
         }
+        if (own_key := (protocol, first, first)) in heart:
+            g_id = heart[own_key].mean
+            bounds = np.clip(t_interval(g_id, heart_variances[own_key], confidence), -1, 1)
+            row |= {"g_id": g_id, "g_id_low": bounds[0], "g_id_high": bounds[1]}
         if key in back:
             estimate = back[key].mean
             variance = pair_variances[protocol, *_ordered(first, second)]
@@ -167,6 +183,19 @@ def transfer_table(
 # --------------------------------------------------------------------------- inside
 def _ordered(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first <= second else (second, first)
+
+
+def _by_heart(own: pd.DataFrame) -> _Values | None:
+    """Return how much better the micrographs of each fold are known to a network trained on them.
+
+    ``None`` where no such network was tested.
+    """
+    if "seen_dice" not in own or own["seen_dice"].isna().all():
+        return None
+    measured = own[own["seen_dice"].notna()]
+    held_out, seen = fold_sums(measured), fold_sums(measured.assign(dice=measured["seen_dice"]))
+    scatter = float(dice_scatter(held_out.mean, seen.mean))
+    return _Values(seen.fold_means - held_out.fold_means, scatter, held_out.nested)
 
 
 def _between_sets(own: pd.DataFrame, other: pd.DataFrame) -> _Values:
