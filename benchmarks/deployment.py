@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import temshift  # noqa: F401  # isort: skip  (first, as in a run: threads then share a heap)
+
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +125,7 @@ def work(source: Path, networks: Path | None, place: Path) -> None:
     store = segmentations.load()
     print(f"  {'masks':14} {time.perf_counter() - began:7.1f} s, {cpu_seconds() - used:7.1f} s of "
           f"CPU, {resident_gb():.2f} GB", flush=True)  # fmt: skip
-    _, _, book = nodes.summarise(store, parameters)
+    *_, book = nodes.summarise(store, parameters)
     WorkbookDataset(filepath=str(place / "sizes.xlsx")).save(book)
     page = nodes.write_page(store, parameters, TrustParameters())
     HTMLReportDataset(filepath=str(place / "micrographs.html")).save(page)

@@ -2,9 +2,13 @@
 
 from typing import Any
 
+from temshift.parallel import share_one_heap
+
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "fine_tune", "judge_mask", "segment"]
+
+share_one_heap()  # before numpy and torch, which begin threads
 
 
 def __getattr__(name: str) -> Any:

@@ -10,10 +10,12 @@ from typing import TypeVar
 
 from temshift.progress import bar
 
-__all__ = ["CORES", "available_cores", "map_ordered"]
+__all__ = ["CORES", "available_cores", "map_ordered", "share_one_heap"]
 
 #: Environment variable that says how many cores a process may use: one of several on a machine.
 CORES = "TEMSHIFT_CORES"
+
+_MALLOC_ARENA_MAX = -8  # as in malloc.h
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -30,6 +32,20 @@ def available_cores() -> int:
         allowed = os.cpu_count() or 1
     wanted = os.environ.get(CORES, "")
     return max(1, min(allowed, int(wanted))) if wanted.isdecimal() else allowed
+
+
+def share_one_heap() -> None:
+    """Let threads to come take their memory from the heap of the process, where glibc runs it.
+
+    By default glibc gives each thread an arena of its own, and what large arrays leave free in one
+    is of no use to the others: segmenting 4096 × 4096 px held 80 MB more. Arenas that are there
+    already stay in use, so that it belongs before the first thread.
+    """
+    import ctypes
+    import platform
+
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_MALLOC_ARENA_MAX, 1)
 
 
 def map_ordered(

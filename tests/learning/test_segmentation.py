@@ -1,5 +1,9 @@
 """Segmenting with networks whose weights are made by hand: bright is particle."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -309,3 +313,46 @@ def test_nothing_but_specks_has_no_sizes():
     assert found.particles.empty
     assert np.isnan(found.sizes["mean"])
     assert any("No particle" in note for note in found.notes)
+
+
+#: In a process of its own: memory that another test has left free would hide what is taken here.
+MEMORY = """
+from pathlib import Path
+from tests.learning.test_segmentation import Judge, field, network_set
+from temshift.learning.segmentation import Segmenter
+
+def megabytes(what):
+    return int(Path("/proc/self/status").read_text().split(what + ":")[1].split()[0]) / 1024
+
+segmenter = Segmenter({f"n{i}": network_set(f"n{i}") for i in range(12)}, trust=Judge())
+segmenter.segment(field())  # all is imported and built
+image = field((2048, 2048), ((300, 300, 40), (1500, 900, 60)))
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = megabytes("VmRSS")
+found = segmenter.segment(image)
+assert len(found.particles) == 2, found.particles
+print(megabytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_memory_does_not_grow_with_the_number_of_networks():
+    """Of 4 Mpx: image and prediction 16 MB each, 17 for each of 12 networks if all were kept."""
+    environment = {**os.environ, "TEMSHIFT_CORES": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 300
+
+
+def test_what_is_kept_of_the_jury_does_not_change_the_mask():
+    """Of ``best`` no prediction is kept and the best is predicted again; of ``nearest`` it is."""
+    networks = {name: network_set(name) for name in "abc"}
+    image = field((210, 230), ((20, 20, 12), (105, 115, 20)))
+    kept = segment(image, networks, pixel_size_nm=0.1, trust=Judge())
+    again = segment(image, networks, DeploymentParameters(networks="best"), 0.1, trust=Judge())
+    alone = segment(image, networks, pixel_size_nm=0.1)
+    for other in (again, alone):
+        assert np.array_equal(other.probability, kept.probability)
+        assert other.fold_means == kept.fold_means

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from temshift.config.errors import UserError
+from temshift.parallel import share_one_heap
 
 __all__ = [
     "choose_device",
@@ -13,6 +15,10 @@ __all__ = [
     "keeping_freed_memory",
     "single_threaded_operations",
 ]
+
+#: How many ask at present that freed memory be kept.
+_keeping = 0
+_keeping_lock = threading.Lock()
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -98,26 +104,32 @@ def keeping_freed_memory(device: str) -> Iterator[None]:
     slivers beside them, of which each thread keeps seven before they are joined with their
     neighbours (seen with glibc 2.36). The heap so grows to some tensors more than are alive.
 
-    It concerns the whole process and is not for several threads at a time. Two things stay after
-    the end: one arena for all threads, and fixed thresholds (32 and 64 MB, glibc's largest) in
-    place of those that glibc adapts.
+    It concerns the whole process; where several threads or nested blocks ask for it, it ends with
+    the last of them. Two things stay after the end: one arena for all threads, and fixed thresholds
+    (32 and 64 MB, glibc's largest) in place of those that glibc adapts.
     """
     import ctypes
     import platform
 
+    global _keeping
     if device != "cpu" or platform.libc_ver()[0] != "glibc":
         yield
         return
     libc = ctypes.CDLL(None)
-    trim_threshold, mmap_threshold, mmap_max, arena_max = -1, -3, -4, -8  # as in malloc.h
-    # one arena: those of other threads consist of heaps of 64 MB, too small for large tensors
-    libc.mallopt(arena_max, 1)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
+    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # as in malloc.h
+    with _keeping_lock:
+        _keeping += 1
+        if _keeping == 1:
+            share_one_heap()  # arenas consist of heaps of 64 MB, too small for large tensors
+            libc.mallopt(mmap_max, 0)
+            libc.mallopt(trim_threshold, 2**31 - 1)
     try:
         yield
     finally:
-        libc.mallopt(mmap_max, 65536)
-        libc.mallopt(mmap_threshold, 32 * 2**20)
-        libc.mallopt(trim_threshold, 64 * 2**20)
-        libc.malloc_trim(0)
+        with _keeping_lock:
+            _keeping -= 1
+            if _keeping == 0:
+                libc.mallopt(mmap_max, 65536)
+                libc.mallopt(mmap_threshold, 32 * 2**20)
+                libc.mallopt(trim_threshold, 64 * 2**20)
+                libc.malloc_trim(0)

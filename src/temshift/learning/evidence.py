@@ -11,7 +11,7 @@ roughness, correlation, contrast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,15 @@ __all__ = [
     "MASK_EVIDENCE",
     "NETWORK_EVIDENCE",
     "agreement_table",
+    "describe_images",
+    "evidence_of",
     "gather_evidence",
     "image_evidence",
     "mask_evidence",
     "network_evidence",
+    "packed",
     "pairwise_dice",
+    "unpacked",
 ]
 
 #: What is measured on the image alone, in words.
@@ -72,12 +76,13 @@ _PATCH_PX = 256
 _COARSE_PX = 32
 
 
-def pairwise_dice(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+def pairwise_dice(masks: Iterable[NDArray[Any]]) -> NDArray[np.float64]:
     """Return the Dice of every mask with every other.
 
     Parameters
     ----------
-    masks : ndarray of bool, shape (N, H, W)
+    masks : iterable of ndarray of bool, all of one shape
+        Or what :func:`packed` made of them.
 
     Returns
     -------
@@ -86,19 +91,37 @@ def pairwise_dice(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> pairwise_dice(np.array([[[True, True]], [[True, False]]])).round(3)
+    >>> pairwise_dice([np.array([True, True]), np.array([True, False])]).round(3)
     array([[1.  , 0.75],
            [0.75, 1.  ]])
     """
-    flat = masks.reshape(len(masks), -1)
-    common = np.zeros((len(flat), len(flat)))
-    for part in np.array_split(np.arange(flat.shape[1]), max(1, flat.shape[1] >> 20)):
-        block = flat[:, part].astype(np.float32)  # counts up to 2^24 are exact
-        common += block @ block.T
+    bits = [mask if mask.dtype == np.uint8 else packed(mask) for mask in masks]
+    common = np.zeros((len(bits), len(bits)))
+    for i, first in enumerate(bits):
+        for j, second in enumerate(bits[: i + 1]):
+            common[i, j] = common[j, i] = np.bitwise_count(first & second).sum(dtype=np.int64)
     size = np.diagonal(common)
     false, missed = size[:, None] - common, size[None, :] - common
     result: NDArray[np.float64] = dice(common, false, missed)
     return result
+
+
+def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a mask in an eighth of its memory, flat; :func:`unpacked` gives it back."""
+    return np.packbits(mask)
+
+
+def unpacked(bits: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask of a shape that was packed.
+
+    Examples
+    --------
+    >>> mask = np.array([[True, False, True], [False, False, True]])
+    >>> bool((unpacked(packed(mask), (2, 3)) == mask).all())
+    True
+    """
+    height, width = shape
+    return np.unpackbits(bits, count=height * width).view(np.bool_).reshape(shape)
 
 
 def image_evidence(image: NDArray[np.float32]) -> dict[str, float]:
@@ -230,7 +253,7 @@ def network_evidence(
             hook.remove()
     turned = _mask(optimised or network, np.ascontiguousarray(np.rot90(crop)[:, ::-1]), device)
     back = np.rot90(turned[:, ::-1], -1)
-    agreement = pairwise_dice(np.stack([upright, back]))[0, 1]
+    agreement = pairwise_dice([upright, back])[0, 1]
     nan = float("nan")
     return {
         "turned_dice": float(agreement),
@@ -260,6 +283,38 @@ def agreement_table(names: list[str], agreement: NDArray[np.float64]) -> pd.Data
         if i != j
     ]
     return pd.DataFrame(rows, columns=["network", "juror", "dice"])
+
+
+def evidence_of(
+    probability: NDArray[np.float32],
+    image: NDArray[np.float32],
+    described: Mapping[str, float],
+    network: nn.Module,
+    device: str = "cpu",
+    optimised: nn.Module | None = None,
+) -> dict[str, float]:
+    """Gather the evidence on what one network predicts.
+
+    Parameters
+    ----------
+    probability : ndarray, shape (H, W), float32
+    image : ndarray, shape (H, W), float32
+        As the network gets it.
+    described : mapping of str to float
+        What :func:`image_evidence` says of it; many networks share an image.
+    network, device, optimised
+        See :func:`network_evidence`.
+
+    Returns
+    -------
+    dict of str to float
+        Keys :data:`IMAGE_EVIDENCE`, :data:`MASK_EVIDENCE`, :data:`NETWORK_EVIDENCE`.
+    """
+    return {
+        **described,
+        **mask_evidence(probability, image),
+        **network_evidence(network, image, device, optimised),
+    }
 
 
 def gather_evidence(
@@ -298,19 +353,21 @@ def gather_evidence(
         See :func:`agreement_table`.
     """
     names = list(probabilities)
-    different = {id(images[name]): images[name] for name in names}  # networks share recipes
-    described = {key: image_evidence(image) for key, image in different.items()}
+    described = describe_images(images[name] for name in names)
 
     def look(name: str) -> dict[str, Any]:
-        image = images[name]
-        return {
-            "network": name,
-            **described[id(image)],
-            **mask_evidence(probabilities[name], image),
-            **network_evidence(networks[name], image, device, (optimised or {}).get(name)),
-        }
+        image, rewritten = images[name], (optimised or {}).get(name)
+        found = evidence_of(
+            probabilities[name], image, described[id(image)], networks[name], device, rewritten
+        )
+        return {"network": name, **found}
 
     rows = list(map_ordered(look, names, workers))
-    drawn = masks or {name: probabilities[name] > 0.5 for name in names}
-    stacked = np.stack([drawn[name] for name in names])
-    return pd.DataFrame(rows), agreement_table(names, pairwise_dice(stacked))
+    drawn = [masks[name] if masks else probabilities[name] > 0.5 for name in names]
+    return pd.DataFrame(rows), agreement_table(names, pairwise_dice(drawn))
+
+
+def describe_images(images: Iterable[NDArray[np.float32]]) -> dict[int, dict[str, float]]:
+    """Return :func:`image_evidence` of each different image by its ``id``."""
+    different = {id(image): image for image in images}  # networks share recipes
+    return {key: image_evidence(image) for key, image in different.items()}

@@ -22,18 +22,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from temshift.learning.devices import keeping_freed_memory
 from temshift.learning.networks import PublishedUNet, ResidualBlock
+from temshift.parallel import map_ordered
 
 __all__ = [
     "optimise_for_inference",
     "predict_micrograph",
     "predict_patches",
+    "predict_tiles",
     "receptive_margin_px",
     "stride_px",
 ]
 
 
 #: Values in the result of a block for one strip, on the CPU; intermediate ones are 6 times as many.
-_STRIP_VALUES = 1 << 20
+_STRIP_VALUES = 1 << 18
 
 
 class _FusedBlock(nn.Module):
@@ -222,7 +224,6 @@ def _probability(network: nn.Module, x: Tensor) -> Tensor:
     return torch.sigmoid(logits[:, 1] - logits[:, 0])
 
 
-@torch.inference_mode()
 def predict_micrograph(
     networks: Sequence[nn.Module],
     image: NDArray[np.float32],
@@ -230,6 +231,47 @@ def predict_micrograph(
     tile_Mpx: float | None = None,
 ) -> NDArray[np.float32]:
     """Return the mean particle probability of an ensemble for an image of any size.
+
+    See :func:`predict_tiles`.
+
+    Parameters
+    ----------
+    networks : sequence of nn.Module
+        On ``device``, best from :func:`optimise_for_inference`.
+    image : ndarray, shape (H, W), float32
+        Standardised intensity.
+    device : str
+    tile_Mpx : float, optional
+        See :func:`predict_tiles`.
+
+    Returns
+    -------
+    ndarray, shape (H, W), float32
+
+    Raises
+    ------
+    ValueError
+        No network; tiles so small that nothing is left between the margins.
+    """
+    if not networks:
+        raise ValueError("an ensemble needs at least one network, found none")
+    result = np.zeros(image.shape, dtype=np.float32)
+    with keeping_freed_memory(device):
+        for _, where, part in predict_tiles(networks, image, device, tile_Mpx):
+            result[where] += part
+        if len(networks) > 1:
+            result /= len(networks)
+    return result
+
+
+def predict_tiles(
+    networks: Sequence[nn.Module],
+    image: NDArray[np.float32],
+    device: str = "cpu",
+    tile_Mpx: float | None = None,
+    workers: int = 1,
+) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.float32]]]:
+    """Yield the particle probability of each network, tile by tile, network after network.
 
     The image is continued by reflection to a multiple of the networks' stride and predicted in
     tiles that overlap by the networks' receptive margin, so that tiles leave no seams: away from
@@ -245,41 +287,49 @@ def predict_micrograph(
     device : str
     tile_Mpx : float, optional
         Largest size of a tile, its overlap included, in 10⁶ px. Memory grows with it (about 50
-        bytes a pixel of the published network on a CPU); the smaller it is, the more pixels are
-        predicted twice. By default 1.5 on a CPU, 20 (a whole micrograph) on a GPU.
+        bytes a pixel of the published network on a CPU) and with ``workers``; the smaller it is,
+        the more pixels are predicted twice. By default 1.5 on a CPU, 20 (a whole micrograph) on a
+        GPU.
+    workers : int
+        Tiles that are predicted side by side.
 
-    Returns
-    -------
-    ndarray, shape (H, W), float32
+    Yields
+    ------
+    network : int
+        Its place in ``networks``.
+    where : (slice, slice)
+        Rows and columns of the image; those of a network cover it once.
+    probability : ndarray, shape of ``image[where]``, float32
 
     Raises
     ------
     ValueError
-        No network; tiles so small that nothing is left between the margins.
+        Tiles so small that nothing is left between the margins.
     """
-    if not networks:
-        raise ValueError("an ensemble needs at least one network, found none")
     height, width = image.shape
-    stride = max(stride_px(n) for n in networks)
-    margin = _up_to(stride, max(receptive_margin_px(n) for n in networks))
-    result = np.empty((height, width), dtype=np.float32)
+    stride = max((stride_px(n) for n in networks), default=1)
+    margin = _up_to(stride, max((receptive_margin_px(n) for n in networks), default=0))
     if tile_Mpx is None:
         tile_Mpx = 1.5 if device == "cpu" else 20.0
-    with keeping_freed_memory(device):
-        for rows, columns in _tiles(height, width, margin, stride, round(1e6 * tile_Mpx)):
-            tile = np.pad(
-                np.asarray(image[rows.covers, columns.covers], dtype=np.float32),
-                (
-                    (0, max(0, rows.covers.stop - height)),
-                    (0, max(0, columns.covers.stop - width)),
-                ),
-                mode="symmetric",
-            )
-            x = torch.from_numpy(tile)[None, None].to(device)
-            core = rows.taken_of_tile, columns.taken_of_tile
-            total = torch.stack([_probability(n, x)[0][core] for n in networks]).mean(dim=0)
-            result[rows.taken, columns.taken] = total.cpu().numpy()
-    return result
+    tiles = _tiles(height, width, margin, stride, round(1e6 * tile_Mpx))
+    work = [(i, rows, columns) for i in range(len(networks)) for rows, columns in tiles]
+
+    @torch.inference_mode()  # of this thread alone
+    def predict(one: tuple[int, _Side, _Side]) -> NDArray[np.float32]:
+        i, rows, columns = one
+        tile = np.pad(
+            np.asarray(image[rows.covers, columns.covers], dtype=np.float32),
+            ((0, max(0, rows.covers.stop - height)), (0, max(0, columns.covers.stop - width))),
+            mode="symmetric",
+        )
+        x = torch.from_numpy(tile)[None, None].to(device)
+        core = rows.taken_of_tile, columns.taken_of_tile
+        # a copy, so that the margins are not kept with it
+        return _probability(networks[i], x)[0][core].clone().cpu().numpy()
+
+    found = map_ordered(predict, work, workers) if workers > 1 else map(predict, work)
+    for (i, rows, columns), part in zip(work, found, strict=True):
+        yield i, (rows.taken, columns.taken), part
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,26 @@ from numpy.typing import NDArray
 
 from temshift.config.base import nearest
 from temshift.config.deployment import DeploymentParameters
-from temshift.config.preprocessing import FlatField
+from temshift.config.preprocessing import FlatField, PreprocessingParameters
 from temshift.learning.cards import NetworkCard
 from temshift.learning.devices import (
     choose_device,
     keeping_freed_memory,
     single_threaded_operations,
 )
-from temshift.learning.evidence import gather_evidence, pairwise_dice
-from temshift.learning.inference import optimise_for_inference, predict_micrograph
+from temshift.learning.evidence import (
+    agreement_table,
+    describe_images,
+    evidence_of,
+    packed,
+    pairwise_dice,
+    unpacked,
+)
+from temshift.learning.inference import (
+    optimise_for_inference,
+    predict_micrograph,
+    predict_tiles,
+)
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.outside import NAME_OF_MASK, as_particles, judge_outside
 from temshift.learning.trust import TrustModel, features_of
@@ -183,16 +194,17 @@ class _Jury:
     judgements : DataFrame
         A row a network.
     seen : dict of int to ndarray
-        What its members predict, by the ``id`` of the trained network.
-    masks : dict of str to ndarray of bool
-        The same as masks on the pixels of the micrograph, by the member.
+        What those of its members predict that may draw the mask, by the ``id`` of the trained
+        network.
+    bits : dict of str to ndarray
+        The masks of all members on the pixels of the micrograph, by the member; packed.
     judged : dict of str to str
         The member whose mask the judgement of a network is about.
     """
 
     judgements: pd.DataFrame
     seen: dict[int, NDArray[np.float32]]
-    masks: dict[str, NDArray[np.bool_]]
+    bits: dict[str, NDArray[np.uint8]]
     judged: dict[str, str]
 
 
@@ -323,8 +335,6 @@ class Segmenter:
             parameters.material or material,
         )
         with single_threaded_operations(self.device):
-            for folds in able.values():
-                prepared.of(folds[0].card)
             judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
             found: dict[int, NDArray[np.float32]] = {}
             jury: _Jury | None = None
@@ -332,16 +342,17 @@ class Segmenter:
                 middle = _middle(image)
                 whole = middle.shape == image.shape
                 shown = prepared if whole else prepared.like(middle)
-                jury = self._judge(able, shown)
+                jury = self._judge(able, shown, self._may_draw(ranking) if whole else set())
+                del shown
                 ranking = ranking.merge(jury.judgements, on="network")
-                if whole:
-                    found = jury.seen
-                else:
+                found = jury.seen
+                if not whole:
                     notes.append(
                         f"Judged is the middle of {middle.shape[0]} × {middle.shape[1]} px."
                     )
             name = _choose(ranking, parameters, judged)
-            probability, drawn = self._draw(name, prepared, found)
+            prepared.keep_only(self._folds[name][0].card)
+            drawn = self._draw(name, prepared, found)
         notes += prepared.notes
         if judged and self._folds[name][0].card.fine_tuned:
             notes.append(
@@ -351,7 +362,7 @@ class Segmenter:
         own_row = ranking[ranking["network"] == name].iloc[0]
         row = {str(key): value for key, value in own_row.items()}
         judgements = {
-            other: self._judge_outside(mask, row, jury, probability > 0.5)
+            other: self._judge_outside(mask, row, jury, drawn.mask)
             for other, mask in others.items()
         }
         del found, prepared, jury  # what is measured now needs the room
@@ -363,7 +374,6 @@ class Segmenter:
             ranking = pd.concat([ranking, own], ignore_index=True)
         result = self._measure(
             name,
-            probability,
             drawn,
             pixel_size_nm,
             ranking,
@@ -373,8 +383,7 @@ class Segmenter:
         for other, judgement in judgements.items():
             measured = self._measure(
                 f"{NAME_OF_MASK}{other}",
-                others[other].astype(np.float32),
-                [others[other]],
+                _Drawn.by_hand(others[other]),
                 pixel_size_nm,
                 ranking,
                 judgement,
@@ -392,15 +401,17 @@ class Segmenter:
         drawn: NDArray[np.bool_],
     ) -> dict[str, Any]:
         if jury is None:
-            agreement = pairwise_dice(np.stack([mask, drawn]))[0, 1]
+            agreement = pairwise_dice([mask, drawn])[0, 1]
             said = f"its Dice with the mask of {row['network']}, not judged either: {agreement:.2f}"
             return {**_NOT_JUDGED, "reasons": f"{said}; {_NOT_JUDGED['reasons']}"}
         assert self.trust is not None
+        mask = _middle(mask)
+        masks = {member: unpacked(bits, mask.shape) for member, bits in jury.bits.items()}
         return judge_outside(
-            _middle(mask),
+            mask,
             row,
-            jury.masks,
-            jury.masks[jury.judged[row["network"]]],
+            masks,
+            masks[jury.judged[row["network"]]],
             self.trust.parameters.usable_dice,
         )
 
@@ -420,31 +431,45 @@ class Segmenter:
             self._built[id(trained)] = network, optimise_for_inference(network)
         return self._built[id(trained)]
 
+    def _may_draw(self, ranking: pd.DataFrame) -> set[str]:
+        """Return the networks of which one will draw the mask, as far as that is known before."""
+        if self.parameters.networks == "best" and not self._alone:
+            return set()  # any of them: one is predicted again rather than all of them kept
+        return {_choose(ranking, self.parameters, judged=False)}
+
     def _judge(
-        self, able: Mapping[str, list[TrainedNetwork]], prepared: PreparedMicrograph
+        self,
+        able: Mapping[str, list[TrainedNetwork]],
+        prepared: PreparedMicrograph,
+        kept: set[str],
     ) -> _Jury:
-        """Judge one fold of every network; the networks are each other's jury."""
+        """Judge one fold of every network; the networks are each other's jury.
+
+        They are asked one after another (a worker each), and of all but those ``kept`` only the
+        mask stays.
+        """
         assert self.trust is not None
         jury = {name: folds[0] for name, folds in self._jury(able).items()}
         built = {name: self._networks(trained) for name, trained in jury.items()}
         images = {name: prepared.of(trained.card) for name, trained in jury.items()}
+        described = describe_images(images.values())
+        seen: dict[int, NDArray[np.float32]] = {}
 
-        def predict(name: str) -> NDArray[np.float32]:
-            return predict_micrograph([built[name][1]], images[name], self.device)
-
-        workers = _workers(self.device)
-        found = dict(zip(jury, map_ordered(predict, list(jury), workers), strict=True))
-        masks = {name: prepared.back(part) > 0.5 for name, part in found.items()}
-        with keeping_freed_memory(self.device):
-            evidence, agreement = gather_evidence(
-                found,
-                images,
-                {name: pair[0] for name, pair in built.items()},
-                masks,
-                self.device,
-                workers,
-                {name: pair[1] for name, pair in built.items()},
+        def ask(name: str) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+            image, (network, optimised) = images[name], built[name]
+            part = predict_micrograph([optimised], image, self.device)
+            if kept and (self._alone or name in kept):
+                seen[id(jury[name])] = part
+            evidence = evidence_of(
+                part, image, described[id(image)], network, self.device, optimised
             )
+            return {"network": name, **evidence}, packed(prepared.back(part) > 0.5)
+
+        with keeping_freed_memory(self.device):
+            asked = list(map_ordered(ask, list(jury), _workers(self.device)))
+        bits = {name: own for name, (_, own) in zip(jury, asked, strict=True)}
+        evidence = pd.DataFrame([row for row, _ in asked])
+        agreement = agreement_table(list(bits), pairwise_dice(list(bits.values())))
         for table in (evidence, agreement):
             table.insert(0, "fold", 0)
             table.insert(0, "test_split", "")
@@ -456,8 +481,7 @@ class Segmenter:
             judged = judged.iloc[[len(judged) // 2]]
             whose = {next(iter(able)): str(judged["network"].iloc[0])}
             judged = judged.assign(network=list(whose))
-        seen = {id(trained): found[name] for name, trained in jury.items()}
-        return _Jury(judged[["network", *_JUDGED]], seen, masks, whose)
+        return _Jury(judged[["network", *_JUDGED]], seen, bits, whose)
 
     def _jury(self, able: Mapping[str, list[TrainedNetwork]]) -> Mapping[str, list[TrainedNetwork]]:
         """Return who is judged and judges, by name: the networks or, of a single one, its folds."""
@@ -468,63 +492,69 @@ class Segmenter:
 
     def _draw(
         self, name: str, prepared: PreparedMicrograph, found: Mapping[int, NDArray[np.float32]]
-    ) -> tuple[NDArray[np.float32], list[NDArray[np.bool_]]]:
-        """Return the mean of what the folds of a network predict, and the mask of each.
+    ) -> _Drawn:
+        """Return what the folds of a network draw, on the pixels of the micrograph.
 
-        Both are on the pixels of the micrograph.
+        Fold after fold, tile by tile: of all of them only the sum is held, and the mask of each.
         """
-        counts = prepared.of(self._folds[name][0].card)
-        networks = {id(own): self._networks(own)[1] for own in self._folds[name]}
-
-        def predict(key: int) -> NDArray[np.float32]:
-            known = found.get(key)
-            if known is None:
-                known = predict_micrograph([networks[key]], counts, self.device)
-            return prepared.back(known)
-
-        total: NDArray[np.float32] | None = None
-        masks = []
-        for part in map_ordered(predict, list(networks), _workers(self.device)):
-            masks.append(part > 0.5)
-            total = part.copy() if total is None else np.add(total, part, out=total)
-        assert total is not None
-        total /= len(masks)
-        return total, masks
+        folds = self._folds[name]
+        counts, shape = prepared.of(folds[0].card), prepared.shape
+        direct = counts.shape == shape
+        new = [self._networks(own)[1] for own in folds if id(own) not in found]
+        tiles = predict_tiles(new, counts, self.device, workers=_workers(self.device))
+        total, mask = np.zeros(shape, np.float32), np.empty(shape, np.bool_)
+        bits = []
+        with keeping_freed_memory(self.device):
+            for own in folds:
+                part = found.get(id(own))
+                if part is None and not direct:
+                    part = np.empty(counts.shape, np.float32)
+                    for where, tile in _until_covered(tiles, counts.size):
+                        part[where] = tile
+                if part is None:
+                    for where, tile in _until_covered(tiles, counts.size):
+                        total[where] += tile
+                        mask[where] = tile > 0.5
+                else:
+                    part = prepared.back(part)
+                    total += part
+                    np.greater(part, 0.5, out=mask)
+                bits.append(packed(mask))
+        total /= len(folds)
+        return _Drawn(np.greater(total, 0.5, out=mask), total.astype(np.float16), bits)
 
     def _measure(
         self,
         name: str,
-        probability: NDArray[np.float32],
-        masks: list[NDArray[np.bool_]],
+        drawn: _Drawn,
         pixel_size_nm: float | None,
         ranking: pd.DataFrame,
         judgement: dict[str, Any],
         notes: list[str],
     ) -> Segmentation:
         parameters, unit = self.parameters, "nm" if pixel_size_nm else "px"
-        mask = np.asarray(probability > 0.5)
+        mask, probability = drawn.mask, drawn.probability
         smallest, limit = self._smallest(name, mask, pixel_size_nm)
 
-        kept, n_specks = without_specks(mask, smallest)
-        particles, numbered = measure_particles(
-            kept.view(np.uint8), probability, pixel_size_nm, parameters.neck, smallest
-        )
-
-        def mean_of(own: NDArray[np.bool_]) -> float:
+        def mean_of(own: NDArray[np.uint8]) -> float:
             found = measure_diameters(
-                without_specks(own, smallest)[0].view(np.uint8),
+                without_specks(unpacked(own, mask.shape), smallest)[0].view(np.uint8),
                 pixel_size_nm,
                 parameters.neck,
                 smallest,
             )
             return mean_size(found, f"equivalent_diameter_{unit}")
 
-        means = [mean_of(own) for own in masks]
-        agreement = pairwise_dice(np.stack(masks))
-        others = agreement[~np.eye(len(masks), dtype=bool)]
+        means = [mean_of(own) for own in drawn.folds]
+        kept, n_specks = without_specks(mask, smallest)
+        particles, numbered = measure_particles(
+            kept.view(np.uint8), probability, pixel_size_nm, parameters.neck, smallest
+        )
+        agreement = pairwise_dice(drawn.folds)
+        others = agreement[~np.eye(len(drawn.folds), dtype=bool)]
         return Segmentation(
-            mask=255 * mask.astype(np.uint8),
-            probability=probability.astype(np.float16),
+            mask=255 * mask.view(np.uint8),
+            probability=probability,
             numbered=numbered,
             particles=particles,
             sizes=size_distribution(
@@ -573,8 +603,40 @@ def segment(
     return segmenter.segment(image, pixel_size_nm, dose_e_per_A2, material)
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A mask and what it was made of.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (H, W)
+    probability : ndarray, shape (H, W), float16
+    folds : list of ndarray
+        The mask of each fold, packed.
+    """
+
+    mask: NDArray[np.bool_]
+    probability: NDArray[np.float16]
+    folds: list[NDArray[np.uint8]]
+
+    @classmethod
+    def by_hand(cls, mask: NDArray[np.bool_]) -> _Drawn:
+        """Return a mask that no network drew."""
+        return cls(mask, mask.astype(np.float16), [packed(mask)])
+
+
+def _until_covered(
+    tiles: Iterator[tuple[int, tuple[slice, slice], NDArray[np.float32]]], pixels: int
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+    """Yield tiles until they cover an image once: those of one network."""
+    while pixels > 0:
+        _, where, tile = next(tiles)
+        pixels -= tile.size
+        yield where, tile
+
+
 def _workers(device: str) -> int:
-    """Return how many networks predict side by side."""
+    """Return how many networks, or tiles, are predicted side by side."""
     return min(4, available_cores()) if device == "cpu" else 1
 
 
@@ -637,6 +699,12 @@ class PreparedMicrograph:
         self._scales: dict[tuple[int, ...], float] = {}
         self.notes: list[str] = []
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the micrograph, px."""
+        height, width = self._image.shape
+        return height, width
+
     def like(self, image: NDArray[Any]) -> PreparedMicrograph:
         """Return another image that is to be prepared in the same way."""
         return PreparedMicrograph(image, self._pixel_size_nm, self._resampled)
@@ -648,12 +716,7 @@ class PreparedMicrograph:
 
     def of(self, card: NetworkCard) -> NDArray[np.float32]:
         """Return the image that a network gets."""
-        recipe = card.preprocessing
-        assert recipe is not None
-        if self._resampled and card.pixel_size_nm:
-            recipe = recipe.model_copy(update={"pixel_size_nm": card.pixel_size_nm})
-        # what only concerns patches makes no other image
-        recipe = recipe.model_copy(update={"patch_px": 512, "shuffle_seed": 0})
+        recipe = self._recipe(card)
         key = recipe.model_dump_json()
         if key not in self._made:
             try:
@@ -671,6 +734,19 @@ class PreparedMicrograph:
             if recipe.pixel_size_nm and self._pixel_size_nm:
                 self._scales[made.shape] = self._pixel_size_nm / recipe.pixel_size_nm
         return self._made[key]
+
+    def keep_only(self, card: NetworkCard) -> None:
+        """Forget the images for networks that are prepared for otherwise."""
+        key = self._recipe(card).model_dump_json()
+        self._made = {own: made for own, made in self._made.items() if own == key}
+
+    def _recipe(self, card: NetworkCard) -> PreprocessingParameters:
+        recipe = card.preprocessing
+        assert recipe is not None
+        if self._resampled and card.pixel_size_nm:
+            recipe = recipe.model_copy(update={"pixel_size_nm": card.pixel_size_nm})
+        # what only concerns patches makes no other image
+        return recipe.model_copy(update={"patch_px": 512, "shuffle_seed": 0})
 
     def back(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a probability on the pixels of the micrograph itself."""

@@ -321,7 +321,9 @@ def _large_particles(
     kept = np.flatnonzero(sizes >= smallest_area_px2) + 1
     new = np.zeros(len(parents) + 1, np.int32)
     new[kept] = np.arange(1, len(kept) + 1)
-    return np.take(new, numbered, out=numbered, mode="clip"), parents[kept - 1]
+    for rows in row_bands(numbered.shape):  # numpy copies what it looks up, in eight bytes each
+        numbered[rows] = new[numbered[rows]]
+    return numbered, parents[kept - 1]
 
 
 def _counts(numbered: NDArray[np.int32], n: int) -> NDArray[np.intp]:
