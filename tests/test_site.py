@@ -1,4 +1,4 @@
-"""The documentation, built: every code block is one, no fence is left as text, links hold."""
+"""The documentation, built: no Markdown is left as text, every page is found, links hold."""
 
 import re
 import subprocess
@@ -26,7 +26,8 @@ class _Page(HTMLParser):
         self.fetched: list[str] = []
         self.text: list[str] = []
         self.paragraphs: list[str] = []
-        self.blocks = self.in_code = self.in_paragraph = 0
+        self.wordless: list[str] = []
+        self.titles = self.blocks = self.in_code = self.in_paragraph = 0
 
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
@@ -38,6 +39,9 @@ class _Page(HTMLParser):
             self.fetched.append(found["src"])
         if tag == "link" and {"stylesheet", "icon", "preconnect"} & set(found["rel"].split()):
             self.fetched.append(found["href"])
+        if tag == "img" and len(found.get("alt", "").split()) < 3:
+            self.wordless.append(found.get("src", ""))
+        self.titles += tag == "h1"
         self.blocks += tag == "pre"
         if tag == "p":
             self.in_paragraph += 1
@@ -81,11 +85,53 @@ def test_every_fence_of_the_source_is_a_block_of_the_page(site, name):
     assert "```" not in "".join(page.text)
 
 
+def left_as_text(page: _Page) -> list[str]:
+    """Return the places where Markdown shows instead of what it stands for."""
+    listed = re.compile(r"(?m)^ *([-*]|\d+\.) \S")  # a list without an empty line before
+    other = re.compile(r"```|\*\*\S|\]\(\S|\|\s*:?---|(?m:^#{1,6} \S)")
+    text = "".join(page.text)
+    return [p for p in page.paragraphs if listed.search(p)] + [
+        text[max(0, m.start() - 30) : m.end() + 30] for m in other.finditer(text)
+    ]
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_list_is_no_running_text(site, name):
+def test_no_markdown_is_left_as_text(site, name):
     folder, pages = site
-    for paragraph in pages[folder / f"{name}.html"].paragraphs:
-        assert not re.search(r"(?m)^([-*]|\d+\.) \S", paragraph)
+    assert left_as_text(pages[folder / f"{name}.html"]) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Words\n- a list\n- without an empty line",
+        "```console\na fence that does not end",
+        "Words\n| a | b |\n| --- | --- |\n| 1 | 2 |",
+        "[a link](no end",
+        "Words **that do not end",
+    ],
+)
+def test_markdown_that_is_left_as_text_is_found(source):
+    from markdown import markdown
+
+    page = _Page()
+    page.feed(markdown(source, extensions=["sane_lists", "tables", "pymdownx.superfences"]))
+    assert left_as_text(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_one_title_and_words_for_its_pictures(site, name):
+    folder, pages = site
+    page = pages[folder / f"{name}.html"]
+    assert page.titles == 1
+    assert page.wordless == []
+
+
+def test_every_page_is_found_from_the_home_page(site):
+    folder, pages = site
+    home = folder / "index.html"
+    linked = {(folder / unquote(urlsplit(link).path)).resolve() for link in pages[home].links}
+    assert {p for p in pages if p.name != "404.html"} - linked <= {home}
 
 
 def test_links_within_the_site_and_their_anchors_hold(site):
