@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -33,14 +34,30 @@ def processor() -> str:
     return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
-def main() -> None:
+def commit() -> str:
+    """Return the commit of the code, marked ``-dirty`` if files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE.parent,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def heading() -> str:
+    """Return when, of what and on what is measured, and how busy the machine is with other work."""
     packages = ("numpy", "torch", "scipy", "scikit-image", "h5py", "kedro")
-    parts = [
-        MARK,
-        "",
-        f"Measured {time.strftime('%Y-%m-%d')} on {processor()}, {platform.system()}, Python "
-        f"{platform.python_version()}, {', '.join(f'{p} {version(p)}' for p in packages)}.",
-    ]
+    return (
+        f"Measured {time.strftime('%Y-%m-%d')} at commit {commit()} on {processor()} (load "
+        f"{os.getloadavg()[0]:.1f} before the first), {platform.system()}, Python "
+        f"{platform.python_version()}, {', '.join(f'{p} {version(p)}' for p in packages)}."
+    )
+
+
+def main() -> None:
+    parts = [MARK, "", heading()]
     failed = []
     for script, *arguments in COMMANDS:
         command = " ".join(["python", f"benchmarks/{script}", *arguments])
