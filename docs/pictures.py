@@ -7,6 +7,7 @@ that a test sees whether they belong together.
 """
 
 import io
+import os
 import re
 import sys
 import textwrap
@@ -45,7 +46,9 @@ def content_of(data: Path) -> Any:
     from temshift.reporting.content import ReportContent
 
     bootstrap_project(ROOT)
-    loader = settings.CONFIG_LOADER_CLASS(str(ROOT / "conf"), **settings.CONFIG_LOADER_ARGS)
+    loader = settings.CONFIG_LOADER_CLASS(
+        str(ROOT / "conf"), env=os.environ.get("KEDRO_ENV"), **settings.CONFIG_LOADER_ARGS
+    )
     catalog = DataCatalog.from_config(_moved(loader["catalog"], data))
 
     def load(name: str) -> Any:

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from tests.end_to_end.conftest import ran
+from tests.end_to_end.conftest import ROOT, ran
 from tests.notebook import run_notebook
 from tests.page_numbers import Study, unexplained, wrong_tables
 
@@ -78,6 +80,26 @@ def test_notebook_explores_the_smoke_study(smoke):
     assert shown <= {"image/png", "image/svg+xml", "text/html", "text/plain"}
     text = "".join(o.get("text", "") for o in code[-1].outputs)
     assert text.strip().endswith("08_reporting/report.html")
+
+
+def test_the_pictures_of_the_pages_are_drawn_from_a_finished_study(smoke):
+    code = (
+        "import runpy; from pathlib import Path\n"
+        f"script = runpy.run_path({str(ROOT / 'docs/pictures.py')!r})\n"
+        f"content = script['content_of'](Path({str(smoke.folder / 'data')!r}))\n"
+        "print(sorted(script['drawings'](content)))\n"
+        "print(script['words_of']('overlay.png', script['overlay'](content))[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=smoke.folder,
+        env={**os.environ, "KEDRO_ENV": "smoke"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "['matrix.svg', 'overview.svg']\nThe same part of a simulated micr" in done.stdout
 
 
 def test_the_shell_is_that_of_the_environment_and_knows_the_catalog(smoke, tmp_path, monkeypatch):
