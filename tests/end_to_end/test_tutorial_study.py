@@ -103,7 +103,7 @@ def test_the_remedy_alone_is_trained_and_has_its_row(followed):
 
 def test_nothing_is_left_when_the_page_is_done(followed):
     project, seen = followed
-    assert seen[-1]["command"].startswith("rm -r")
+    assert seen[-1][0].startswith("rm -r")
     assert not list((project.folder / "conf").glob("gold"))
     assert not list((project.folder / "data").rglob("gold"))
 
