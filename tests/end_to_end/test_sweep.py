@@ -26,15 +26,6 @@ sweep:
 """
 
 
-CURVE = """
-sweep:
-  train_on: [high_dose]
-  also_on: [low_dose]
-  space:
-    modelling.training.groups: [1, null]
-"""
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
     """Six fields, of which a fold can hold one out; three steps a training."""
@@ -108,17 +99,6 @@ def test_a_sweep_stopped_and_resumed_is_one_that_was_not(project, tmp_path):
     before = trained(project)
     project.run("--pipelines", "sweep", "--params", "sweep.trials=3")
     assert trained(project) == before + 1
-
-    # a learning curve: the trials of another sweep, measured out of the domain too
-    (project.folder / "conf" / "smoke" / "parameters_sweep.yml").write_text(CURVE)
-    project.run("--pipelines", "sweep")
-    curve = pd.read_csv(project.data / "08_reporting" / "sweep" / "learning_curve.csv")
-    assert curve["amount"].tolist() == [1, 3] * 2
-    assert curve["tested_on"].unique().tolist() == ["held out, in domain", "low_dose"]
-    assert curve["dice"].between(0, 1).all()
-    page = (project.data / "08_reporting" / "sweep" / "sweep.html").read_text()
-    assert page.count("<svg") == 2
-    assert "from 1 to 3 training groups" in page
 
     # without a block there is nothing to do, and the error says what is missing
     (project.folder / "conf" / "smoke" / "parameters_sweep.yml").unlink()
