@@ -34,6 +34,11 @@ def parameters(text: str) -> dict:
         ("space: {}", "at least one key"),
         ("{trials: null, space: {preprocessing.standardise: [true]}}", "needs a number of"),
         ("{method: grid, space: {preprocessing.patch_px: {min: 64, max: 96}}}", "is a range"),
+        ("{also_on: [lwo], space: {preprocessing.standardise: [true]}}", "'lwo'"),
+        ("{also_on: [high], space: {preprocessing.standardise: [true]}}", "are trained on"),
+        ("{also_on: [low], space: {train_on: [[high, low]]}}", "are trained on"),
+        ("{train_on: null, also_on: [low], space: {train_on: [[high]]}}", "give both"),
+        ("space: {modelling.training.groups: [0]}", "greater than 0"),
         ("{train_on: [hihg], space: {preprocessing.standardise: [true]}}", "'hihg'"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from temshift.study.folds import (
     FoldError,
     assign_groups_to_folds,
+    fewer_groups,
     group_names,
     grouped_folds,
     published_folds,
@@ -148,3 +149,35 @@ def test_published_folds_by_hand():
 def test_too_few_patches():
     with pytest.raises(FoldError, match="3 patches cannot be divided into 5 folds"):
         published_folds(3)
+
+
+# ------------------------------------------------------------------ fewer groups
+def test_fewer_groups_are_nested_and_tests_stay_the_same():
+    fold = np.repeat(np.arange(20) % 5, 3)
+    group = np.repeat([f"g{i}" for i in range(20)], 3)
+    made = grouped_folds(fold, group, 5)
+    before = [set() for _ in made]
+    for groups in (1, 2, 5, 9, 14):
+        fewer = fewer_groups(made, fold, group, groups, seed=3)
+        for i, (few, whole) in enumerate(zip(fewer, made, strict=True)):
+            names = set(group[few.train])
+            assert len(names) == groups
+            assert before[i] < names
+            assert set(few.train) <= set(whole.train)
+            assert (few.test == whole.test).all()
+            assert (few.validation == whole.validation).all()
+            assert all((group[few.train] == name).sum() == 3 for name in names)
+            before[i] = names
+        if groups == 1:
+            assert len(set.union(*before)) == 5, "folds do not share the one that they have"
+    other = fewer_groups(made, fold, group, 1, seed=4)
+    first = fewer_groups(made, fold, group, 1, seed=3)
+    assert any(set(a.train) != set(b.train) for a, b in zip(other, first, strict=True))
+
+
+def test_more_groups_than_there_are_are_refused():
+    fold, group = np.arange(6) % 3, [f"g{i}" for i in range(6)]
+    made = grouped_folds(fold, group, 3)
+    with pytest.raises(FoldError, match=r"training\.groups: 4") as error:
+        fewer_groups(made, fold, group, 4, seed=0)
+    assert "Fold 0 has 3 groups" in error.value.found

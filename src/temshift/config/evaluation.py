@@ -22,7 +22,7 @@ class EvaluationParameters(Strict):
         Keep best, median and worst micrograph of each cell as pictures.
     seen_micrographs : int
         Micrographs of a fold, of each set, that the network of the next fold, which was trained on
-        them, is tested on too (protocol ``grouped``): for G_ID, what networks know by heart. 0: none.
+        them, is tested on too (protocol ``grouped``): for G_ID, what networks know by heart.
     """
 
     batch_size: Annotated[int, Field(gt=0)] = 8

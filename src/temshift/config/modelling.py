@@ -116,6 +116,9 @@ class Training(Strict):
     hold_out : bool
         Keep some groups (or patches) back for validation; if not, they are trained on too, and
         the history has no validation scores. ``keep: best`` needs it.
+    groups : int, optional
+        How many groups (specimens) each fold is trained on, for learning curves (protocol
+        ``grouped``); ``None``: all. Fewer are always among more; tests stay the same.
     background_threshold : int
         Patches with at most this many labelled pixels are left out of the protocol ``published``.
         ``grouped`` needs one patch with more in every training set, and trains on all.
@@ -145,6 +148,7 @@ class Training(Strict):
     schedule: Literal["constant", "one_cycle"] = "constant"
     keep: Literal["best", "last"] = "best"
     hold_out: bool = True
+    groups: Annotated[int, Field(gt=0)] | None = None
     background_threshold: Annotated[int, Field(ge=0)] = 400
     validations: Annotated[int, Field(gt=0)] = 5
     seed: Annotated[int, Field(ge=0)] = 962
@@ -185,6 +189,11 @@ class ModellingParameters(Strict):
 
     @model_validator(mode="after")
     def _a_seed_each(self) -> ModellingParameters:
+        if "published" in self.protocols and self.training.groups is not None:
+            raise ValueError(
+                "'training.groups' counts the groups of the protocol 'grouped'; folds of "
+                "'published' are of patches: train on fewer groups with 'protocols: [grouped]'"
+            )
         if "published" in self.protocols and len(self.training.seeds) < self.folds:
             raise ValueError(
                 f"{self.folds} folds of the protocol 'published' need as many training.seeds, "

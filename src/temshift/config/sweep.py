@@ -56,6 +56,9 @@ class SweepParameters(Strict):
     train_on : list of str, optional
         Image sets of every trial, which it is judged on too; ``None``: the first set of the first
         study.
+    also_on : list of str
+        Further sets that each trial is measured on, on groups that no fold is trained on, and never
+        judged by: out of domain, for learning curves.
     method : {"grid", "tpe", "random"}
         All combinations; Optuna's Tree-structured Parzen Estimator; at random.
     trials : int, optional
@@ -68,6 +71,7 @@ class SweepParameters(Strict):
     """
 
     train_on: Annotated[list[str], Field(min_length=1)] | None = None
+    also_on: list[str] = []
     method: Literal["grid", "tpe", "random"] = "grid"
     trials: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 1
@@ -83,6 +87,8 @@ class SweepParameters(Strict):
                 f"'method: grid' takes lists of values, but {ranges[0]} is a range: list its "
                 "values, or take 'method: tpe'"
             )
+        if self.also_on and not self.train_on:
+            raise ValueError("'also_on' names sets beside those of 'train_on': give both")
         if self.method != "grid" and self.trials is None:
             raise ValueError(f"'method: {self.method}' needs a number of 'trials'")
         return self
@@ -99,12 +105,12 @@ class SweepParameters(Strict):
             yield dict(zip(self.varied, combination, strict=True))
 
     def sets(self, default: list[str]) -> list[str]:
-        """Return every image set that a trial may need."""
+        """Return every image set that a trial may need; what it is trained on comes first."""
         named = [*(self.train_on or default)]
         values = self.varied.get("train_on", [])
         for choice in values if isinstance(values, list) else []:
             named += choice
-        return list(dict.fromkeys(named))
+        return list(dict.fromkeys([*named, *self.also_on]))
 
 
 def laid_over(
@@ -148,8 +154,14 @@ def check_sweep(parameters: Mapping[str, Any]) -> list[Problem]:
     splits = [name for name, split in parameters["splits"].items() if split is not None]
     problems = [
         Problem("sweep.train_on", f"found {name!r}; expected one of {', '.join(splits)}")
-        for name in sweep.train_on or []
+        for name in [*(sweep.train_on or []), *sweep.also_on]
         if name not in splits
+    ]
+    trained = sweep.model_copy(update={"also_on": []}).sets([])
+    problems += [
+        Problem("sweep.also_on", f"found {name!r}, which trials are trained on; expected others")
+        for name in sweep.also_on
+        if name in trained
     ]
     for key, values in sweep.varied.items():
         problems += _check_key(f"sweep.space.{key}", key, values, splits, sweep)

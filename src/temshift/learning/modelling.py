@@ -21,6 +21,7 @@ from temshift.learning.training import Checkpoints, TrainingData, train_folds
 from temshift.microscopy.patches import PatchLayout, PatchStack, micrograph_layouts, on_grid
 from temshift.study.folds import (
     FoldIndices,
+    fewer_groups,
     grouped_folds,
     published_folds,
 )
@@ -40,6 +41,8 @@ def make_folds(
     folds: int,
     background_threshold: int,
     hold_out: bool = True,
+    groups: int | None = None,
+    seed: int = 0,
 ) -> list[FoldIndices]:
     """Return the patches of each fold.
 
@@ -54,6 +57,10 @@ def make_folds(
     background_threshold : int
         ``published``: patches with at most this many labelled px are left out. ``grouped``: a
         fold whose training patches all have at most this many has nothing to train on.
+    hold_out : bool
+        Whether something is held out for validation; if not, it is trained on.
+    groups, seed : int
+        Train on so many groups only (:func:`temshift.study.folds.fewer_groups`).
 
     Returns
     -------
@@ -73,6 +80,8 @@ def make_folds(
         made = [
             FoldIndices(np.union1d(f.train, f.validation), f.validation[:0], f.test) for f in made
         ]
+    if groups is not None:
+        made = fewer_groups(made, table["fold"], table["group"], groups, seed)
     # crops of a micrograph without particles teach something, but not alone
     return [f if filled[f.train].any() else f._replace(train=f.train[:0]) for f in made]
 
@@ -132,6 +141,8 @@ def train_network_set(
             parameters.folds,
             training.background_threshold,
             training.hold_out,
+            training.groups,
+            training.seed,
         )
         layouts = _layouts(stacks.values()) if protocol == "grouped" else None
         if drawn is None:

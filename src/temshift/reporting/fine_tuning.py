@@ -80,13 +80,21 @@ def render_fine_tuning(
     )
 
 
-def learning_curve_chart(curve: pd.DataFrame, width: int = 440, height: int = 220) -> str:
-    """Return the Dice by number of labelled micrographs, with intervals, as inline SVG.
+def learning_curve_chart(
+    curve: pd.DataFrame,
+    amount: str = "labelled_micrographs",
+    axis_title: str = "labelled micrographs",
+    width: int = 440,
+    height: int = 220,
+) -> str:
+    """Return the Dice by the amount of labels or of training, with intervals, as inline SVG.
 
     Parameters
     ----------
     curve : DataFrame
-        ``labelled_micrographs, dice, dice_low, dice_high`` of one test set.
+        ``dice, dice_low, dice_high`` of one test set, by the column ``amount``.
+    amount, axis_title : str
+        What is counted, and how it is called.
     width, height : int
         Of the drawing, px.
     """
@@ -103,7 +111,7 @@ def learning_curve_chart(curve: pd.DataFrame, width: int = 440, height: int = 22
 
     parts = [
         f'<svg class="chart" style="max-width:{width}px" viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="Dice on micrographs held out by number of labelled micrographs">'
+        f'aria-label="Dice on micrographs held out by number of {axis_title}">'
     ]
     for level in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = up(level)
@@ -115,8 +123,8 @@ def learning_curve_chart(curve: pd.DataFrame, width: int = 440, height: int = 22
     line = " ".join(f"{across(i):.1f},{up(row['dice']):.1f}" for i, row in enumerate(rows))
     parts.append(f'<polyline points="{line}" fill="none" stroke="currentColor" opacity="0.5"/>')
     for i, row in enumerate(rows):
-        x, k = across(i), int(row["labelled_micrographs"])
-        note = f"{k} labelled: Dice {row['dice']:.3f}"
+        x, k = across(i), f"{row[amount]:g}"
+        note = f"{k} {axis_title}: Dice {row['dice']:.3f}"
         if pd.notna(row["dice_low"]):
             note += f" [{row['dice_low']:.3f}, {row['dice_high']:.3f}]"
             parts.append(
@@ -130,7 +138,7 @@ def learning_curve_chart(curve: pd.DataFrame, width: int = 440, height: int = 22
         )
     parts.append(
         f'<text class="axis-title" x="{left + room / 2:.0f}" y="{height - 4}" '
-        'text-anchor="middle">labelled micrographs</text>'
+        f'text-anchor="middle">{axis_title}</text>'
     )
     return "".join(parts) + "</svg>"
 

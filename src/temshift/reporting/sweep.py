@@ -9,18 +9,21 @@ import pandas as pd
 
 import temshift
 from temshift.config.sweep import SweepParameters
-from temshift.study.sweeps import DEFAULTS, best_sentence
+from temshift.reporting.fine_tuning import learning_curve_chart
+from temshift.study.sweeps import DEFAULTS, best_sentence, curve_sentences
 
 __all__ = ["as_network", "render_sweep"]
 
 
-def render_sweep(table: pd.DataFrame, sweep: SweepParameters) -> str:
+def render_sweep(table: pd.DataFrame, curve: pd.DataFrame, sweep: SweepParameters) -> str:
     """Return the source of a self-contained HTML page.
 
     Parameters
     ----------
     table : DataFrame
         Of :func:`temshift.study.sweeps.rank_trials`.
+    curve : DataFrame
+        Of :func:`temshift.study.sweeps.learning_curve`; empty if there is none.
     sweep : SweepParameters
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -45,6 +48,15 @@ def render_sweep(table: pd.DataFrame, sweep: SweepParameters) -> str:
         sentence=best_sentence(table),
         keys=list(sweep.varied),
         rows=rows,
+        curves=[
+            {
+                "title": name if other == "{}" else f"{name}; {other}",
+                "chart": Markup(learning_curve_chart(rows, "amount", str(rows["axis"].iloc[0]))),
+                "rows": rows.to_dict("records"),
+            }
+            for (other, name), rows in curve.groupby(["settings", "tested_on"], sort=False)
+        ],
+        curve_sentences=curve_sentences(curve),
         best=as_network(best) if best else "",
         defaults=DEFAULTS,
     )

@@ -30,7 +30,12 @@ from temshift.config.splits import SplitParameters, StudyParameters
 from temshift.config.sweep import Range, SweepParameters, laid_over
 from temshift.learning.checks import check_architectures
 from temshift.learning.network_set import NetworkSet
-from temshift.learning.sweeping import check_held_out, held_out_scores
+from temshift.learning.sweeping import (
+    check_held_out,
+    check_training_groups,
+    held_out_scores,
+    positions_beside,
+)
 from temshift.microscopy.patches import PatchStack, PatchStream
 from temshift.runner.incremental import IncrementalRunner
 from temshift.study.sweeps import DEFAULTS
@@ -90,7 +95,8 @@ def run_sweep(sweep: Sweep, trials: SweepStore) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``trial, settings`` (JSON), ``fold, validation_dice, learned, failed``.
+        ``trial, settings`` (JSON), ``fold, validation_dice, learned, failed, training_groups`` and
+        ``dice_on_<set>`` of each of ``also_on``.
 
     Raises
     ------
@@ -115,6 +121,7 @@ def run_sweep(sweep: Sweep, trials: SweepStore) -> pd.DataFrame:
             tell(mean)
         parts.append(scores)
     columns = ["trial", "settings", "fold", "validation_dice", "learned", "failed"]
+    columns += ["training_groups", *(f"dice_on_{name}" for name in sweep.parameters.also_on)]
     return pd.concat([part.reindex(columns=columns) for part in parts], ignore_index=True)
 
 
@@ -128,10 +135,16 @@ def _check(sweep: Sweep) -> None:
         if settings.get("train_on", sweep.judged) not in choices:
             choices.append(settings["train_on"])
     check_held_out(sweep.tables, choices, sweep.judged)
+    for choice in choices:
+        trained = pd.concat([sweep.tables[name] for name in choice], ignore_index=True)
+        for name in sweep.parameters.also_on:
+            positions_beside(trained, sweep.tables[name], sweep.modelling.folds)
     known = set()
     for settings in combinations:
         modelling, preprocessing = laid_over(settings, sweep.modelling, sweep.preprocessing)
         trained = settings.get("train_on", sweep.judged)
+        micrographs = pd.concat([sweep.tables[name] for name in trained], ignore_index=True)
+        check_training_groups(micrographs, modelling.folds, modelling.training.groups)
         sides = [modelling.training.crop_px, preprocessing.patch_px]
         shape = _digest([modelling.architecture.model_dump(), sides, trained])
         if shape in known:
@@ -198,7 +211,8 @@ def _run_trial(
 ) -> pd.DataFrame:
     """Run one trial, as far as it is not up to date; return its scores."""
     modelling, preprocessing = laid_over(settings, sweep.modelling, sweep.preprocessing)
-    splits = settings.get("train_on", sweep.judged)
+    trained = settings.get("train_on", sweep.judged)
+    splits = [*trained, *sweep.parameters.also_on]
     cut = _digest([preprocessing.model_dump(mode="json"), sweep.curation.model_dump(mode="json")])
     nodes = [
         Node(
@@ -221,12 +235,16 @@ def _run_trial(
         Node(_manifest, "params:trial", "manifest", name=f"manifest_{own}"),
         Node(
             _train,
-            {"modelling": "params:modelling", "checkpoints": "checkpoints", **patches},
+            {
+                "modelling": "params:modelling",
+                "checkpoints": "checkpoints",
+                **each(trained, "patches"),
+            },
             ["networks", "history"],
             name=f"train_{own}",
         ),
         Node(
-            bind(_judge, tuple(sweep.judged)),
+            bind(_judge, tuple(sweep.judged), tuple(sweep.parameters.also_on)),
             {"networks": "networks", "modelling": "params:modelling", **patches},
             "scores",
             name=f"judge_{own}",
@@ -245,8 +263,9 @@ def _run_trial(
             "params:trial": {
                 "trial": trial,
                 "settings": settings,
-                "train_on": list(splits),
+                "train_on": list(trained),
                 "judged_on": sweep.judged,
+                "also_on": sweep.parameters.also_on,
                 "modelling": modelling.model_dump(mode="json"),
                 "preprocessing": preprocessing.model_dump(mode="json"),
                 "temshift": temshift.__version__,
@@ -296,11 +315,14 @@ def _train(
 
 def _judge(
     judged: tuple[str, ...],
+    also_on: tuple[str, ...],
     networks: NetworkSet,
     modelling: ModellingParameters,
     **patches: PatchStack,
 ) -> pd.DataFrame:
-    return held_out_scores(networks, by_owner(patches), judged, modelling)
+    stacks = by_owner(patches)
+    beside = {name: stacks.pop(name) for name in also_on}
+    return held_out_scores(networks, stacks, judged, modelling, beside)
 
 
 def _digest(value: Any) -> str:

@@ -56,7 +56,7 @@ def curve_table(scores: pd.DataFrame, confidence: float) -> pd.DataFrame:
         tuned = [k for k in numbers if k > 0]
         together = 1 - (1 - confidence) / max(len(tuned), 1)
         for k in numbers:
-            dice, low, high = _mean(means[k].to_numpy(float), weights, confidence)
+            dice, low, high = mean_over_parts(means[k].to_numpy(float), weights, confidence)
             row = {
                 "tested_on": tested_on,
                 "labelled_micrographs": int(k),
@@ -66,17 +66,22 @@ def curve_table(scores: pd.DataFrame, confidence: float) -> pd.DataFrame:
             }
             if k > 0:
                 gains = means[k].to_numpy(float) - means[0].to_numpy(float)
-                gain, low, high = _mean(gains, weights, together)
+                gain, low, high = mean_over_parts(gains, weights, together)
                 effect = "gain" if low > 0 else "loss" if high < 0 else "not shown"
                 row |= {"gain": gain, "gain_low": low, "gain_high": high, "effect": effect}
             rows.append(row)
     return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
 
 
-def _mean(
+def mean_over_parts(
     values: NDArray[np.float64], weights: NDArray[np.float64], confidence: float
 ) -> tuple[float, float, float]:
-    """Return a mean over parts with its interval, NaN of a single part."""
+    """Return a mean over parts with its interval, NaN of a single part.
+
+    What each part was tested by was trained on the others, so that the variance of the mean is
+    larger than of independent values: s² (1 / n + 1 / (n − 1)), after Nadeau & Bengio (Mach. Learn.
+    52, 239, 2003).
+    """
     mean = float(np.average(values, weights=weights))
     n = len(values)
     if n < 2:

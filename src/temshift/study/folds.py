@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "FoldError",
     "FoldIndices",
     "assign_groups_to_folds",
+    "fewer_groups",
     "group_names",
     "grouped_folds",
     "published_folds",
@@ -189,6 +190,56 @@ def grouped_folds(fold: ArrayLike, group: ArrayLike, folds: int) -> list[FoldInd
             )
         )
     return made
+
+
+def fewer_groups(
+    made: Sequence[FoldIndices], fold: ArrayLike, group: ArrayLike, groups: int, seed: int
+) -> list[FoldIndices]:
+    """Return folds that are trained on so many of their groups only; tests stay the same.
+
+    Of each fold those of the fold before come first, then those of the one before that: folds that
+    are trained on few groups do not share them. Within a fold the order follows from ``seed`` and
+    the name. Fewer groups are always among more, and validation stays as it is, unless it was on
+    the training patches.
+
+    Parameters
+    ----------
+    made : sequence of FoldIndices
+        Of :func:`grouped_folds`.
+    fold : array_like of int, shape (N,)
+    group : array_like of str, shape (N,)
+        Of each patch, as there.
+    groups : int
+    seed : int
+
+    Raises
+    ------
+    FoldError
+        A fold that has fewer.
+    """
+    fold_of, names = np.asarray(fold, np.intp), np.asarray(group, object).astype(str)
+    result = []
+    for i, indices in enumerate(made):
+        places = dict(
+            zip(names[indices.train].tolist(), fold_of[indices.train].tolist(), strict=True)
+        )
+        if len(places) < groups:
+            raise FoldError(
+                f"training.groups: {groups} groups are more than there are",
+                f"Fold {i} has {len(places)} groups (curation.group_by) to train on; expected at "
+                f"least {groups}",
+                "Take fewer, or null for all",
+            )
+
+        def order(name: str, i: int = i, places: dict[str, int] = places) -> tuple[int, str]:
+            digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+            return (i - 1 - places[name]) % len(made), digest
+
+        chosen = sorted(places, key=order)[:groups]
+        train = indices.train[np.isin(names[indices.train], chosen)]
+        same = np.array_equal(indices.train, indices.validation)
+        result.append(FoldIndices(train, train if same else indices.validation, indices.test))
+    return result
 
 
 def published_folds(n_patches: int, folds: int = 5) -> list[FoldIndices]:

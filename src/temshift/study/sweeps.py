@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["DEFAULTS", "best_sentence", "rank_trials"]
+from temshift.study.few_labels import mean_over_parts
+
+__all__ = [
+    "CURVE_COLUMNS",
+    "DEFAULTS",
+    "HELD_OUT",
+    "best_sentence",
+    "curve_sentences",
+    "learning_curve",
+    "rank_trials",
+]
 
 #: Name of the trial in which nothing is changed.
 DEFAULTS = "defaults"
+
+#: What a learning curve may be drawn over, the first that is varied: key, and what it counts.
+AXES = {
+    "modelling.training.groups": "training groups",
+    "modelling.training.steps": "training steps",
+}
+
+#: Name of the sets that trials are trained and judged on, in a learning curve.
+HELD_OUT = "held out, in domain"
+
+#: Columns of a learning curve.
+CURVE_COLUMNS = (
+    *("axis", "settings", "tested_on", "trial", "amount", "folds"),
+    *("dice", "dice_low", "dice_high", "gain", "gain_low", "gain_high", "effect"),
+)
 
 #: Of up to so many folds every pattern of signs is taken; of more, so many at random.
 _EXACT, _DRAWN = 12, 4096
@@ -114,3 +141,93 @@ def best_sentence(table: pd.DataFrame, confidence: float = 0.95) -> str:
     return (
         f"{found}. Among so many trials that is no more than luck may give (p = {best['p']:.2f})."
     )
+
+
+def learning_curve(scores: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return the Dice by the amount of training, in the domain and out of it.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As :func:`rank_trials` takes them, with ``training_groups`` (how many a fold was trained on)
+        and ``dice_on_<set>`` of each set that was measured beside.
+    confidence : float
+        Of the interval of each Dice, and of the intervals of all gains of a curve together.
+
+    Returns
+    -------
+    DataFrame
+        :data:`CURVE_COLUMNS`, a row an amount, set and combination of the other ``settings``
+        (JSON). ``amount`` counts what ``axis`` says: training groups, in the mean over folds, or
+        steps. ``gain`` is the mean difference to the smallest amount, fold by fold; ``effect`` is
+        ``gain`` or ``loss`` where its interval leaves out 0, else ``not shown``. Empty where
+        neither groups nor steps were varied.
+
+    Notes
+    -----
+    Intervals are those of :func:`temshift.study.few_labels.mean_over_parts`.
+    """
+    done = scores.dropna(subset=["fold"])
+    settings = {str(t): json.loads(own["settings"].iloc[0]) for t, own in done.groupby("trial")}
+    key = next((k for k in AXES if any(k in own for own in settings.values())), None)
+    curves: dict[str, dict[float, str]] = {}
+    for trial, own in settings.items() if key is not None else ():
+        if key not in own:
+            continue
+        rows = done[done["trial"] == trial]
+        counted = key == "modelling.training.groups"
+        amount = float(rows["training_groups"].mean()) if counted else own[key]
+        if amount is not None:
+            other = json.dumps({k: v for k, v in own.items() if k != key}, sort_keys=True)
+            curves.setdefault(other, {}).setdefault(float(amount), trial)
+    sets = {HELD_OUT: "validation_dice"}
+    sets |= {c.removeprefix("dice_on_"): c for c in done.columns if c.startswith("dice_on_")}
+    rows_of: list[dict[str, Any]] = []
+    for other, trials in curves.items():
+        for name, column in sets.items() if len(trials) > 1 else ():
+            wide = done.pivot_table(index="fold", columns="trial", values=column)
+            for row in _curve(wide, dict(sorted(trials.items())), confidence):
+                rows_of.append(
+                    {"axis": AXES[str(key)], "settings": other, "tested_on": name, **row}
+                )
+    return pd.DataFrame(rows_of, columns=list(CURVE_COLUMNS))
+
+
+def _curve(wide: pd.DataFrame, trials: dict[float, str], confidence: float) -> list[dict[str, Any]]:
+    """Return the rows of one curve; ``wide`` is the Dice by fold and trial."""
+    together = 1 - (1 - confidence) / (len(trials) - 1)
+    least = wide[next(iter(trials.values()))].to_numpy(float)
+    weights = np.ones(len(wide))
+    rows = []
+    for number, (amount, trial) in enumerate(trials.items()):
+        values = wide[trial].to_numpy(float)
+        dice, low, high = mean_over_parts(values, weights, confidence)
+        row = {"trial": trial, "amount": amount, "folds": len(values), "dice": dice}
+        row |= {"dice_low": max(low, 0.0), "dice_high": min(high, 1.0)}
+        if number > 0:
+            gain, low, high = mean_over_parts(values - least, weights, together)
+            effect = "gain" if low > 0 else "loss" if high < 0 else "not shown"
+            row |= {"gain": gain, "gain_low": low, "gain_high": high, "effect": effect}
+        rows.append(row)
+    return rows
+
+
+def curve_sentences(curve: pd.DataFrame) -> list[str]:
+    """Say what more training brings, a sentence a curve; a gain only where its interval shows it.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Of :func:`learning_curve`.
+    """
+    sentences = []
+    for (other, tested_on), rows in curve.groupby(["settings", "tested_on"], sort=False):
+        first, last = rows.iloc[0], rows.iloc[-1]
+        span = f"from {first['amount']:g} to {last['amount']:g} {last['axis']}"
+        change = f"{last['gain']:+.3f}"
+        if np.isfinite(last["gain_low"]):
+            change += f" [{last['gain_low']:.3f}, {last['gain_high']:.3f}]"
+        said = {"gain": "rises", "loss": "falls", "not shown": "shows neither gain nor loss"}
+        place = tested_on if other == "{}" else f"{tested_on}, {other}"
+        sentences.append(f"{place}: {span} the Dice {said[last['effect']]} ({change}).")
+    return sentences

@@ -91,7 +91,8 @@ def transfer_table(
         :data:`TRANSFER_COLUMNS`, one row for each study, protocol and direction ``train_on`` →
         ``test_split``. ``own_dice`` and ``dice`` are of the network of ``train_on`` on its own set
         and on the other; ``g_ood`` is their difference, with its interval; ``g_id`` of that
-        network, with its interval, is the same in all its rows. ``gap`` is the loss against the network of ``test_split`` on the micrographs that both were tested on,
+        network, with its interval, is the same in all its rows. ``gap`` is the loss
+        against the network of ``test_split`` on the micrographs that both were tested on,
         ``reverse_gap`` that of the way back, ``asymmetry`` the first less the second (0: both ways
         are as hard), with interval, standard error, degrees of freedom and p-values;
         ``p_holm`` is corrected for the number of pairs of the study under the protocol.

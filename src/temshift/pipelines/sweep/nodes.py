@@ -53,10 +53,10 @@ def search(
     )
 
 
-def report(scores: DataFrame, sweep: SweepParameters) -> tuple[DataFrame, str]:
-    """Rank the trials; write their page."""
+def report(scores: DataFrame, sweep: SweepParameters) -> tuple[DataFrame, DataFrame, str]:
+    """Rank the trials, work out their learning curve, write their page."""
     from temshift.reporting.sweep import render_sweep
-    from temshift.study.sweeps import rank_trials
+    from temshift.study.sweeps import learning_curve, rank_trials
 
-    table = rank_trials(scores, sweep.seed)
-    return table, render_sweep(table, sweep)
+    table, curve = rank_trials(scores, sweep.seed), learning_curve(scores)
+    return table, curve, render_sweep(table, curve, sweep)

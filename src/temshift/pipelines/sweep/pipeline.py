@@ -40,7 +40,11 @@ def create_pipeline() -> Pipeline:
             Node(
                 report,
                 inputs=["sweep.model_output.scores", "params:sweep"],
-                outputs=["sweep.reporting.trials", "sweep.reporting.page"],
+                outputs=[
+                    "sweep.reporting.trials",
+                    "sweep.reporting.learning_curve",
+                    "sweep.reporting.page",
+                ],
                 name="rank_trials",
             ),
         ]
