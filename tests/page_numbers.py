@@ -688,13 +688,15 @@ class _Page:
             for tr in [e for e in section.iter("tr") if e.get("data-from") is not None]:
                 row = left.pop((tr.get("data-from"), tr.get("data-to")))
                 ood = {"g_ood": row["g_ood"], "low": row["g_ood_low"], "high": row["g_ood_high"]}
-                expected = [shown(row["own_dice"]), shown(row["dice"]), bracketed(ood, "g_ood")]
+                heart = {"g_id": row["g_id"], "low": row["g_id_low"], "high": row["g_id_high"]}
+                expected = [shown(row["own_dice"]), shown(row["dice"])]
+                expected += [bracketed(heart, "g_id"), bracketed(ood, "g_ood")]
                 expected += [shown(row["gap"]), shown(row["reverse_gap"])]
                 expected += [bracketed(row, "asymmetry"), p_text(row["p_holm"])]
                 way = row["direction"]
                 expected.append(way if way and way == way else "–")
                 what = f"transfer, {row['train_on']} to {row['test_split']}"
-                for cell, text in zip(list(tr.iter("td"))[-8:], expected, strict=True):
+                for cell, text in zip(list(tr.iter("td"))[-9:], expected, strict=True):
                     self.expect(cell, text, what)
                 self.among(tr, self._conditions(), what)
             if left:

@@ -77,6 +77,7 @@ class ProjectContext(KedroContext):
         pipelines.set_requested(None)
         project_parameters()
         self._cluster = _cluster_parameters(self.config_loader)
+        keep_statistics_apart(self.env)
 
     def _get_catalog(self, catalog_class: type = DataCatalog, *args: Any, **kwargs: Any) -> Any:
         """Return the catalog; ours too where Kedro would take its own (shell, notebooks)."""
@@ -102,6 +103,19 @@ class ProjectContext(KedroContext):
         self._pipelines_to_validate = None
         params: dict[str, Any] = super()._get_validated_params()
         return params
+
+
+def keep_statistics_apart(env: str | None) -> None:
+    """Let Kedro-Viz write and read the statistics of datasets in a folder an environment.
+
+    It has one file for all: a run in miniature would leave its rows and sizes beside the datasets
+    of the study.
+    """
+    try:
+        from kedro_viz.constants import VIZ_METADATA_ARGS
+    except ImportError:
+        return
+    VIZ_METADATA_ARGS["path"] = f".viz/{env or settings.CONFIG_LOADER_ARGS['default_run_env']}"
 
 
 def project_parameters() -> dict[str, Any]:

@@ -62,7 +62,7 @@ EXACT = {
     "row of a forest": r'<text class="value"[^>]*>(0\.\d\d)',
     "title in a chart": r"<title>high on low: (0\.\d\d)",
     "gain": r'<td class="n">(0\.\d\d) \[[^<]*</td><td class="n">(?:&lt; )?0\.\d+</td>',
-    "G_OOD": r'<tr data-from.*?<td class="n">−?(0\.\d\d) \[',
+    "G_OOD": r'<tr data-from(?:(?!</tr>).)*?\[(?:(?!</tr>).)*?<td class="n">−?(0\.\d\d) \[',
     "asymmetry": r'<tr data-from(?:(?!</tr>).)*\[(?:(?!</tr>).)*<td class="n">−?(0\.\d\d) \[',
     "pairs that are harder": r"<p>In (\d+) of \d+ pairs",
     "asymmetry in words": r"a network loses (0\.\d\d) [^<]*more than",

@@ -106,3 +106,16 @@ def test_a_remedy_in_words(row, words):
     parameters = {**synthetic.PARAMETERS, "networks": {"high_noise": row}}
     content = synthetic.report_content(parameters=parameters)
     assert remedy_in_words(content, "high_noise") == words
+
+
+def test_a_network_with_the_weights_of_another_is_not_said_to_be_trained():
+    row = {"weights_of": "high", "adaptation": {"pixel_size": True}}
+    content = synthetic.report_content(
+        parameters={**synthetic.PARAMETERS, "networks": {"high_noise": row}}
+    )
+    page = render_report(content)
+    said = re.search(r"<li><strong>high_noise</strong> ([^<]*)</li>", page)[1]
+    assert said == (
+        "has the weights of high, in the test: images resampled to the training pixel size."
+    )
+    assert "Robust training" not in page

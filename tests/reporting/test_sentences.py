@@ -230,6 +230,20 @@ def test_networks_that_have_learned_nothing_are_called_so():
     assert finding.caveat.endswith("verdicts on these sets say little.")
 
 
+@pytest.mark.parametrize(
+    ("verdict", "status"), [("robust or degrades", "unclear"), ("degrades", "visible")]
+)
+def test_a_loss_at_low_dose_is_only_seen_where_its_verdict_says_so(content, verdict, status):
+    """One that is larger than the limit by its estimate alone may be smaller."""
+    gaps = content.gaps.copy()
+    there = (gaps["study"] == "dose") & (gaps["network"] == "high") & (gaps["test_split"] == "low")
+    columns = ["gap", "low", "high", "p_value", "p_holm", "verdict"]
+    gaps.loc[there, columns] = [0.04, 0.01, 0.07, 0.01, 0.09, verdict]
+    check = by_claim(dataclasses.replace(content, gaps=gaps))["dose"]
+    assert check.status == status
+    assert check.evidence.endswith(f": {verdict}.")
+
+
 def test_a_wide_interval_leaves_a_finding_open():
     results = synthetic.results_table(dict.fromkeys(synthetic.DICE, 0.8), noise=0.15, groups=3)
     assert by_claim(synthetic.report_content(results))["dose"].status == "unclear"

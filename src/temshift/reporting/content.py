@@ -194,7 +194,7 @@ def range_in_words(column: Column, low: float, high: float) -> str:
         return ""
     first, last = f"{low:{column.format}}", f"{high:{column.format}}"
     words = first if first == last else f"{first} – {last}"
-    return f"{words} {column.unit}".rstrip()
+    return f"{words.replace('-', '−')} {column.unit}".rstrip()
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

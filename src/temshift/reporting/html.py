@@ -18,7 +18,7 @@ from temshift.reporting.content import ReportContent, range_in_words, records
 from temshift.reporting.palette import MARKS
 from temshift.reporting.panels import Panels, example_figure, shown_examples
 from temshift.reporting.pictures import Pictures
-from temshift.reporting.remedies import remedies_section
+from temshift.reporting.remedies import remedies_section, remedy_in_words
 from temshift.reporting.sentences import (
     both_ways_sentence,
     condition,
@@ -158,10 +158,7 @@ def _study(
         "gains": records(gains),
         "transfer": records(study_transfer(content, name)),
         "both_ways": both_ways_sentence(content, name),
-        "further": [
-            {"network": n, "train_on": content.plan.train_on(n), "settings": _settings(content, n)}
-            for n in parameters.networks
-        ],
+        "further": [{"network": n, "is": _made(content, n)} for n in parameters.networks],
         "why": explanation_sentence(content, name),
         "worst": _shown_worst(content, name, worst, pictures),
         "labels": {s: condition(content, name, s) for s in parameters.splits},
@@ -176,14 +173,18 @@ def _matrix(content: ReportContent, study: str, protocol: str, panels: Panels) -
     return {"protocol": protocol, "rows": rows}
 
 
-def _settings(content: ReportContent, network: str) -> str:
-    """Return what a further network has of its own: ``augmentation.noise.rho_max 1.75``."""
+def _made(content: ReportContent, network: str) -> str:
+    """Say how a further network came about: ``is trained on low with augmentation.flip true``."""
     own = content.plan.networks[network]
     if own.imported:
-        return "imported weights"
-
+        return "has imported weights"
+    weights = content.plan.weights_of(network)
+    if weights != network:  # nothing is trained but, perhaps, in the test
+        return f"has the weights of {weights}, in the test: {remedy_in_words(content, network)}"
     blocks = {k: getattr(own, k) for k in ("architecture", "training", "augmentation")}
-    return _flat({k: v for k, v in blocks.items() if v}) or "the default settings"
+    settings = _flat({k: v for k, v in blocks.items() if v}) or "the default settings"
+    sets = ", ".join(content.plan.train_on(network)) or "nothing here"
+    return f"is trained on {sets} with {settings}"
 
 
 def _flat(block: dict[str, Any], path: str = "") -> str:
@@ -208,8 +209,10 @@ def _shown_worst(
     if cell is None:
         return None
     network, split = cell
+    label, own = network_label(content, study, network), content.plan.studies[study].splits
+    phrase = study_phrase(content, study)
     return {
-        "network": network_label(content, study, network),
+        "network": f"Trained {phrase} {label}" if network in own else f"Network {label}",
         "split": condition(content, study, split),
         "examples": [
             example_figure(e, network, pictures, f"worst-{slug(study)}-{i}")

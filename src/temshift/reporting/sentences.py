@@ -287,7 +287,7 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     if seen.empty:
         return "A single fold or group does not say how much Dice varies: nothing can be told."
     low, middle, high = (number(v) for v in (seen.min(), seen.median(), seen.max()))
-    span = f"; from {low} to {high} over its shifts" if low != high else ""
+    span = f" (the median of its shifts, from {low} to {high})" if low != high else ""
     text = f"This study would see a loss of {middle} Dice in four of five repetitions{span}."
     open_ = judged[judged["folds_to_decide"].notna()]
     if open_.empty:
@@ -305,7 +305,8 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     text += f" To decide {'its' if len(near) == count else f'{len(near)} of its'} {shifts} "
     text += f"would take about {needed}, if they vary as now."
     if len(near) < count:
-        text += f" {count - len(near)} {'lie' if count - len(near) > 1 else 'lies'} on a limit."
+        rest = count - len(near)
+        text += f" {rest} {'lie' if rest > 1 else 'lies'} too near to a limit for that."
     return text
 
 
@@ -486,7 +487,10 @@ def _dose_check(content: ReportContent) -> Check:
         row = gaps[(gaps["network"] == high) & (gaps["test_split"] == low)]
         if len(row):
             gap = row.iloc[0]
-            return Check(claim, _drop(content, gap), f"{_shift(content, study, gap)}.")
+            status = "visible" if gap["verdict"] in LOSSES else "unclear"
+            if not gap["reason"] and gap["high"] < content.reporting.degrades_above:
+                status = "not visible"
+            return Check(claim, status, f"{_shift(content, study, gap)}: {gap['verdict']}.")
     return Check(claim, "not tested", "No study of this run varies the dose.")
 
 
@@ -496,8 +500,9 @@ def _magnification_check(content: ReportContent) -> Check:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        corrected = gaps.assign(p_value=gaps["p_holm"])
-        drops = int(sum(_drop(content, gap) == "visible" for _, gap in corrected.iterrows()))
+        sure = gaps["p_holm"] <= 1 - content.reporting.confidence
+        lost = sure & (gaps["gap"] > content.reporting.degrades_above) & (gaps["reason"] == "")
+        drops = int(lost.sum())
         status = "visible" if drops >= len(gaps) / 2 else "partly visible"
         if not drops:
             status = "not visible" if (gaps["verdict"] == "robust").all() else "unclear"
@@ -583,16 +588,6 @@ def _demanded(content: ReportContent, split: str) -> float:
         or content.range_of(split, "dose_e_per_A2")[0] < _LOW_DOSE
     )
     return _IN_DOMAIN_HARD if hard else _IN_DOMAIN
-
-
-def _drop(content: ReportContent, gap: pd.Series) -> str:
-    """Return whether one gap is a loss: visible, unclear or not visible."""
-    limit = content.reporting.degrades_above
-    if gap["reason"]:
-        return "unclear"
-    if gap["gap"] > limit and gap["p_value"] <= 1 - content.reporting.confidence:
-        return "visible"
-    return "not visible" if gap["high"] < limit else "unclear"
 
 
 def _numbers(content: ReportContent, study: str) -> pd.Series:
