@@ -343,18 +343,17 @@ def share_spread(
     spreads = zip(*shared_spread(relative_sd, counts), strict=True)
     for i, spread in zip(alike, spreads, strict=True):
         result = results[i]
-        found[i] = {
-            **result,
-            "sizes": size_distribution(
-                own_particles[result["path"]],
-                [np.nan if m is None else m for m in result["fold_means"]],
-                result["sizes"]["unit"],
-                pixel_size_error,
-                confidence,
-                result["judgement"]["predicted_dice"],
-                spread,
-            ),
-        }
+        made = size_distribution(
+            own_particles[result["path"]],
+            [np.nan if m is None else m for m in result["fold_means"]],
+            result["sizes"]["unit"],
+            pixel_size_error,
+            confidence,
+            result["judgement"]["predicted_dice"],
+            spread,
+        )
+        changed = {name: made[name] for name in ("low", "high", "error_counting")}
+        found[i] = {**result, "sizes": {**result["sizes"], **changed}}
     return found
 
 
