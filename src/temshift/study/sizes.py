@@ -214,6 +214,7 @@ def size_distribution(
     result |= {"area_mean": float(np.average(values, weights=by_area))}
     result |= _quantiles(values, by_area, "area_")
 
+    degrees: float
     if spread is None:
         whole = ~particles["touches_edge"].to_numpy(bool)
         groups = particles["micrograph"].to_numpy()[whole] if "micrograph" in particles else None
