@@ -78,6 +78,23 @@ def test_one_ragged_ellipse_is_one(major, aspect, angle, seed):
     assert len(table) == 1
 
 
+@pytest.mark.parametrize("corners", [3, 4, 5, 6])
+@pytest.mark.parametrize("stretch", [1.0, 1.8])
+def test_one_faceted_particle_is_one(corners, stretch):
+    """Polygons with ragged outlines, regular or drawn out, at any angle."""
+    rng = np.random.default_rng([corners, round(10 * stretch)])
+    rows, columns = np.mgrid[:160, :160] - 80.0
+    noise = rng.normal(0, 1.0, rows.shape)
+    for turn in rng.uniform(0, np.pi, 4):
+        along = (rows * np.cos(turn) + columns * np.sin(turn)) / stretch
+        across = columns * np.cos(turn) - rows * np.sin(turn)
+        angles = 2 * np.pi * np.arange(corners) / corners
+        faces = [along * np.cos(a) + across * np.sin(a) for a in angles]
+        mask = (np.max(faces, axis=0) + noise < 22).astype(np.uint8)
+        table, _ = measure_particles(mask, smallest_area_px2=smallest_area_px2(50.0))
+        assert len(table) == 1
+
+
 def test_particles_at_the_edge_are_marked_and_the_others_stand_for_them():
     """Whatever the edge cuts off, the mean of many fields is that of the particles."""
     rng = np.random.default_rng(0)

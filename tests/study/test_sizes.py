@@ -2,12 +2,21 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from temshift.study.sizes import counting_error, mean_size, size_distribution
+from temshift.study.sizes import (
+    counting_error,
+    mean_size,
+    outline_error,
+    pooled_sizes,
+    share_spread,
+    shared_spread,
+    size_distribution,
+)
 
 
 def particles(diameters, cut=(), micrograph=None):
@@ -59,6 +68,7 @@ def test_what_cannot_be_known_is_not_said():
     assert np.isnan(one["low"])
     assert np.isnan(describe(particles([4.0, 5.0]), folds=(5.0,))["low"])
     assert np.isnan(mean_size(particles([]), "equivalent_diameter_nm"))
+    assert np.isnan(one["error_outline"])  # not judged
 
 
 def test_intervals_hold_the_mean_also_when_particles_of_a_micrograph_are_alike():
@@ -78,18 +88,161 @@ def test_intervals_hold_the_mean_also_when_particles_of_a_micrograph_are_alike()
     assert held[False] / 400 < 0.7  # what counting every particle by itself would give
 
 
-def test_a_few_stray_pixels_are_no_true_particle_of_the_benchmark():
-    """Slivers of 1 to 3 px made the true mean of 5 nm particles 4 nm in fields of touching ones."""
+@pytest.fixture(scope="module")
+def benchmark_of_sizes():
     path = Path(__file__).parents[2] / "benchmarks" / "sizes.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_sizes", path)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
+    return benchmark
 
+
+def test_a_few_stray_pixels_are_no_true_particle_of_the_benchmark(benchmark_of_sizes):
+    """Slivers of 1 to 3 px made the true mean of 5 nm particles 4 nm in fields of touching ones."""
     numbered = np.zeros((100, 100), int)
     numbered[20:40, 20:40] = 1  # whole, with a sliver
     numbered[60, 60] = 1
     numbered[0:5, 70:90] = numbered[95:, 70:90] = 2  # across the edge, with a sliver
     numbered[50, 75] = 2
-    table = benchmark.measured(numbered, 0.1)
+    table = benchmark_of_sizes.measured(numbered, 0.1)
     assert table["area_px2"].tolist() == [400, 100, 100]
     assert table["touches_edge"].tolist() == [False, True, True]
+
+
+def test_a_pair_across_the_edge_is_told_apart_where_its_centres_lie(benchmark_of_sizes):
+    """The median of both pieces of a particle lay in its neighbour, or in nothing: not apart."""
+    field = np.zeros((100, 100), int)
+    field[:20, 40:60] = field[92:, 40:60] = 1  # its centre is in row 6
+    field[20:40, 40:60] = 2
+    field[85:92, 40:60] = 3  # touches only what comes in on the other side
+    particles = [SimpleNamespace(x_A=x, y_A=5.0) for x in (0.6, 3.0, 8.8)]
+    pieces = benchmark_of_sizes.centre_pieces(field, particles, 10.0)
+    assert (pieces[:20, 40:60] == 1).all()
+    assert not pieces[92:].any()
+    assert benchmark_of_sizes.in_contact(pieces) == {frozenset({1, 2})}
+
+
+def test_the_benchmark_counts_pairs_apart_and_particles_divided(benchmark_of_sizes):
+    """Merged ones are not apart; a null: what is divided is counted."""
+    true = np.zeros((100, 100), int)
+    true[30:50, 20:40], true[30:50, 40:60], true[70:90, 20:60] = 1, 2, 3
+    particles = [SimpleNamespace(x_A=x, y_A=y) for x, y in ((4.0, 3.0), (4.0, 5.0), (8.0, 4.0))]
+
+    def counted(numbered):
+        found = SimpleNamespace(
+            numbered=numbered, pixel_size_nm=0.1, n_specks=0, sizes={"mean": 5, "n_particles": 3}
+        )
+        row = benchmark_of_sizes.compare("field", true, particles, 10.0, found)
+        return row["pairs"], row["apart"], row["seen"], row["divided"]
+
+    assert counted(true) == (1, 1, 3, 0)
+    assert counted(np.where(true == 2, 1, true)) == (1, 0, 3, 0)
+    assert counted(np.where((true == 3) & (np.arange(100) < 41), 4, true)) == (1, 1, 3, 1)
+    assert counted(np.zeros_like(true)) == (1, 0, 3, 0)
+
+
+def test_what_is_known_of_the_pixel_size_is_not_widened_by_few_particles():
+    found = describe(particles([4.999, 5.001]), pixel_size_error=0.01)
+    assert found["high"] - found["mean"] == pytest.approx(1.96 * 0.05, rel=0.1)
+    assert describe(particles([4.8, 5.2]))["high"] - 5 == pytest.approx(12.706 * 0.2, rel=1e-3)
+
+
+def test_the_outline_error_is_within_what_the_dice_allows_and_widens_the_interval():
+    """A disc drawn too large or too small is wrong by √3 standard uncertainties at most."""
+    for true, drawn in ((100.0, 105.0), (100.0, 80.0), (50.0, 90.0)):
+        dice = 2 * min(true, drawn) ** 2 / (true**2 + drawn**2)
+        larger = max(true, drawn) / min(true, drawn) - 1
+        assert outline_error(dice) * np.sqrt(3) == pytest.approx(larger)
+    assert np.isnan(outline_error(float("nan")))
+    assert 0 == outline_error(1.0) < outline_error(0.9) < outline_error(0.5) < outline_error(0.0)
+    table = particles(np.linspace(4.9, 5.1, 30))
+    sure, unsure = (
+        size_distribution(table, (5.0, 5.0), "nm", 0.0, 0.95, dice) for dice in (1.0, 0.8)
+    )
+    assert unsure["high"] - unsure["low"] > 3 * (sure["high"] - sure["low"])
+
+
+def measured_folder(rng, n_particles, spreads, bias):
+    """Micrographs of one folder, with folds that scatter and a bias that all of them share."""
+    results, tables = [], []
+    for i, (n, spread) in enumerate(zip(n_particles, spreads, strict=True)):
+        name = f"{i}.tif"
+        seen = 5 * (1 + rng.normal(0, spread, n)) * (1 + bias)
+        folds = seen.mean() * (1 + rng.normal(0, 0.015, 5))
+        table = particles(seen * (1 + rng.normal(0, 0.015)), micrograph=name)
+        sizes = size_distribution(table, folds, "nm", 0.0, 0.95, 0.95)
+        judgement = {"verdict": "trust", "predicted_dice": 0.95}
+        results.append(
+            {"path": name, "sizes": sizes, "fold_means": list(folds), "judgement": judgement}
+        )
+        tables.append(table)
+    return results, pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("n_particles", "varying"),
+    [([1] * 4 + [2, 3, 3, 4] * 4, 0.0), ([1, 1, 2, 2, 3], 0.0), ([1, 2, 3, 5, 8, 30] * 2, 0.4)],
+    ids=["a study of few", "five micrographs", "of various spreads"],
+)
+def test_shared_intervals_hold_the_mean_of_the_population(n_particles, varying):
+    """Nominal 95 %; the bias of the outlines is that of masks of Dice 0.95, or none."""
+    rng = np.random.default_rng(3)
+    held, alone, widths = [], [], []
+    for _ in range(25):
+        spreads = 0.1 * np.exp(varying * rng.normal(size=len(n_particles)))
+        folder = measured_folder(rng, n_particles, spreads, rng.uniform(-0.05, 0.05))
+        shared = share_spread(*folder, 0.0, 0.95)
+        for before, after in zip(folder[0], shared, strict=True):
+            own, sizes = before["sizes"], after["sizes"]
+            held.append(sizes["low"] <= 5 <= sizes["high"])
+            alone.append(own["low"] <= 5 <= own["high"])
+            if sizes["n_particles"] == 2:
+                widths.append((sizes["high"] - sizes["low"]) / (own["high"] - own["low"]))
+    assert 0.92 < np.mean(held) <= 1.0  # every micrograph has one, of a single particle as well
+    assert np.mean(alone) < np.mean(np.array(n_particles) > 1) + 1e-9
+    assert np.median(widths) < 0.7
+
+
+def test_intervals_that_leave_something_out_do_not_hold():
+    """The null of the above: the same folders, a bias ten times what the Dice allows."""
+    rng = np.random.default_rng(4)
+    folder = measured_folder(rng, [20] * 12, [0.1] * 12, 0.5)
+    shared = share_spread(*folder, 0.0, 0.95)
+    assert not any(r["sizes"]["low"] <= 5 <= r["sizes"]["high"] for r in shared)
+
+
+def test_micrographs_that_are_not_alike_share_little():
+    n = np.full(12, 6)
+    alike = np.full(12, 0.1) * np.exp(0.2 * np.random.default_rng(0).normal(size=12))
+    unlike = np.where(np.arange(12) < 6, 0.02, 0.5)
+    assert shared_spread(alike, n)[1].min() > 15
+    variance, degrees = shared_spread(unlike, n)
+    assert degrees.max() < 8
+    assert variance[:6].max() < 0.2 * variance[6:].min()
+
+
+def test_two_micrographs_share_nothing():
+    variance, degrees = shared_spread(np.array([0.1, 0.2, 0.0]), np.array([3, 3, 1]))
+    np.testing.assert_allclose(variance, [0.01, 0.04, np.nan])
+    np.testing.assert_array_equal(degrees, [2, 2, 0])
+
+
+def test_masks_that_are_not_to_be_trusted_lend_no_spread():
+    rng = np.random.default_rng(5)
+    results, table = measured_folder(rng, [3] * 6, [0.1] * 6, 0.0)
+    results[0]["judgement"]["verdict"] = "do not trust"
+    results.append({"path": "broken.tif", "failed": "no image"})
+    shared = share_spread(results, table, 0.0, 0.95)
+    assert shared[0] is results[0]
+    assert shared[-1] is results[-1]
+    assert shared[1]["sizes"]["high"] != results[1]["sizes"]["high"]
+    assert shared[1]["sizes"]["mean"] == results[1]["sizes"]["mean"]
+
+
+def test_sizes_of_a_folder_carry_the_outline_error_of_its_masks():
+    rng = np.random.default_rng(6)
+    results, table = measured_folder(rng, [30, 30], [0.1] * 2, 0.0)
+    pooled = pooled_sizes(results, table, 0.0, 0.95)
+    assert pooled["error_outline"] == pytest.approx(pooled["mean"] * outline_error(0.95))
+    results[0]["judgement"]["predicted_dice"] = results[1]["judgement"]["predicted_dice"] = None
+    assert np.isnan(pooled_sizes(results, table, 0.0, 0.95)["error_outline"])

@@ -558,7 +558,12 @@ class Segmenter:
             numbered=numbered,
             particles=particles,
             sizes=size_distribution(
-                particles, means, unit, parameters.pixel_size_error, parameters.confidence
+                particles,
+                means,
+                unit,
+                parameters.pixel_size_error,
+                parameters.confidence,
+                judgement["predicted_dice"],
             ),
             fold_means=means,
             network=name,

@@ -18,7 +18,7 @@ from temshift.config.deployment import DeploymentParameters
 from temshift.config.trust import TrustParameters
 from temshift.microscopy.pictures import shrink_factor
 from temshift.reporting.sentences import number
-from temshift.study.sizes import data_dictionary, label_next, pooled_sizes
+from temshift.study.sizes import data_dictionary, label_next, pooled_sizes, share_spread
 
 __all__ = ["histogram", "render_micrographs"]
 
@@ -72,6 +72,7 @@ def render_micrographs(
     )
     environment.filters["number"] = _number
     environment.filters["size"] = _size
+    results = share_spread(results, particles, deployment.pixel_size_error, deployment.confidence)
     done = sorted(
         (r for r in results if not r.get("failed")),
         key=lambda r: (

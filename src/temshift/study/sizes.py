@@ -1,8 +1,12 @@
 """Size distributions: from particle tables to means, percentiles and an honest interval.
 
-Three things make a mean diameter uncertain, and all of them are carried: few particles (counting),
+Four things make a mean diameter uncertain, and all of them are carried: few particles (counting),
 networks that draw the outline elsewhere (the folds of the ensemble measure the same particles each
-in their own mask), and a pixel size that is not known exactly.
+in their own mask), what all folds may do wrong alike (as the predicted Dice says), and a pixel size
+that is not known exactly.
+
+A field often holds two particles, or one: their spread says little, or nothing. Micrographs of one
+folder share it, as far as they are alike (:func:`shared_spread`).
 """
 
 from __future__ import annotations
@@ -24,9 +28,12 @@ __all__ = [
     "data_dictionary",
     "label_next",
     "mean_size",
+    "outline_error",
     "particles_table",
     "pooled_sizes",
     "ranking_table",
+    "share_spread",
+    "shared_spread",
     "size_distribution",
     "sizes_table",
 ]
@@ -66,6 +73,10 @@ SIZE_COLUMNS = {
     "area_d90": ("unit", "nine tenths of the area are of smaller particles"),
     "error_counting": ("unit", "standard error of the mean from few particles"),
     "error_networks": ("unit", "standard deviation of the means of the single folds"),
+    "error_outline": (
+        "unit",
+        "what all folds may do wrong alike, from the predicted Dice; empty where not judged",
+    ),
     "error_pixel_size": ("unit", "from the uncertainty of the pixel size"),
     "notes": ("", "what else to know"),
 }
@@ -87,6 +98,9 @@ RANKING_COLUMNS = {
     "mean": ("unit", "mean equivalent diameter, of masks that were measured"),
     "reasons": ("", "reasons of the verdict"),
 }
+
+#: Micrographs with two particles each that show whether sizes scatter alike in all of them.
+_FEWEST_ALIKE = 3
 
 _LEVELS = {"d10": 0.1, "d50": 0.5, "d90": 0.9}
 
@@ -142,6 +156,8 @@ def size_distribution(
     unit: str,
     pixel_size_error: float,
     confidence: float,
+    predicted_dice: float | None = None,
+    spread: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Describe the equivalent diameters of the particles of one or several micrographs.
 
@@ -157,6 +173,11 @@ def size_distribution(
         Relative standard uncertainty of the pixel size (0.01 is 1 %); not used in px.
     confidence : float
         Coverage of the interval, e.g. 0.95.
+    predicted_dice : float, optional
+        Of the mask (mean over several): how wrong its outlines may be (:func:`outline_error`).
+    spread : (float, float), optional
+        Relative variance of the diameters, and the degrees of freedom with which it is known
+        (:func:`shared_spread`); by default that of these particles.
 
     Returns
     -------
@@ -164,8 +185,14 @@ def size_distribution(
         ``unit, n_particles`` (whole ones), ``n_cut`` (touching the edge), ``mean, sd, d10, d50,
         d90`` of the number distribution, ``area_mean, area_d10, area_d50, area_d90`` weighted by
         area, ``low, high`` (interval of the mean), and its parts ``error_counting, error_networks,
-        error_pixel_size``. What cannot be known is NaN: all without whole particles, the interval
-        with fewer than two particles or networks.
+        error_outline, error_pixel_size``. What cannot be known is NaN: all without whole particles,
+        the interval with fewer than two networks, or with one particle and no ``spread``.
+
+    Notes
+    -----
+    Half the interval is the root of the sum of squares of the parts, each times the quantile of
+    Student's t with its own degrees of freedom (Howe, J. Am. Stat. Assoc. 69, 789, 1974). So few
+    particles do not widen what is known of the pixel size.
     """
     from scipy.stats import t
 
@@ -176,28 +203,159 @@ def size_distribution(
     result: dict[str, Any] = {"unit": unit, "n_particles": len(values), "n_cut": cut}
     if not len(values):
         names = ("mean", "sd", *_LEVELS, "area_mean", *(f"area_{d}" for d in _LEVELS))
-        names += ("low", "high", "error_counting", "error_networks", "error_pixel_size")
+        names += ("low", "high", "error_counting", "error_networks", "error_outline")
+        names += ("error_pixel_size",)
         return result | dict.fromkeys(names, nan)
     mean = float(np.average(values, weights=weights))
-    spread = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+    scatter = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
     by_area = weights * values**2
-    result |= {"mean": mean, "sd": spread * np.sqrt(len(values) / max(1, len(values) - 1))}
+    result |= {"mean": mean, "sd": scatter * np.sqrt(len(values) / max(1, len(values) - 1))}
     result |= _quantiles(values, weights, "")
     result |= {"area_mean": float(np.average(values, weights=by_area))}
     result |= _quantiles(values, by_area, "area_")
 
-    whole = ~particles["touches_edge"].to_numpy(bool)
-    groups = particles["micrograph"].to_numpy()[whole] if "micrograph" in particles else None
-    counting, degrees = counting_error(values, weights, groups)
+    degrees: float
+    if spread is None:
+        whole = ~particles["touches_edge"].to_numpy(bool)
+        groups = particles["micrograph"].to_numpy()[whole] if "micrograph" in particles else None
+        counting, degrees = counting_error(values, weights, groups)
+    else:
+        variance, degrees = spread
+        counting = mean * float(np.sqrt(variance * np.sum(weights**2))) / float(weights.sum())
     measured = np.asarray([m for m in fold_means if np.isfinite(m)], dtype=float)
-    networks = float(measured.std(ddof=1)) if len(measured) > 1 else nan
-    scale = mean * pixel_size_error if unit == "nm" else 0.0
     # the outline of the ensemble is as uncertain as that of a single network: folds share a bias
-    total = float(np.sqrt(counting**2 + networks**2 + scale**2))
-    half = float(t.ppf(0.5 + confidence / 2, max(1, degrees))) * total
+    networks = float(measured.std(ddof=1)) if len(measured) > 1 else nan
+    outline = mean * outline_error(predicted_dice)
+    scale = mean * pixel_size_error if unit == "nm" else 0.0
+    parts = np.array([counting, networks, 0.0 if np.isnan(outline) else outline, scale])
+    known_by = np.array([max(degrees, 1), max(len(measured) - 1, 1), np.inf, np.inf])
+    half = float(np.sqrt(np.sum((t.ppf(0.5 + confidence / 2, known_by) * parts) ** 2)))
     low = max(0.0, mean - half) if np.isfinite(half) else nan
     result |= {"low": low, "high": mean + half, "error_counting": counting}
-    return result | {"error_networks": networks, "error_pixel_size": scale}
+    result |= {"error_networks": networks, "error_outline": outline}
+    return result | {"error_pixel_size": scale}
+
+
+def outline_error(predicted_dice: float | None) -> float:
+    """Return the relative standard uncertainty of diameters in a mask of a known Dice.
+
+    Whatever a mask of Dice D does wrong, its area is between D / (2 − D) and (2 − D) / D of the
+    true one, and the diameters between the roots of these, if all particles share the error.
+    Nothing else is known of it: a rectangular distribution, whose standard deviation is its half
+    width over √3 (JCGM 100:2008, 4.3.7). It covers what all folds do wrong alike.
+
+    Examples
+    --------
+    >>> round(outline_error(0.95), 3), outline_error(1.0), outline_error(None)
+    (0.03, 0.0, nan)
+    """
+    if predicted_dice is None or not np.isfinite(predicted_dice):
+        return float("nan")
+    dice = float(np.clip(predicted_dice, 0.05, 1.0))
+    return float((np.sqrt((2 - dice) / dice) - 1) / np.sqrt(3))
+
+
+def shared_spread(
+    relative_sd: NDArray[np.float64], n_particles: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how far sizes scatter in each micrograph, as far as the others are like it.
+
+    The relative variance s² of each micrograph, with d = n − 1 degrees of freedom, becomes
+    (d₀ s₀² + d s²) / (d₀ + d) with d₀ + d of them, as in the moderated t of Smyth (Stat. Appl.
+    Genet. Mol. Biol. 3, 3, 2004). s₀² and d₀ are fitted by maximum likelihood, s² / s₀² being
+    distributed as F(d, d₀), which makes use of two particles as of many. Few micrographs cannot
+    show that they are alike: taken is the smallest d₀ whose likelihood is within e^-0.5 of the
+    best, and at most the degrees of freedom of all others.
+
+    Parameters
+    ----------
+    relative_sd : ndarray, shape (M,)
+        Standard deviation over mean of the diameters; anything for fewer than two particles.
+    n_particles : ndarray, shape (M,)
+
+    Returns
+    -------
+    variance : ndarray, shape (M,)
+        Relative; NaN where nothing is known: fewer than two particles, and fewer than three
+        micrographs with two.
+    degrees : ndarray, shape (M,)
+    """
+    from scipy.special import betaln
+
+    own_df = np.maximum(np.asarray(n_particles, float) - 1, 0)
+    variance = np.where(own_df > 0, np.asarray(relative_sd, float) ** 2, np.nan)
+    known = np.isfinite(variance)
+    if known.sum() < _FEWEST_ALIKE:
+        return variance, own_df
+    own, df = variance[known], own_df[known]
+    own = np.maximum(own, 1e-5 * np.median(own) + 1e-12)  # two of one size to the pixel
+    steps = np.linspace(np.log(own.min()), np.log(own.max()), 121)
+    tried = np.array([0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1e4])
+    # the density of F, without what depends on neither d₀ nor s₀²
+    times = df * own / np.exp(steps)[:, None]
+    likelihood = np.array(
+        [
+            -(df / 2 * (steps[:, None] + np.log(d0)) + betaln(df / 2, d0 / 2)).sum(-1)
+            - ((df + d0) / 2 * np.log1p(times / d0)).sum(-1)
+            for d0 in tried
+        ]
+    )
+    best = likelihood.max(1)
+    chosen = int(np.flatnonzero(best >= best.max() - 0.5)[0])
+    prior = np.exp(steps[int(likelihood[chosen].argmax())])
+    prior_df = np.minimum(tried[chosen], df.sum() - np.where(known, own_df, 0.0))
+    variance = np.where(known, variance, 0.0)
+    return (prior_df * prior + own_df * variance) / (prior_df + own_df), prior_df + own_df
+
+
+def share_spread(
+    results: Sequence[Mapping[str, Any]],
+    particles: pd.DataFrame,
+    pixel_size_error: float,
+    confidence: float,
+) -> list[Mapping[str, Any]]:
+    """Return the results of a folder, the intervals of their means made with a shared spread.
+
+    Micrographs whose masks are not to be trusted keep their own and lend none; so do failed ones.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Of :meth:`temshift.catalog.segmentations.SegmentationStore.results`.
+    particles : DataFrame
+        Of all of them, with a column ``micrograph``.
+    pixel_size_error, confidence
+        As for :func:`size_distribution`.
+    """
+    alike = [
+        i
+        for i, result in enumerate(results)
+        if not result.get("failed")
+        and result["judgement"]["verdict"] != "do not trust"
+        and result["sizes"]["n_particles"]
+    ]
+    found = list(results)
+    if not alike:
+        return found
+    sizes = [results[i]["sizes"] for i in alike]
+    counts = np.array([own["n_particles"] for own in sizes])
+    relative_sd = np.array([own["sd"] / own["mean"] for own in sizes], float)
+    own_particles = dict(list(particles.groupby("micrograph", sort=False)))
+    spreads = zip(*shared_spread(relative_sd, counts), strict=True)
+    for i, spread in zip(alike, spreads, strict=True):
+        result = results[i]
+        made = size_distribution(
+            own_particles[result["path"]],
+            [np.nan if m is None else m for m in result["fold_means"]],
+            result["sizes"]["unit"],
+            pixel_size_error,
+            confidence,
+            result["judgement"]["predicted_dice"],
+            spread,
+        )
+        changed = {name: made[name] for name in ("low", "high", "error_counting")}
+        found[i] = {**result, "sizes": {**result["sizes"], **changed}}
+    return found
 
 
 def _whole(particles: pd.DataFrame, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -369,4 +527,8 @@ def pooled_sizes(
         weights = known * np.array(counts, float)[:, None]
         total = weights.sum(axis=0)
         means = list(np.where(known, table, 0.0).T @ np.array(counts, float) / np.maximum(total, 1))
-    return size_distribution(own, means, units.pop(), pixel_size_error, confidence)
+    dice = [r["judgement"]["predicted_dice"] for r in results]
+    known_dice = np.array([np.nan if d is None else d for d in dice], float)
+    judged = np.isfinite(known_dice) * np.array(counts)
+    mean_dice = float(np.nansum(judged * known_dice) / judged.sum()) if judged.any() else None
+    return size_distribution(own, means, units.pop(), pixel_size_error, confidence, mean_dice)

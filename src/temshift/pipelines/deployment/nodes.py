@@ -131,11 +131,19 @@ def summarise(
     workbook : dict of str to DataFrame
         All three, and what their columns mean.
     """
-    from temshift.study.sizes import data_dictionary, particles_table, ranking_table, sizes_table
+    from temshift.study.sizes import (
+        data_dictionary,
+        particles_table,
+        ranking_table,
+        share_spread,
+        sizes_table,
+    )
 
-    results = segmentations.results()
-    sizes, networks = sizes_table(results), ranking_table(results)
     particles = particles_table(segmentations.particles())
+    results = share_spread(
+        segmentations.results(), particles, deployment.pixel_size_error, deployment.confidence
+    )
+    sizes, networks = sizes_table(results), ranking_table(results)
     book = {"micrographs": sizes, "particles": particles, "networks": networks}
     return sizes, particles, networks, {**book, "columns": data_dictionary()}
 
