@@ -97,7 +97,8 @@ def write_labelled_example(
 
     folder = Path(folder)
     drawn = _microscope()
-    written, rows = [], []
+    written: list[Path] = []
+    rows: list[dict[str, object]] = []
     for number in range(_SAMPLES):
         sample = f"grid_{number + 1}"
         wave = simulate_field(_field(sample, stable_seed(_SEED, sample), True))
