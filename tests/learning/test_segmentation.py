@@ -356,3 +356,78 @@ def test_what_is_kept_of_the_jury_does_not_change_the_mask():
     for other in (again, alone):
         assert np.array_equal(other.probability, kept.probability)
         assert other.fold_means == kept.fold_means
+
+
+#: Fitted to the background, as the default study does.
+UNEVEN = {"flat_field": {"mode": "background"}, "xray": {"passes": 0}, "patch_px": 64}
+
+#: A particle of half of the field, which the fit to the background takes for uneven light.
+LARGE = ((40, 100, 90),)
+
+
+def sensitive(name="a", **preprocessing):
+    """Networks with a low threshold: large bright particles lie little above the mean."""
+    own = network_set(name, preprocessing={**UNEVEN, **preprocessing})
+    for trained in own.values():
+        trained.state["final_conv.bias"][1] *= 0.3
+    return own
+
+
+def unevenly_lit(spots, shape=(200, 200)):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    light = 1 - 0.2 * (rows / shape[0] - 0.4) ** 2 - 0.2 * (columns / shape[1] - 0.6) ** 2
+    truth = np.zeros(shape, bool)
+    for row, column, radius in spots:
+        truth |= (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+    return (field(shape, spots) * light).astype(np.float32), truth
+
+
+def dice_of(found, truth):
+    mask = found.mask > 0
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+
+
+def about_the_flat_field(found):
+    return [note for note in found.notes if "fitted again" in note]
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_a_flat_field_that_eats_a_large_particle_is_noticed_and_mended(judged):
+    image, truth = unevenly_lit(LARGE)
+    networks = {name: sensitive(name) for name in "abc"}
+    never = DeploymentParameters(refit_flat_field="never")
+    before = segment(image, networks, never, 0.1, trust=Judge() if judged else None)
+    after = segment(image, networks, None, 0.1, trust=Judge() if judged else None)
+    assert dice_of(before, truth) < 0.95
+    assert dice_of(after, truth) > 0.99
+    (note,) = about_the_flat_field(after)
+    assert "contrast of the particles rose from" in note
+    assert not about_the_flat_field(before)
+
+
+@pytest.mark.parametrize("spots", [((60, 60, 40), (150, 150, 30)), ((0, 0, 110), (200, 200, 90))])
+def test_a_flat_field_that_is_right_is_left_alone_and_nothing_is_said(spots):
+    """Particles of a fifth and of two fifths of the field."""
+    image, truth = unevenly_lit(spots)
+    found = segment(image, {"a": sensitive()}, pixel_size_nm=0.1)
+    never = segment(image, {"a": sensitive()}, DeploymentParameters(refit_flat_field="never"), 0.1)
+    assert truth.mean() > 0.15
+    assert dice_of(found, truth) > 0.99
+    assert np.array_equal(found.probability, never.probability)
+    assert not about_the_flat_field(found)
+
+
+def test_a_mask_of_noise_does_not_move_the_flat_field():
+    rng = np.random.default_rng(0)
+    noise = rng.poisson(100, (200, 200)).astype(np.float32)
+    found = segment(noise, {"a": sensitive()}, pixel_size_nm=0.1)
+    assert 0.15 < (found.mask > 0).mean() < 0.85
+    assert not about_the_flat_field(found)
+
+
+def test_networks_with_the_published_fit_keep_it_unless_asked():
+    image, _ = unevenly_lit(LARGE)
+    published = {"a": sensitive(flat_field={"mode": "published"})}
+    found = segment(image, published, pixel_size_nm=0.1)
+    never = segment(image, published, DeploymentParameters(refit_flat_field="never"), 0.1)
+    assert np.array_equal(found.probability, never.probability)

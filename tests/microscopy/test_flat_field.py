@@ -171,3 +171,18 @@ def test_refuses_an_image_too_small_for_the_fit():
     for fit in (fit_flat_field, fit_background):
         with pytest.raises(ValueError, match=r"3 x 3 px after downsampling by 4, .*\(8, 64\)"):
             fit(np.ones((8, 64), np.float32), downsample=4)
+
+
+def test_a_fit_outside_a_mask_is_the_light_whatever_the_mask_covers():
+    from temshift.microscopy.flat_field import divide_out, fit_outside, relative_contrast
+
+    rows, columns = np.mgrid[:160, :200]
+    light = (1 - 0.3 * (rows / 160 - 0.4) ** 2 - 0.2 * columns / 200).astype(np.float32)
+    mask = columns < 130
+    image = (100 * light * np.where(mask, 0.6, 1)).astype(np.float32)
+    coefficients = fit_outside(image, mask)
+    assert relative_contrast(image, mask, coefficients) == pytest.approx(0.4, abs=0.02)
+    divide_out(image, coefficients)
+    assert image[~mask].std() < 0.01
+    assert relative_contrast(image, np.zeros_like(mask), coefficients) == 0
+    assert fit_outside(image, np.ones_like(mask)) is None

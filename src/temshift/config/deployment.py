@@ -40,6 +40,11 @@ class DeploymentParameters(Strict):
         Relative standard uncertainty of the pixel size, carried into sizes: 0.01 is 1 %.
     resample : bool
         Resample every micrograph to the pixel size of its network first.
+    refit_flat_field : {"auto", "always", "never"}
+        Where the first mask covers a good part of the micrograph: fit the flat field once more, to
+        what lies outside the mask, and segment again; kept only if the particles then stand out
+        clearly more. ``auto`` does so for networks whose images are prepared with the fit to the
+        background, ``always`` for those with the published fit too.
     bar_px : int
         Rows at the bottom that are a burnt-in bar: neither standardised nor segmented.
     neck : float
@@ -63,6 +68,7 @@ class DeploymentParameters(Strict):
     material: str | None = None
     pixel_size_error: Annotated[float, Field(ge=0, lt=1)] = 0.01
     resample: bool = False
+    refit_flat_field: Literal["auto", "always", "never"] = "auto"
     bar_px: Annotated[int, Field(ge=0)] = 0
     neck: Annotated[float, Field(ge=0, le=1)] = 0.8
     smallest_area_px2: Annotated[int, Field(ge=1)] | None = None

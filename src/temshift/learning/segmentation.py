@@ -44,7 +44,13 @@ from temshift.learning.inference import (
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
 from temshift.learning.outside import NAME_OF_MASK, as_particles, judge_outside
 from temshift.learning.trust import TrustModel, features_of
-from temshift.microscopy.flat_field import IlluminationError
+from temshift.microscopy.flat_field import (
+    IlluminationError,
+    fit_background,
+    fit_flat_field,
+    fit_outside,
+    relative_contrast,
+)
 from temshift.microscopy.particles import (
     SPECK_SHARE,
     measure_diameters,
@@ -53,7 +59,11 @@ from temshift.microscopy.particles import (
     typical_diameter_px,
     without_specks,
 )
-from temshift.microscopy.preprocess import preprocess_micrograph, resampled_back
+from temshift.microscopy.preprocess import (
+    clean_counts,
+    preprocess_micrograph,
+    resampled_back,
+)
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.sizes import mean_size, size_distribution
 
@@ -79,6 +89,13 @@ SMALLEST_PX = 64
 
 #: Sides of the part of a larger micrograph, its middle, on which the jury judges.
 JUDGED_PX = 2048
+
+#: Share of a micrograph that a mask, and what is left of it, must cover for the flat field to be
+#: looked at again: fewer particles cannot bend it.
+_LARGE_SHARE = 0.15
+
+#: Factor by which the contrast of particles must rise for a flat field to have eaten them.
+_CLEARLY = 1.2
 
 #: Networks without which there is no jury.
 _SMALLEST_JURY = 3
@@ -198,6 +215,8 @@ class _Jury:
         network.
     bits : dict of str to ndarray
         The masks of all members on the pixels of the micrograph, by the member; packed.
+    shape : (int, int)
+        Of what was judged, px.
     judged : dict of str to str
         The member whose mask the judgement of a network is about.
     """
@@ -205,6 +224,7 @@ class _Jury:
     judgements: pd.DataFrame
     seen: dict[int, NDArray[np.float32]]
     bits: dict[str, NDArray[np.uint8]]
+    shape: tuple[int, int]
     judged: dict[str, str]
 
 
@@ -328,31 +348,26 @@ class Segmenter:
                 f"{len(self._folds) - len(able)} networks were left out: they resample their "
                 "images, and the pixel size is unknown."
             )
-        ranking = _rank(
+        distances = _rank(
             able,
             pixel_size_nm,
             parameters.dose_e_per_A2 or dose_e_per_A2,
             parameters.material or material,
         )
+        judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
         with single_threaded_operations(self.device):
-            judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
-            found: dict[int, NDArray[np.float32]] = {}
-            jury: _Jury | None = None
-            if judged:
-                middle = _middle(image)
-                whole = middle.shape == image.shape
-                shown = prepared if whole else prepared.like(middle)
-                jury = self._judge(able, shown, self._may_draw(ranking) if whole else set())
-                del shown
-                ranking = ranking.merge(jury.judgements, on="network")
-                found = jury.seen
-                if not whole:
-                    notes.append(
-                        f"Judged is the middle of {middle.shape[0]} × {middle.shape[1]} px."
-                    )
-            name = _choose(ranking, parameters, judged)
-            prepared.keep_only(self._folds[name][0].card)
-            drawn = self._draw(name, prepared, found)
+            ranking, name, jury, drawn = self._attempt(able, prepared, distances, judged)
+            again = self._refitted(name, prepared, drawn)
+            if again is not None:
+                prepared.keep_only(None)
+                second = self._attempt(able, again.prepared, distances, judged)
+                if again.is_better(second[3], drawn):
+                    ranking, name, jury, drawn = second
+                    prepared = again.prepared
+                    notes.append(again.note(drawn))
+                del second
+        if judged and jury is not None and jury.shape != image.shape:
+            notes.append("Judged is the middle of {} × {} px.".format(*jury.shape))
         notes += prepared.notes
         if judged and self._folds[name][0].card.fine_tuned:
             notes.append(
@@ -365,7 +380,7 @@ class Segmenter:
             other: self._judge_outside(mask, row, jury, drawn.mask)
             for other, mask in others.items()
         }
-        del found, prepared, jury  # what is measured now needs the room
+        del prepared, jury, again  # what is measured now needs the room
         if judgements:
             own = pd.DataFrame(
                 {"network": f"{NAME_OF_MASK}{other}", "distance": _NAN, **judgement}
@@ -392,6 +407,54 @@ class Segmenter:
             measured.particles["certainty"] = _NAN  # nobody said how sure it is
             result.outside[other] = measured
         return result
+
+    def _attempt(
+        self,
+        able: Mapping[str, list[TrainedNetwork]],
+        prepared: PreparedMicrograph,
+        distances: pd.DataFrame,
+        judged: bool,
+    ) -> tuple[pd.DataFrame, str, _Jury | None, _Drawn]:
+        """Judge and draw; return the ranking, the network that drew, the jury, and the mask."""
+        ranking, jury = distances, None
+        found: dict[int, NDArray[np.float32]] = {}
+        if judged:
+            shown = prepared.middle()
+            whole = shown.shape == prepared.shape
+            jury = self._judge(able, shown, self._may_draw(ranking) if whole else set())
+            del shown
+            ranking = ranking.merge(jury.judgements, on="network")
+            found = jury.seen
+        name = _choose(ranking, self.parameters, judged)
+        prepared.keep_only(self._folds[name][0].card)
+        return ranking, name, jury, self._draw(name, prepared, found)
+
+    def _refitted(self, name: str, prepared: PreparedMicrograph, drawn: _Drawn) -> _Refit | None:
+        """Return the micrograph with a flat field that a mask has no part in.
+
+        ``None`` if the mask is small, or its particles would stand out no more than they do.
+        """
+        wanted, card = self.parameters.refit_flat_field, self._folds[name][0].card
+        assert card.preprocessing is not None
+        mode = card.preprocessing.flat_field.mode
+        if wanted == "never" or mode == "none" or (mode == "published" and wanted != "always"):
+            return None
+        if not _LARGE_SHARE <= drawn.mask.mean() <= 1 - _LARGE_SHARE:
+            return None
+        downsample = card.preprocessing.flat_field.downsample
+        counts = clean_counts(prepared.image, card.preprocessing)
+        after = fit_outside(counts, drawn.mask, downsample)
+        if after is None:
+            return None
+        before = np.ones((3, 3))  # where no illumination was found, none was divided out
+        if not prepared.notes:
+            before = (fit_background if mode == "background" else fit_flat_field)(
+                counts, downsample
+            )
+        contrast = relative_contrast(counts, drawn.mask, before, downsample)
+        if relative_contrast(counts, drawn.mask, after, downsample) < _CLEARLY * contrast:
+            return None
+        return _Refit(prepared.lit_by(after), counts, after, contrast, downsample)
 
     def _judge_outside(
         self,
@@ -481,7 +544,7 @@ class Segmenter:
             judged = judged.iloc[[len(judged) // 2]]
             whose = {next(iter(able)): str(judged["network"].iloc[0])}
             judged = judged.assign(network=list(whose))
-        return _Jury(judged[["network", *_JUDGED]], seen, bits, whose)
+        return _Jury(judged[["network", *_JUDGED]], seen, bits, prepared.shape, whose)
 
     def _jury(self, able: Mapping[str, list[TrainedNetwork]]) -> Mapping[str, list[TrainedNetwork]]:
         """Return who is judged and judges, by name: the networks or, of a single one, its folds."""
@@ -624,10 +687,58 @@ class _Drawn:
     probability: NDArray[np.float16]
     folds: list[NDArray[np.uint8]]
 
+    def sureness(self) -> float:
+        """Return the soft Dice of the probability with its own mask."""
+        inside = float(self.probability.sum(dtype=np.float32, where=self.mask))
+        total = float(self.probability.sum(dtype=np.float32))
+        return 2 * inside / max(total + float(self.mask.sum()), 1.0)
+
     @classmethod
     def by_hand(cls, mask: NDArray[np.bool_]) -> _Drawn:
         """Return a mask that no network drew."""
         return cls(mask, mask.astype(np.float16), [packed(mask)])
+
+
+@dataclass(frozen=True)
+class _Refit:
+    """A micrograph with its flat field fitted outside a mask.
+
+    Attributes
+    ----------
+    prepared : PreparedMicrograph
+    counts : ndarray, shape (H, W), float32
+        Before the flat field.
+    coefficients : ndarray, shape (3, 3)
+    contrast : float
+        Relative contrast of the first mask with the first flat field.
+    downsample : int
+    """
+
+    prepared: PreparedMicrograph
+    counts: NDArray[np.float32]
+    coefficients: NDArray[np.float64]
+    contrast: float
+    downsample: int
+
+    def is_better(self, second: _Drawn, first: _Drawn) -> bool:
+        """Return whether particles stand out more, and the networks are as sure of their mask."""
+        return (
+            self.contrast_of(second) >= _CLEARLY * self.contrast
+            and second.sureness() >= first.sureness()
+        )
+
+    def contrast_of(self, drawn: _Drawn) -> float:
+        """Return the relative contrast of a mask with the new flat field."""
+        return relative_contrast(self.counts, drawn.mask, self.coefficients, self.downsample)
+
+    def note(self, drawn: _Drawn) -> str:
+        """Say what was done."""
+        return (
+            "The flat field had taken large particles for uneven light. It was fitted again "
+            "outside a first mask, and the micrograph segmented once more: the contrast of the "
+            f"particles rose from {self.contrast:.0%} to {self.contrast_of(drawn):.0%} of the "
+            "background."
+        )
 
 
 def _until_covered(
@@ -694,12 +805,19 @@ class PreparedMicrograph:
     pixel_size_nm : float, optional
     resampled : bool
         To the pixel size of each network, whatever its recipe says.
+    illumination : ndarray, shape (3, 3), optional
+        Divided out, in place of a fitted one, for networks with a flat field.
     """
 
     def __init__(
-        self, image: NDArray[Any], pixel_size_nm: float | None, resampled: bool = False
+        self,
+        image: NDArray[Any],
+        pixel_size_nm: float | None,
+        resampled: bool = False,
+        illumination: NDArray[np.float64] | None = None,
     ) -> None:
         self._image, self._pixel_size_nm, self._resampled = image, pixel_size_nm, resampled
+        self._illumination = illumination
         self._made: dict[str, NDArray[np.float32]] = {}
         self._scales: dict[tuple[int, ...], float] = {}
         self.notes: list[str] = []
@@ -710,9 +828,21 @@ class PreparedMicrograph:
         height, width = self._image.shape
         return height, width
 
-    def like(self, image: NDArray[Any]) -> PreparedMicrograph:
-        """Return another image that is to be prepared in the same way."""
-        return PreparedMicrograph(image, self._pixel_size_nm, self._resampled)
+    @property
+    def image(self) -> NDArray[Any]:
+        """The micrograph itself."""
+        return self._image
+
+    def middle(self) -> PreparedMicrograph:
+        """Return the part that is judged, prepared in the same way; this one if that is all."""
+        part = _middle(self._image)
+        if part.shape == self._image.shape:
+            return self
+        return PreparedMicrograph(part, self._pixel_size_nm, self._resampled)
+
+    def lit_by(self, illumination: NDArray[np.float64]) -> PreparedMicrograph:
+        """Return the same micrograph with another flat field."""
+        return PreparedMicrograph(self._image, self._pixel_size_nm, self._resampled, illumination)
 
     def fits(self, card: NetworkCard) -> bool:
         """Return whether the micrograph can be prepared for a network."""
@@ -725,7 +855,9 @@ class PreparedMicrograph:
         key = recipe.model_dump_json()
         if key not in self._made:
             try:
-                made, _ = preprocess_micrograph(self._image, recipe, self._pixel_size_nm)
+                made, _ = preprocess_micrograph(
+                    self._image, recipe, self._pixel_size_nm, self._illumination
+                )
             except IlluminationError:
                 self.notes = [_NO_FLAT_FIELD]
                 plain = recipe.model_copy(update={"flat_field": FlatField(mode="none")})
@@ -740,9 +872,9 @@ class PreparedMicrograph:
                 self._scales[made.shape] = self._pixel_size_nm / recipe.pixel_size_nm
         return self._made[key]
 
-    def keep_only(self, card: NetworkCard) -> None:
-        """Forget the images for networks that are prepared for otherwise."""
-        key = self._recipe(card).model_dump_json()
+    def keep_only(self, card: NetworkCard | None) -> None:
+        """Forget the images for other networks than this one, or for all of them."""
+        key = self._recipe(card).model_dump_json() if card else ""
         self._made = {own: made for own, made in self._made.items() if own == key}
 
     def _recipe(self, card: NetworkCard) -> PreprocessingParameters:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +27,24 @@ __all__ = [
     "IlluminationError",
     "bernstein_basis",
     "correct_flat_field",
+    "divide_out",
     "downsampling_matrix",
     "fit_background",
     "fit_flat_field",
+    "fit_outside",
     "flat_field",
+    "relative_contrast",
 ]
 
 #: Share of its maximum below which a fitted illumination is none.
 _DARKEST = 0.01
+
+#: Share of a mask in a downsampled pixel up to which the pixel is outside, and from which inside.
+_OUTSIDE, _INSIDE = 0.02, 0.98
+#: Downsampled pixels by which a mask is widened before what is outside is fitted.
+_WIDEN = 4
+#: Share of an image that must be left for a fit outside a mask.
+_LEFT = 0.05
 
 #: Blocks along an axis on which :func:`fit_background` works, at most.
 _BLOCKS = 64
@@ -253,6 +263,92 @@ def correct_flat_field(
     """
     fit = fit_background if mode == "background" else fit_flat_field
     coefficients = fit(image, downsample)
+    divide_out(image, coefficients)
+    return coefficients
+
+
+def fit_outside(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], downsample: int = 4
+) -> NDArray[np.float64] | None:
+    """Fit the illumination of a micrograph to what a mask leaves of it.
+
+    Least squares on the downsampled pixels outside the mask, which is widened by four of them.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32
+        Counts, without x-ray outliers.
+    mask : ndarray of bool, shape (H, W)
+        Where a particle is thought to be.
+    downsample : int
+        Factor by which the image is made smaller first.
+
+    Returns
+    -------
+    ndarray, shape (3, 3), float64, or None
+        Coefficients c_ij; ``None`` where less than 5 % of the image is outside, or a fit to that
+        would be no illumination (:class:`IlluminationError`).
+    """
+    from scipy.ndimage import binary_dilation
+
+    small, basis_u, basis_v = _small(image, downsample)
+    inside = _small_mask(mask, downsample) > _OUTSIDE
+    outside = ~binary_dilation(inside, iterations=_WIDEN)
+    if outside.mean() < _LEFT:
+        return None
+    weight = np.where(outside, 1.0, 1e-6)
+    coefficients = _weighted_least_squares(basis_u, basis_v, small, weight)
+    sampled = flat_field(coefficients, (65, 65))
+    return coefficients if sampled.min() > _DARKEST * sampled.max() else None
+
+
+def relative_contrast(
+    image: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    coefficients: NDArray[np.float64],
+    downsample: int = 4,
+) -> float:
+    """Return how much darker or brighter particles are than the background, as a share of it.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32
+        Counts.
+    mask : ndarray of bool, shape (H, W)
+        The particles.
+    coefficients : ndarray, shape (3, 3)
+        Of the illumination by which the image is divided first.
+    downsample : int
+        Factor by which both are made smaller first.
+
+    Returns
+    -------
+    float
+        |mean inside / mean outside − 1|; 0 if there is no inside or no outside.
+    """
+    small, basis_u, basis_v = _small(image, downsample)
+    covered = _small_mask(mask, downsample)
+    flat = small / (basis_u @ coefficients @ basis_v.T)
+    inside, outside = covered >= _INSIDE, covered <= _OUTSIDE
+    if not inside.any() or not outside.any():
+        return 0.0
+    return abs(float(flat[inside].mean() / flat[outside].mean() - 1))
+
+
+def divide_out(image: NDArray[np.float32], coefficients: NDArray[np.float64]) -> None:
+    """Divide a micrograph by an illumination, in place.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), float32
+        Changed in place; around 1 afterwards.
+    coefficients : ndarray, shape (3, 3)
+
+    Raises
+    ------
+    IlluminationError
+        It falls below 1 % of its maximum, so that dividing by it means nothing.
+    """
     sampled = flat_field(coefficients, (65, 65))
     lowest, highest = sampled.min(), sampled.max()
     if not lowest > _DARKEST * highest:
@@ -266,7 +362,12 @@ def correct_flat_field(
     by_column = bernstein_basis(image.shape[1]).T.astype(np.float32)
     for rows in row_bands(image.shape):
         image[rows] /= by_row[rows] @ by_column
-    return coefficients
+
+
+def _small_mask(mask: NDArray[np.bool_], downsample: int) -> NDArray[np.float32]:
+    """Return the share of each downsampled pixel that a mask covers."""
+    to_rows, to_columns = (downsampling_matrix(n, downsample) for n in mask.shape)
+    return _downsample(mask.view(np.uint8), to_rows, to_columns)
 
 
 def _small(
@@ -319,7 +420,7 @@ def _concentrate(
 
 
 def _downsample(
-    image: NDArray[np.float32], to_small_rows: csr_array, to_small_columns: csr_array
+    image: NDArray[Any], to_small_rows: csr_array, to_small_columns: csr_array
 ) -> NDArray[np.float32]:
     """Return ``to_small_rows @ image @ to_small_columns.T``."""
     low = to_small_rows @ image

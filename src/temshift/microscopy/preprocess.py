@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.microscopy.bands import row_bands
-from temshift.microscopy.flat_field import correct_flat_field
+from temshift.microscopy.flat_field import correct_flat_field, divide_out
 from temshift.microscopy.xrays import remove_xrays
 
 __all__ = [
+    "clean_counts",
     "preprocess_micrograph",
     "resample",
     "resampled_back",
@@ -31,6 +32,7 @@ def preprocess_micrograph(
     image: NDArray[Any],
     parameters: PreprocessingParameters,
     pixel_size_nm: float | None = None,
+    illumination: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float32], float | None]:
     """Prepare one micrograph (``docs/preprocessing.md``).
 
@@ -43,6 +45,8 @@ def preprocess_micrograph(
     parameters : PreprocessingParameters
     pixel_size_nm : float, optional
         Side of a pixel, nm; ``None`` if unknown.
+    illumination : ndarray, shape (3, 3), optional
+        Coefficients of a known illumination, divided out in place of a fitted one.
 
     Returns
     -------
@@ -56,6 +60,34 @@ def preprocess_micrograph(
     ValueError
         A pixel size is asked for and the micrograph's is unknown, the image is constant or has
         pixels that are no numbers, or its fitted illumination is not positive.
+    """
+    counts = clean_counts(image, parameters)
+    if parameters.flat_field.mode != "none":
+        if illumination is None:
+            correct_flat_field(counts, parameters.flat_field.downsample, parameters.flat_field.mode)
+        else:
+            divide_out(counts, illumination)
+    if parameters.pixel_size_nm is not None:
+        counts = resample(counts, pixel_size_nm, parameters.pixel_size_nm)
+        pixel_size_nm = parameters.pixel_size_nm
+    if parameters.standardise:
+        standardise(counts)
+    return counts, pixel_size_nm
+
+
+def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> NDArray[np.float32]:
+    """Return counts without negative ones and x-ray outliers: the image before its flat field.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+        Not changed.
+    parameters : PreprocessingParameters
+
+    Raises
+    ------
+    ValueError
+        Some pixels are no numbers.
     """
     counts = image.astype(np.float32)
     lowest = counts.min()
@@ -74,14 +106,7 @@ def preprocess_micrograph(
                 100 * replaced / counts.size,
                 xray.threshold_counts,
             )
-    if parameters.flat_field.mode != "none":
-        correct_flat_field(counts, parameters.flat_field.downsample, parameters.flat_field.mode)
-    if parameters.pixel_size_nm is not None:
-        counts = resample(counts, pixel_size_nm, parameters.pixel_size_nm)
-        pixel_size_nm = parameters.pixel_size_nm
-    if parameters.standardise:
-        standardise(counts)
-    return counts, pixel_size_nm
+    return counts
 
 
 def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
