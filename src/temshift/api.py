@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
+from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust, lent_trust
 from temshift.catalog.networks import NetworksDataset
 from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.config.deployment import DeploymentParameters
@@ -53,7 +53,8 @@ def segment(
         are any, or else ``"box"``.
     trust : path or TrustModel, optional
         Folder of the study's evidence (``07_model_output/trust``). By default that beside the
-        folder of networks, if there is one; without evidence nothing is said about trust.
+        folder of networks, if there is one; without evidence nothing is said about trust, unless
+        all networks were imported (:func:`temshift.catalog.boxed.lent_trust`).
     device : str
     **parameters
         Of :class:`temshift.config.deployment.DeploymentParameters`: ``networks`` excepted, such as
@@ -130,7 +131,8 @@ def _segmenter(
         trust = beside if (beside / "evidence.parquet").exists() else None
     if isinstance(trust, str | Path):
         trust = load_trust(trust, sets)
-    return Segmenter(sets, asked, trust, device)
+    lent = lent_trust(sets) if trust is None and asked.judge else {}
+    return Segmenter(sets, asked, device=device, **(lent or {"trust": trust}))
 
 
 def fine_tune(

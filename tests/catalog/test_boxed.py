@@ -6,13 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import temshift
-from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
+from temshift.catalog.boxed import (
+    BOX_NOTE,
+    LENT_NOTE,
+    boxed_networks,
+    boxed_trust,
+    lent_trust,
+)
 from temshift.config.box import RandomExposures, RandomFields
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.simulation import SpecimenParameters, SupportParameters
 from temshift.config.trust import TrustParameters
+from temshift.learning.network_set import NetworkSet, TrainedNetwork
 from temshift.learning.segmentation import Segmenter
 from temshift.microscopy.randomised import (
     RandomField,
@@ -109,3 +117,60 @@ def test_a_bare_film_is_never_trusted(segmenter):
     for i in range(3):
         image, _, pixel_size_nm = take(wave, draw_condition(RandomExposures(), 99, "bare", i))
         assert segmenter.segment(image, pixel_size_nm).judgement["verdict"] != "trust"
+
+
+def imported(shuffled: bool) -> dict[str, NetworkSet]:
+    """Return a network that came without a study: a fold of the box, or its weights shuffled."""
+    key, own = next(iter(boxed_networks()["box"].items()))
+    torch.manual_seed(5)
+    state = {
+        name: x.flatten()[torch.randperm(x.numel())].reshape(x.shape) if shuffled else x
+        for name, x in own.state.items()
+    }
+    card = own.card.model_copy(update={"network": "theirs", "imported": True})
+    return {"theirs": {key: TrainedNetwork(state, card)}}
+
+
+@pytest.fixture(scope="module")
+def judge_imported():
+    lent = lent_trust(imported(False), TrustParameters(trees=30))
+
+    def judge(image: np.ndarray, shuffled: bool):
+        segmenter = Segmenter(imported(shuffled), DeploymentParameters(), device="cpu", **lent)
+        return segmenter.segment(image, 0.03)
+
+    return judge
+
+
+def test_an_imported_network_is_judged_by_the_box_which_draws_nothing(gold, judge_imported):
+    found = judge_imported(gold[0], shuffled=False)
+    assert found.network == "theirs"
+    assert list(found.networks["network"]) == ["theirs"]
+    assert found.judgement["predicted_dice"] > 0.8
+    assert LENT_NOTE in found.notes
+
+
+def test_an_imported_network_of_shuffled_weights_is_not_trusted(gold, judge_imported):
+    assert judge_imported(gold[0], shuffled=True).judgement["verdict"] == "do not trust"
+
+
+@pytest.mark.parametrize("name", ["noise", "page of text"])
+def test_an_imported_network_is_not_trusted_where_nothing_is_to_be_seen(name, judge_imported):
+    assert judge_imported(nothing()[name], shuffled=False).judgement["verdict"] != "trust"
+
+
+def test_only_imported_networks_are_judged_by_the_box(gold, tmp_path, monkeypatch):
+    from temshift.catalog.networks import NetworksDataset
+
+    assert lent_trust(boxed_networks()) == {}
+    assert lent_trust({**imported(False), **boxed_networks()}) == {}
+    key, own = next(iter(imported(False)["theirs"].items()))
+    tuned = own.card.model_copy(update={"fine_tuned": {"on": ["a"]}})
+    assert lent_trust({"theirs": {key: TrainedNetwork(own.state, tuned)}}) == {}
+    fewer = TrustParameters(trees=20)
+    monkeypatch.setattr("temshift.api.lent_trust", lambda networks: lent_trust(networks, fewer))
+    NetworksDataset(str(tmp_path / "theirs")).save(imported(False)["theirs"])
+    found = temshift.segment(gold[0], 0.03, networks=tmp_path, device="cpu")
+    assert found.judgement["verdict"] != "not judged"
+    plain = temshift.segment(gold[0], 0.03, networks=tmp_path, device="cpu", judge=False)
+    assert plain.judgement["verdict"] == "not judged"

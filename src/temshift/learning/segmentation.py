@@ -2,7 +2,8 @@
 
 The mask is that of an ensemble, the folds of one network. Whether to believe it, the jury says:
 one fold of every other network (:mod:`temshift.learning.evidence`, :mod:`temshift.learning.trust`).
-Where there is one network only, its folds are each other's jury.
+Where there is one network only, its folds are each other's jury; imported ones that come without a
+study have the folds of the network in the box beside them.
 """
 
 from __future__ import annotations
@@ -241,6 +242,8 @@ class Segmenter:
     device : str
     notes : sequence of str
         What is to be said of every micrograph.
+    jurors : mapping of str to TrainedNetwork, optional
+        Further networks of the jury, which draw no mask.
 
     Raises
     ------
@@ -255,9 +258,11 @@ class Segmenter:
         trust: TrustModel | None = None,
         device: str = "auto",
         notes: Sequence[str] = (),
+        jurors: Mapping[str, TrainedNetwork] | None = None,
     ) -> None:
         self.parameters = parameters or DeploymentParameters()
         self.notes = tuple(notes)
+        self._jurors = {name: [own] for name, own in (jurors or {}).items()}
         self.device = choose_device(device)
         self._folds = {name: ensemble(folds) for name, folds in networks.items() if folds}
         self._check_names()
@@ -274,7 +279,7 @@ class Segmenter:
                     else ". Run the study first, or name another folder of networks"
                 )
             )
-        self._alone = len(self._folds) == 1
+        self._alone = len(self._folds) == 1 and not self._jurors
         self.trust = trust if len(self._jury(self._folds)) >= _SMALLEST_JURY else None
         self._built: dict[int, tuple[Any, Any]] = {}
 
@@ -284,7 +289,7 @@ class Segmenter:
         digest = hashlib.sha256()
         asked = self.parameters.model_dump(mode="json", exclude={"input", "name", "masks"})
         digest.update(json.dumps(asked, sort_keys=True).encode())
-        for name, folds in sorted(self._folds.items()):
+        for name, folds in [*sorted(self._folds.items()), *sorted(self._jurors.items())]:
             for trained in folds:
                 card = json.dumps([name, trained.card.to_json()], sort_keys=True, default=str)
                 digest.update(card.encode())
@@ -549,7 +554,7 @@ class Segmenter:
     def _jury(self, able: Mapping[str, list[TrainedNetwork]]) -> Mapping[str, list[TrainedNetwork]]:
         """Return who is judged and judges, by name: the networks or, of a single one, its folds."""
         if not self._alone:
-            return able
+            return {**able, **self._jurors}
         folds = next(iter(able.values()))
         return {network_key(own.card.protocol, own.card.fold): [own] for own in folds}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from temshift.binding import by_owner
@@ -34,18 +33,23 @@ def segment_judged(
 
     sets = by_owner(networks)
     model = TrustModel.fit(evidence, agreement, trained_on(sets), trust)
-    return _work(store, sets, deployment, modelling, model, masks)
+    return _work(store, sets, deployment, modelling, masks=masks, trust=model)
 
 
 def segment(
     store: MicrographStore,
     deployment: DeploymentParameters,
+    trust: TrustParameters,
     modelling: ModellingParameters,
     masks: MaskStore | None = None,
     **networks: Any,
 ) -> Any:
-    """Segment every micrograph without judgement."""
-    return _work(store, by_owner(networks), deployment, modelling, None, masks)
+    """Segment every micrograph; of networks without a study only imported ones are judged."""
+    from temshift.catalog.boxed import lent_trust
+
+    sets = by_owner(networks)
+    lent = lent_trust(sets, trust) if deployment.judge else {}
+    return _work(store, sets, deployment, modelling, masks=masks, **lent)
 
 
 def segment_boxed(
@@ -66,7 +70,15 @@ def segment_boxed(
             "(deployment.networks: box)"
         )
     model = boxed_trust(trust) if deployment.judge else None
-    return _work(store, boxed_networks(), deployment, modelling, model, masks, [BOX_NOTE])
+    return _work(
+        store,
+        boxed_networks(),
+        deployment,
+        modelling,
+        masks=masks,
+        trust=model,
+        notes=[BOX_NOTE],
+    )
 
 
 def _work(
@@ -74,16 +86,15 @@ def _work(
     networks: dict[str, Any],
     deployment: DeploymentParameters,
     modelling: ModellingParameters,
-    trust: Any,
     masks: MaskStore | None,
-    notes: Sequence[str] = (),
+    **judging: Any,
 ) -> Any:
     from temshift.catalog.segmentations import SegmentationsDataset
     from temshift.learning.segmentation import Segmenter, plan_work
     from temshift.learning.trust import TrustModel
     from temshift.runner.code import code_digest
 
-    segmenter = Segmenter(networks, deployment, trust, modelling.device, notes)
+    segmenter = Segmenter(networks, deployment, device=modelling.device, **judging)
     code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset)
     return plan_work(store, segmenter, code, masks)
 

@@ -26,7 +26,6 @@ def create_pipeline() -> Pipeline:
     tables = {
         "evidence": "trust.model_output.evidence",
         "agreement": "trust.model_output.agreement",
-        "trust": "params:trust",
     }
     own = Pipeline(
         [
@@ -35,10 +34,11 @@ def create_pipeline() -> Pipeline:
                 inputs={
                     "store": "deployment.raw.micrographs",
                     "deployment": "params:deployment",
+                    "trust": "params:trust",
                     "modelling": "params:modelling",
                     **({"masks": "deployment.raw.masks"} if given else {}),
                     **(tables if judged else {}),
-                    **({"trust": "params:trust"} if boxed else each(networks, "networks")),
+                    **({} if boxed else each(networks, "networks")),
                 },
                 outputs="deployment.model_output.segmentations",
                 name="segment",
