@@ -25,9 +25,8 @@ def served_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             monkeypatch.setenv(key, value)
         store = s3fs.S3FileSystem(skip_instance_cache=True)
         if store.exists("study"):  # moto keeps its buckets as long as the process lives
-            store.rm("study", recursive=True)
-        else:
-            store.mkdir("study")
+            store.rm("study", recursive=True)  # the bucket too
+        store.mkdir("study")
         yield "s3://study"
     finally:
         moto.stop()
