@@ -111,11 +111,10 @@ def test_nothing_is_fetched_to_be_compared_if_its_version_is_known(root, monkeyp
     second = catalog(root)
     known = second.load("provenance")
     assert known.get("node") == {"outputs": {}, "parts": {"inputs": {}}}
-    monkeypatch.setattr(Remote, "_get", lambda self, names: pytest.fail(f"fetched {names}"))
-    assert known.content(content_paths(second.get("page"))) == value
+    with monkeypatch.context() as patched:
+        patched.setattr(Remote, "_get", lambda self, names: pytest.fail(f"fetched {names}"))
+        assert known.content(content_paths(second.get("page"))) == value
     known.drop("node")
-    monkeypatch.undo()
-    elsewhere(monkeypatch, tmp_path)
     monkeypatch.setenv("TEMSHIFT_CACHE", str(tmp_path / "third"))
     assert catalog(root).load("provenance").get("node") is None
 
