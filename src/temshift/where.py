@@ -9,13 +9,15 @@ from pathlib import Path
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from temshift.catalog.remote import local_copy
+
 
 def report_path(project: Path, env: str | None = None) -> Path:
-    """Return the path of ``report.html`` of an environment."""
+    """Return the path of ``report.html`` of an environment (of its copy, if it lies elsewhere)."""
     bootstrap_project(project)
     with KedroSession.create(project_path=project, env=env) as session:
         catalog = session.load_context().config_loader["catalog"]  # type: ignore[attr-defined]
-    return project / catalog["generalization_reporting.reporting.report"]["filepath"]
+    return project / local_copy(catalog["generalization_reporting.reporting.report"]["filepath"])
 
 
 if __name__ == "__main__":

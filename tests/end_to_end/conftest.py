@@ -57,9 +57,14 @@ class Project:
 
     def tables(self) -> dict[str, bytes]:
         """Return the bytes of every table and of every network."""
-        kinds = ("*.csv", "*.parquet", "*.safetensors", "results.json", "fingerprint.json")
-        files = (f for kind in kinds for f in self.data.rglob(kind))
-        return {str(f.relative_to(self.data)): f.read_bytes() for f in files}
+        return tables_of(self.data)
+
+
+def tables_of(data: Path) -> dict[str, bytes]:
+    """Return the bytes of every table and of every network in a folder of data."""
+    kinds = ("*.csv", "*.parquet", "*.safetensors", "results.json", "fingerprint.json")
+    files = (f for kind in kinds for f in data.rglob(kind))
+    return {str(f.relative_to(data)): f.read_bytes() for f in files}
 
 
 def differing(first: dict[str, bytes], second: dict[str, bytes]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_folder
 from temshift.microscopy.multislice import ExitWave
 
@@ -56,7 +56,7 @@ class ExitWaveStore(Mapping[str, ExitWave]):
         return f"ExitWaveStore('{self.folder}'): {len(self)} specimens; store['{first}'] reads one"
 
 
-class ExitWavesDataset(AbstractDataset[Iterable[tuple[str, ExitWave]], ExitWaveStore]):
+class ExitWavesDataset(FileDataset[Iterable[tuple[str, ExitWave]], ExitWaveStore]):
     """The exit waves of one specimen type.
 
     ``save`` takes an iterable of ``(specimen_id, ExitWave)`` and writes one file at a time; the
@@ -69,10 +69,6 @@ class ExitWavesDataset(AbstractDataset[Iterable[tuple[str, ExitWave]], ExitWaveS
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def load(self) -> ExitWaveStore:
         """Return the lazy store."""
@@ -93,10 +89,3 @@ class ExitWavesDataset(AbstractDataset[Iterable[tuple[str, ExitWave]], ExitWaveS
 
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*.h5"))
-
-    def content_paths(self) -> list[Path]:
-        """Return the folder."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

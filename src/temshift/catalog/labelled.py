@@ -6,8 +6,9 @@ import logging
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.micrographs import MicrographReadError, MicrographStore
 from temshift.catalog.new_micrographs import NewMicrographStore
 from temshift.microscopy.micrograph import LabelledMicrograph
@@ -113,7 +114,7 @@ def _name(path: str) -> str:
     return str(PurePosixPath(path).with_suffix(""))
 
 
-class LabelledMicrographsDataset(AbstractDataset[None, LabelledStore]):
+class LabelledMicrographsDataset(FileDataset[None, LabelledStore]):
     """A folder of micrographs and one of their masks, to be read only.
 
     Parameters
@@ -127,9 +128,8 @@ class LabelledMicrographsDataset(AbstractDataset[None, LabelledStore]):
     """
 
     def __init__(self, filepath: str, masks: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
+        super().__init__(filepath, metadata)
         self._masks = PurePosixPath(masks)
-        self.metadata = metadata
 
     def load(self) -> LabelledStore:
         """Return the pairs; reads no pixels yet.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset
-
+from temshift.catalog.file_dataset import FileDataset
 from temshift.config.base import close_to, hint
 from temshift.config.errors import UserError
 
@@ -25,7 +24,7 @@ LOAD_ARGS = ("sep", "encoding", "sheet")
 SEPARATORS = {";": '";"', "\t": r'"\t"', ",": '","', "|": '"|"'}
 
 
-class MetadataTableDataset(AbstractDataset["pd.DataFrame", "pd.DataFrame"]):
+class MetadataTableDataset(FileDataset["pd.DataFrame", "pd.DataFrame"]):
     """A table of micrographs, CSV (any separator and encoding) or an Excel workbook.
 
     Cells keep what was typed: text in CSV, and numbers and dates in Excel.
@@ -48,7 +47,7 @@ class MetadataTableDataset(AbstractDataset["pd.DataFrame", "pd.DataFrame"]):
         load_args: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
+        super().__init__(filepath, metadata)
         self._load_args = dict(load_args or {})
         for name in self._load_args:
             if name not in LOAD_ARGS:
@@ -57,15 +56,10 @@ class MetadataTableDataset(AbstractDataset["pd.DataFrame", "pd.DataFrame"]):
                     f"Found {name!r}; expected {hint(name, LOAD_ARGS)}",
                     "Mend load_args in catalog_data_curation.yml of the environment",
                 )
-        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """Read the table; raise :class:`~temshift.config.errors.UserError` if that fails."""
         return read_metadata_table(Path(self._filepath), **self._load_args)
-
-    def content_paths(self) -> list[Path]:
-        """Return the file of the table."""
-        return [Path(self._filepath)]
 
     def save(self, data: pd.DataFrame) -> None:
         """Refuse: the table is its user's."""

@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import ImagePreview
 from numpy.typing import NDArray
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
 from temshift.catalog.masks import binary_mask, instance_mask
 from temshift.catalog.reading.acquisition import HYPERSPY_TAGS
@@ -244,7 +245,7 @@ class MicrographStore:
             raise MicrographReadError(str(file), reason_for(error)) from error
 
 
-class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
+class MicrographsDataset(FileDataset[Iterable[Saved], MicrographStore]):
     """A folder of micrographs and masks.
 
     Loading gives a :class:`MicrographStore`. Saving takes ``(path, Micrograph, label)`` one by
@@ -260,9 +261,7 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
         For Kedro plugins.
     """
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
+    adds_to = True
 
     def load(self) -> MicrographStore:
         """Return the store of the folder; reads nothing yet.
@@ -326,13 +325,6 @@ class MicrographsDataset(AbstractDataset[Iterable[Saved], MicrographStore]):
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir() and any(Path(self._filepath).iterdir())
-
-    def content_paths(self) -> list[Path]:
-        """Return the folder."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
 
 # Kedro-Viz takes the kind of the preview from this annotation, which must be no string

@@ -6,11 +6,12 @@ Loading a network never unpickles anything.
 from __future__ import annotations
 
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_folder, atomic_path
 from temshift.learning.cards import CardError, NetworkCard, read_card
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
@@ -18,7 +19,7 @@ from temshift.learning.network_set import NetworkSet, TrainedNetwork
 __all__ = ["CheckpointStore", "CheckpointsDataset", "NetworksDataset"]
 
 
-class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
+class NetworksDataset(FileDataset[NetworkSet, NetworkSet]):
     """A folder of networks: ``<key>/model.safetensors`` and ``<key>/card.json``.
 
     Parameters
@@ -28,10 +29,6 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def load(self) -> NetworkSet:
         """Read all networks of the folder.
@@ -76,13 +73,6 @@ class NetworksDataset(AbstractDataset[NetworkSet, NetworkSet]):
 
     def _exists(self) -> bool:
         return any(Path(self._filepath).glob("*/model.safetensors"))
-
-    def content_paths(self) -> list[Path]:
-        """Return the folder."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
 
 def _read_card(path: Path) -> NetworkCard:
@@ -133,7 +123,7 @@ class CheckpointStore:
             path.unlink()
 
 
-class CheckpointsDataset(AbstractDataset[None, CheckpointStore]):
+class CheckpointsDataset(FileDataset[None, CheckpointStore]):
     """Hands a training node the place of its checkpoints.
 
     A training loads what it finds there and overwrites it as it goes, so this is an input that a
@@ -148,10 +138,7 @@ class CheckpointsDataset(AbstractDataset[None, CheckpointStore]):
     """
 
     volatile = True
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
+    stays_here = True
 
     def load(self) -> CheckpointStore:
         """Return the store; reads nothing."""
@@ -163,10 +150,3 @@ class CheckpointsDataset(AbstractDataset[None, CheckpointStore]):
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()
-
-    def content_paths(self) -> list[Path]:
-        """Return the folder."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

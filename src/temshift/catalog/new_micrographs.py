@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from numpy.typing import NDArray
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.masks import any_mask
 from temshift.catalog.micrographs import MicrographStore, as_micrograph
 from temshift.catalog.reading.formats import open_image
@@ -196,7 +197,7 @@ def _without_ending(path: str) -> str:
 _Store = TypeVar("_Store", bound=NewMicrographStore)
 
 
-class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
+class NewMicrographsDataset(FileDataset[None, NewMicrographStore]):
     """A file or a folder of micrographs, to be read only.
 
     Parameters
@@ -205,10 +206,6 @@ class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def load(self) -> NewMicrographStore:
         """Return the store; reads nothing yet.
@@ -241,16 +238,6 @@ class NewMicrographsDataset(AbstractDataset[None, NewMicrographStore]):
         if not store.paths():
             raise DatasetError(f"{source}: there is no file of a {what} in this folder")
         return store
-
-    def _exists(self) -> bool:
-        return Path(self._filepath).exists()
-
-    def content_paths(self) -> list[Path]:
-        """Return the file or folder."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
 
 class MasksDataset(NewMicrographsDataset):

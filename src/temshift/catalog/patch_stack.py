@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from numpy.typing import NDArray
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
 from temshift.config.contract import CONTRACT, Column
 from temshift.microscopy.patches import PATCH_COLUMNS, PatchStack, PatchStream
@@ -30,7 +31,7 @@ _TEXT_COLUMNS = ("micrograph_id", "specimen_id", "group")
 _SLICE = 16
 
 
-class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
+class PatchStackDataset(FileDataset[PatchStack | PatchStream, PatchStack]):
     """One patch stack in one HDF5 file.
 
     The file holds ``images`` (N, P, P) float32 and ``labels`` (N, P, P) uint8, contiguous and
@@ -59,9 +60,8 @@ class PatchStackDataset(AbstractDataset[PatchStack | PatchStream, PatchStack]):
         labels_filepath: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
+        super().__init__(filepath, metadata)
         self._labels_filepath = PurePosixPath(labels_filepath) if labels_filepath else None
-        self.metadata = metadata
 
     def load(self) -> PatchStack:
         """Return the stack with its arrays memory-mapped (read-only).

@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
+from temshift.catalog.remote import Remote
 
 __all__ = ["ProvenanceDataset", "ProvenanceStore"]
 
@@ -29,40 +31,71 @@ class ProvenanceStore:
     Parameters
     ----------
     folder : Path
+    remote : Remote, optional
+        Where they are kept as well; each is sent when it is written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: Remote | None = None) -> None:
         self.folder = folder
+        self._remote = remote
         self._cache = folder / "files.cache"
         self._hashes: dict[str, list[Any]] = self._read_hashes()
         self._new: dict[str, list[Any]] = {}
         self._kept = time.monotonic()
 
-    def content(self, paths: Iterable[Path], partial: bool = False) -> str | None:
+    def content(self, paths: Iterable[Path | Remote], partial: bool = False) -> str | None:
         """Return a hash of files and folders, or ``None`` if one is missing or there is none.
 
-        A file whose size, time of change and inode are known is not read again.
+        A file whose size, time of change and inode are known is not read again, and nothing is
+        fetched of an object store whose size and version are known. The same content has the same
+        hash wherever it lies.
 
         Parameters
         ----------
-        paths : iterable of Path
+        paths : iterable of Path or Remote
         partial : bool
             Take what is there, and only note what is missing.
         """
         digest = hashlib.sha256()
         paths = list(paths)
         for path in paths:
-            if not path.exists():
+            hashes = self._hashes_there(path) if isinstance(path, Remote) else self._hashes_of(path)
+            if hashes is None:
                 if not partial:
                     return None
                 digest.update(b"missing\0")
                 continue
-            files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-            for file in files:
-                name = file.name if file == path else str(file.relative_to(path))
-                if not any(part.startswith(".") for part in PurePosixPath(name).parts):
-                    digest.update(f"{name}\0{self._file_hash(file)}\0".encode())
+            for name, value in hashes.items():
+                digest.update(f"{name}\0{value}\0".encode())
         return digest.hexdigest() if paths else None
+
+    def _hashes_of(self, path: Path) -> dict[str, str] | None:
+        """Return the hash of each file by its name, ``None`` if there is nothing."""
+        if not path.exists():
+            return None
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        names = [file.name if file == path else str(file.relative_to(path)) for file in files]
+        pairs = zip(names, files, strict=True)
+        return {name: self._file_hash(file) for name, file in pairs if not _is_hidden(name)}
+
+    def _hashes_there(self, place: Remote) -> dict[str, str] | None:
+        """Return the same of what lies in an object store."""
+        listing = place.listing()
+        if not listing:
+            return None
+        hashes: dict[str, str] = {}
+        for name in sorted(listing, key=PurePosixPath):
+            shown = name or place.local.name
+            if _is_hidden(shown):
+                continue
+            key, state = f"{place.url}/{name}", [*listing[name], 0]
+            known = self._hashes.get(key)
+            if known is None or known[:3] != state:
+                place.fetch()  # all of it, if it is not here
+                value = self._file_hash(place.local / name if name else place.local)
+                known = self._hashes[key] = self._new[key] = [*state, value]
+            hashes[shown] = str(known[3])
+        return hashes
 
     def _file_hash(self, file: Path) -> str:
         stat, key = file.stat(), str(file.resolve())
@@ -104,7 +137,7 @@ class ProvenanceStore:
 
         All hashes are one file, which takes the longer to write the more there are.
         """
-        _write(self._path(node), record)
+        self._put(self._path(node), record)
         if time.monotonic() > self._kept + _KEPT_EVERY_S:
             self.keep()
 
@@ -112,17 +145,27 @@ class ProvenanceStore:
         """Keep the hashes of files that were computed, beside those that others have kept."""
         if self._new:
             self._hashes = {**self._read_hashes(), **self._new}
-            _write(self._cache, self._hashes)
+            self._put(self._cache, self._hashes)
             self._new = {}
         self._kept = time.monotonic()
 
     def drop(self, node: str) -> None:
         """Forget a node: its outputs are about to be replaced."""
         self._path(node).unlink(missing_ok=True)
+        if self._remote is not None:
+            self._remote.remove(self._path(node).relative_to(self.folder).as_posix())
 
     def lock_of(self, node: str) -> Path:
         """Return the file that is locked while a node is run elsewhere."""
         return self.folder / "running" / f"{self._path(node).stem}.lock"
+
+    def _put(self, path: Path, data: Any) -> None:
+        if self._remote is None:
+            _write(path, data)
+            return
+        with self._remote.held():
+            _write(path, data)
+            self._remote.send([path.relative_to(self.folder).as_posix()])
 
     def _path(self, node: str) -> Path:
         name = quote(node, safe=" ")
@@ -138,6 +181,10 @@ class ProvenanceStore:
         return found if isinstance(found, dict) else {}
 
 
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
+
+
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(file.read_text())
@@ -151,7 +198,7 @@ def _write(path: Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=1, sort_keys=True))
 
 
-class ProvenanceDataset(AbstractDataset[None, ProvenanceStore]):
+class ProvenanceDataset(FileDataset[None, ProvenanceStore]):
     """The folder of provenance records.
 
     Parameters
@@ -161,13 +208,11 @@ class ProvenanceDataset(AbstractDataset[None, ProvenanceStore]):
         For Kedro plugins; not used here.
     """
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
-
     def load(self) -> ProvenanceStore:
         """Return the store."""
-        return ProvenanceStore(Path(self._filepath))
+        path = Path(self._filepath)
+        there = Remote.of(path, getattr(self, "remote_options", None) or {})
+        return ProvenanceStore(path, there if isinstance(there, Remote) else None)
 
     def save(self, data: None) -> None:
         """Refuse: records are written by the runner."""
@@ -177,5 +222,6 @@ class ProvenanceDataset(AbstractDataset[None, ProvenanceStore]):
         """Return nothing: records are about results, none of them."""
         return []
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+    def places(self) -> list[Path]:
+        """Return the folder of the records."""
+        return [Path(self._filepath)]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
 from temshift.catalog.downloads import ChangedFileError, Downloader, DownloadError
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.micrographs import MicrographsDataset
 from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.learning.published_networks import weight_file_name
@@ -33,7 +34,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 
-class _Fetching:
+class _Fetching(FileDataset[Any, Any]):
     """What the datasets have in common whose saving fetches: a folder and where to fetch from.
 
     Parameters
@@ -47,15 +48,16 @@ class _Fetching:
         For Kedro plugins; not used here.
     """
 
+    adds_to = True
+
     #: Pattern of the files of which one at least must be there.
     _files = "*"
 
     def __init__(
         self, filepath: str, download: dict[str, Any], metadata: dict[str, Any] | None = None
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
+        super().__init__(filepath, metadata)
         self._download = dict(download)
-        self.metadata = metadata
 
     @property
     def _folder(self) -> Path:
@@ -74,10 +76,6 @@ class _Fetching:
     def _fetch(self, files: Iterable[str]) -> None:
         Downloader(self._folder, **self._download).fetch(files)
 
-    def content_paths(self) -> list[Path]:
-        """Return what the content is kept in."""
-        return [Path(self._filepath)]
-
     def _exists(self) -> bool:
         return any(self._folder.glob(self._files))
 
@@ -85,7 +83,7 @@ class _Fetching:
         return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
 
 
-class DownloadedTableDataset(_Fetching, AbstractDataset[str, pd.DataFrame]):
+class DownloadedTableDataset(_Fetching):
     """A CSV table that is fetched once.
 
     Parameters
@@ -164,7 +162,7 @@ class WeightsFolder:
         return (self._folder / name).read_bytes()
 
 
-class WeightsDataset(_Fetching, AbstractDataset[Iterable[str], WeightsFolder]):
+class WeightsDataset(_Fetching):
     """The study's folder of weight files.
 
     Files that cannot be fetched are told, not an error: what is here can be used, and the next run
@@ -239,7 +237,7 @@ class CuratedSets:
         return PatchStackDataset(filepath=images, labels_filepath=labels).load()
 
 
-class CuratedSetsDataset(_Fetching, AbstractDataset[Iterable[str], CuratedSets]):
+class CuratedSetsDataset(_Fetching):
     """The folder of the study's curated sets; saving takes their names."""
 
     _files = "*_Images.h5"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from kedro_datasets._typing import HTMLPreview, ImagePreview
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
 from temshift.catalog.previews import captioned, image_preview
 from temshift.learning.examples import Example
@@ -22,7 +23,7 @@ __all__ = ["ExamplesDataset", "HTMLReportDataset", "PrintedFigureDataset"]
 _ARRAYS = ("image", "label", "prediction")
 
 
-class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
+class ExamplesDataset(FileDataset[list[Example], list[Example]]):
     """Example micrographs of one network in a compressed NumPy archive.
 
     ``index`` holds one JSON object an example; ``<i>_image``, ``<i>_label`` and ``<i>_prediction``
@@ -35,10 +36,6 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def load(self) -> list[Example]:
         """Read all examples.
@@ -101,15 +98,8 @@ class ExamplesDataset(AbstractDataset[list[Example], list[Example]]):
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
 
-    def content_paths(self) -> list[Path]:
-        """Return the file."""
-        return [Path(self._filepath)]
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
-
-
-class HTMLReportDataset(AbstractDataset[str, str]):
+class HTMLReportDataset(FileDataset[str, str]):
     """A self-contained HTML page.
 
     Parameters
@@ -118,10 +108,6 @@ class HTMLReportDataset(AbstractDataset[str, str]):
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def load(self) -> str:
         """Return the page's source."""
@@ -139,15 +125,8 @@ class HTMLReportDataset(AbstractDataset[str, str]):
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
 
-    def content_paths(self) -> list[Path]:
-        """Return the file."""
-        return [Path(self._filepath)]
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
-
-
-class PrintedFigureDataset(AbstractDataset[dict[str, bytes], dict[str, bytes]]):
+class PrintedFigureDataset(FileDataset[dict[str, bytes], dict[str, bytes]]):
     """A figure for print as files of several widths and formats.
 
     Data are the content of each file by the ending of its name (``_85mm.svg``).
@@ -165,9 +144,8 @@ class PrintedFigureDataset(AbstractDataset[dict[str, bytes], dict[str, bytes]]):
     def __init__(
         self, filepath: str, endings: Sequence[str], metadata: dict[str, Any] | None = None
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
+        super().__init__(filepath, metadata)
         self._endings = list(endings)
-        self.metadata = metadata
 
     def load(self) -> dict[str, bytes]:
         """Return the content of each file."""

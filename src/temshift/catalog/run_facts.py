@@ -6,11 +6,12 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.provenance import ProvenanceStore
 from temshift.parallel import available_cores
 from temshift.study.run_facts import RunFacts, busy_seconds
@@ -18,7 +19,7 @@ from temshift.study.run_facts import RunFacts, busy_seconds
 __all__ = ["RunFactsDataset"]
 
 
-class RunFactsDataset(AbstractDataset[None, RunFacts]):
+class RunFactsDataset(FileDataset[None, RunFacts]):
     """What the report says of the run: looked up when it is loaded.
 
     What is up to date does not depend on it (``volatile``): a report is not written again because
@@ -40,9 +41,8 @@ class RunFactsDataset(AbstractDataset[None, RunFacts]):
     def __init__(
         self, filepath: str, results: list[str], metadata: dict[str, Any] | None = None
     ) -> None:
-        self._filepath = PurePosixPath(filepath)
+        super().__init__(filepath, metadata)
         self._results = results
-        self.metadata = metadata
 
     def load(self) -> RunFacts:
         """Return what is known of the run."""
@@ -74,6 +74,10 @@ class RunFactsDataset(AbstractDataset[None, RunFacts]):
     def content_paths(self) -> list[Path]:
         """Return nothing: they are in no file."""
         return []
+
+    def places(self) -> list[Path]:
+        """Return the folder of the records."""
+        return [Path(self._filepath)]
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "results": self._results}

@@ -16,14 +16,15 @@ import logging
 import math
 import shutil
 from collections.abc import Iterable, Sized
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 from numpy.typing import NDArray
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_folder, atomic_path
 from temshift.learning.segmentation import Segmentation, Work
 from temshift.microscopy.outlines import particle_outlines
@@ -110,7 +111,7 @@ class SegmentationStore:
         return found
 
 
-class SegmentationsDataset(AbstractDataset[Iterable[Work], SegmentationStore]):
+class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
     """A folder of segmented micrographs; made and written one by one, so that little is held.
 
     What is up to date is not made again. A file that cannot be segmented is reported, the rest
@@ -124,13 +125,7 @@ class SegmentationsDataset(AbstractDataset[Iterable[Work], SegmentationStore]):
         For Kedro plugins; not used here.
     """
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
-
-    def content_paths(self) -> list[Path]:
-        """Return the folder."""
-        return [Path(self._filepath)]
+    adds_to = True
 
     def load(self) -> SegmentationStore:
         """Return the store; reads nothing."""
@@ -175,9 +170,6 @@ class SegmentationsDataset(AbstractDataset[Iterable[Work], SegmentationStore]):
 
     def _exists(self) -> bool:
         return (Path(self._filepath) / _INDEX).exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kedro.io import DataCatalog, DatasetError, DatasetNotFoundError
 
+from temshift.catalog.content import own_paths
+from temshift.catalog.remote import copies_here, kept_there
 from temshift.catalog.whole_files import saved_whole
 from temshift.config.base import close_to, hint
 from temshift.config.cluster import ClusterParameters
@@ -55,7 +58,8 @@ class NoSuchDatasetError(UserError, DatasetNotFoundError):
 class StudyCatalog(DataCatalog):
     """Kedro's catalog; an unknown name is answered with the nearest ones.
 
-    Whatever a dataset is saved with, a save that breaks off leaves the file that was there.
+    Whatever a dataset is saved with, a save that breaks off leaves the file that was there; and
+    whatever has an address (``s3://``) is compared, fetched and sent in one way.
 
     Attributes
     ----------
@@ -92,7 +96,13 @@ class StudyCatalog(DataCatalog):
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
         """Return a dataset, ``None`` if there is none of this name."""
-        return saved_whole(super().get(key, *args, **kwargs))
+        dataset = super().get(key, *args, **kwargs)
+        if dataset is not None and key in self._elsewhere:
+            if not hasattr(dataset, "remote_options"):
+                paths = dataset.places() if hasattr(dataset, "places") else own_paths(dataset)
+                kept_there(saved_whole(dataset), self._elsewhere[key], paths)
+            return dataset
+        return saved_whole(dataset)
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load a dataset.
@@ -114,6 +124,18 @@ class StudyCatalog(DataCatalog):
             if not by_pattern or self.known is None or ds_name in self.known():
                 raise
             raise self._unknown(ds_name) from error
+
+    @cached_property
+    def _elsewhere(self) -> dict[str, dict[str, Any]]:
+        """How to reach the datasets that lie in an object store, by their names."""
+        return {}
+
+    def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
+        """Register a dataset; what has an address is read and written through a copy here."""
+        here, options = copies_here(ds_config)
+        super()._add_from_config(ds_name, here)
+        if options is not None:
+            self._elsewhere[ds_name] = options
 
     def _names(self) -> list[str]:
         """Return the datasets that are registered, and those that pipelines have."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset, DatasetError, MemoryDataset
+from kedro.io import DatasetError, MemoryDataset
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import CSVDataset
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.networks import CheckpointsDataset, NetworksDataset
 from temshift.catalog.patch_stack import PatchStackDataset
 from temshift.catalog.provenance import ProvenanceDataset
@@ -111,7 +112,7 @@ def import_optuna() -> Any:
     return optuna
 
 
-class SweepDataset(AbstractDataset[None, SweepStore]):
+class SweepDataset(FileDataset[None, SweepStore]):
     """Hands a sweep its folder; what is up to date does not depend on it (``volatile``).
 
     Parameters
@@ -123,10 +124,7 @@ class SweepDataset(AbstractDataset[None, SweepStore]):
     """
 
     volatile = True
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
+    stays_here = True
 
     def load(self) -> SweepStore:
         """Return the store; reads nothing."""
@@ -138,10 +136,3 @@ class SweepDataset(AbstractDataset[None, SweepStore]):
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()
-
-    def content_paths(self) -> list[Path]:
-        """Return the folder."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
+from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
 
 __all__ = ["WorkbookDataset"]
@@ -27,7 +28,7 @@ _NO_TIME = datetime(1980, 1, 1)
 _XML_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]):
+class WorkbookDataset(FileDataset[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]):
     """An ``.xlsx`` file with a sheet a table. Text is text, also if it looks like a formula.
 
     The same tables make the same bytes: the file does not say when it was written.
@@ -38,10 +39,6 @@ class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.Data
     metadata : dict, optional
         For Kedro plugins; not used here.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def load(self) -> dict[str, pd.DataFrame]:
         """Return the sheets by their names."""
@@ -92,13 +89,6 @@ class WorkbookDataset(AbstractDataset[dict[str, pd.DataFrame], dict[str, pd.Data
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()
-
-    def content_paths(self) -> list[Path]:
-        """Return the file."""
-        return [Path(self._filepath)]
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
 
 
 class _TimelessArchive(ZipFile):

@@ -46,7 +46,7 @@ CARRIERS = {
     *("requests", "urllib3", "filelock", "click", "pluggy"),
 }
 
-_NO_MATTER = {"preview", "_preview", "_describe", "_exists", "content_paths", "__repr__"}
+_NO_MATTER = {"preview", "_preview", "_describe", "_exists", "content_paths", "places", "__repr__"}
 _LEFT_OUT: dict[str, set[str]] = {
     "": set(),
     "input": _NO_MATTER | {"save", "_save"},
