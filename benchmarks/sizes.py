@@ -208,7 +208,6 @@ def report(rows: list[dict], dice: float | None) -> None:
         result[end] = [one["sizes"][end] for one in shared]
     everything = pd.concat([row["truth"] for row in rows])
     population = mean_size(everything, "equivalent_diameter_nm")
-    result = pd.DataFrame(rows)
     result["deviation"] = result["mean"] / result["true"] - 1
     print(result.round(3).to_string(index=False))
     known = result[np.isfinite(result["mean"]) & np.isfinite(result["true"])]
