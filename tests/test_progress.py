@@ -14,6 +14,15 @@ def test_a_bar_without_a_terminal_counts_but_draws_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_only_the_kernel_of_a_notebook_is_one(capsys, monkeypatch):
+    from ipykernel.kernelapp import IPKernelApp
+
+    assert list(progress.bar([1], delay=0, disable=False)) == [1]
+    assert capsys.readouterr() == ("", ""), "imported, and no kernel"
+    monkeypatch.setattr(IPKernelApp, "initialized", lambda: True)
+    assert progress._in_notebook()
+
+
 def test_on_a_terminal_it_is_drawn(monkeypatch, capsys):
     monkeypatch.setattr(progress, "on_terminal", lambda: True)
     assert list(progress.bar([1, 2], desc="files", delay=0, disable=False)) == [1, 2]

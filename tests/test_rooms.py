@@ -183,6 +183,7 @@ def test_the_drawings_are_those_of_the_script_and_show_every_room_and_pipeline()
 #: Used otherwise than by an import in ``src``.
 NOT_IMPORTED = {
     "kedro-datasets",  # dataset types in the catalog
+    "s3fs",  # fsspec finds it by the protocol
     *("alembic", "cryptography"),  # the database of MLflow
     "bokeh",  # the dashboard of distributed
     "kedro-viz",  # kedro viz run

@@ -42,7 +42,7 @@ def bar(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     """
     from tqdm.auto import tqdm
 
-    drawn = on_terminal() or "ipykernel" in sys.modules
+    drawn = on_terminal() or _in_notebook()
     hidden = {} if drawn else {"file": _Nowhere()}
     made = tqdm(iterable, **{"delay": PATIENCE_S, "leave": False, **hidden, **options})
     _bars.add(made)
@@ -58,6 +58,12 @@ def how_far() -> list[str]:
         unit = "" if one.unit == "it" else f" {one.unit}"
         told.append(f"{one.n:.0f} of {one.total:.0f}{unit}")
     return sorted(told)
+
+
+def _in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, not one that has imported it."""
+    kernels = sys.modules.get("ipykernel.kernelapp")
+    return kernels is not None and bool(kernels.IPKernelApp.initialized())
 
 
 class _Nowhere:
