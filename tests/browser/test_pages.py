@@ -1,7 +1,10 @@
 """The pages in headless Chromium: on a desktop, on a phone, in the dark and on paper."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
+from PIL import Image
 from tests import synthetic_study as synthetic
 from tests.browser_checks import NEEDS_CHROMIUM, SCREENS, complaints_of, opened, violations
 from tests.reporting.test_micrographs_page import page as micrographs_page
@@ -146,3 +149,26 @@ def test_paper_shows_what_is_folded_on_the_screen(pages):
         assert details.count() > 0
         assert all(element.is_visible() for element in details.all())
         assert page.locator(".panel:visible").count() == 0
+
+
+def test_a_table_that_scrolls_shows_on_which_side_there_is_more(pages):
+    def edges(table):
+        with Image.open(BytesIO(table.screenshot())) as shot:
+            grey = np.asarray(shot.convert("L"), dtype=float)
+        empty = grey[-4:-1]  # below the last row
+        return empty[:, 1:4].mean() < 250, empty[:, -4:-1].mean() < 250
+
+    with opened(pages["report"], "phone") as (page, _):
+        found = 0
+        for table in page.locator(".scroll:visible").all():
+            wide = table.evaluate("e => e.scrollWidth - e.clientWidth")
+            table.evaluate("e => { e.style.paddingBottom = '8px'; e.scrollLeft = 0; }")
+            if wide == 0:
+                assert edges(table) == (False, False)
+            if wide < 60:  # the shadow of an end fades out
+                continue
+            found += 1
+            assert edges(table) == (False, True)
+            table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+            assert edges(table) == (True, False)
+        assert found
