@@ -1,10 +1,11 @@
 """What may be said of a shift: how bad it is, whether that can be judged, what would decide it.
 
-A verdict is a claim on where the true loss lies, and should be wrong in at most 1 − confidence of
-cases. A loss is wrongly called *robust* only if its upper bound is too low, and wrongly *breaks*
-only if its lower bound is too high; *degrades* is two such claims, and is wrong for one of them.
-So each bound is one-sided (Schuirmann, J. Pharmacokinet. Biopharm. 15, 657, 1987: two one-sided
-tests; for 95 %, the bounds are the ends of a two-sided interval of 90 %).
+A verdict is a claim on where the true loss lies; each of its bounds should be wrong in at most
+1 − confidence of cases (of one shift chosen beforehand: nothing is corrected for their number). A
+loss is wrongly called *robust* only if its upper bound is too low, and wrongly *breaks* only if its
+lower bound is too high; *degrades* is two such claims, and is wrong for one of them. So each bound
+is one-sided (Schuirmann, J. Pharmacokinet. Biopharm. 15, 657, 1987: two one-sided tests; for 95 %,
+the bounds are the ends of a two-sided interval of 90 %).
 """
 
 from __future__ import annotations
