@@ -36,7 +36,10 @@ def verdicts(
     """Return the share of one-class verdicts, and the studies that are headed undecided."""
     gaps = compare_with_in_domain(results, plan, parameters)
     gaps = gaps[gaps["network"].isin(plan.splits)]
-    headed = {str(study): study_verdict(rows) for study, rows in gaps.groupby("study", sort=False)}
+    headed = {
+        str(study): study_verdict(rows, parameters)
+        for study, rows in gaps.groupby("study", sort=False)
+    }
     share = float(gaps["verdict"].isin(ONE_CLASS).mean())
     return share, [study for study, verdict in headed.items() if verdict == "undecided"]
 

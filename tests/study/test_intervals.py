@@ -169,6 +169,7 @@ def test_intervals_hold_the_truth_and_no_effect_is_called_one(coverage, rng, cha
     said = coverage.false_findings(design, studies, rng)
     assert said["degrades or worse"] <= 0.05
     assert said["a bound beyond the truth"] <= 0.05 + around(0.05, 4 * studies)
+    assert said["any above a limit (Holm)"] <= 0.05 + around(0.05, studies)
     assert said["p <= .05"] <= 0.05 + around(0.05, 4 * studies)
 
 

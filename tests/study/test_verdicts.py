@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 
 from temshift.config.reporting import ReportingParameters
-from temshift.study.verdicts import classify, folds_to_decide, judge, study_verdict, surest
+from temshift.study.verdicts import (
+    classify,
+    folds_to_decide,
+    judge,
+    study_verdict,
+    surely_above,
+    surest,
+)
 
 PARAMETERS = ReportingParameters(degrades_above=0.03, breaks_above=0.15)
 
@@ -105,8 +112,38 @@ def test_no_gaps_no_verdicts():
 )
 def test_a_study_is_its_surest_loss_and_robust_only_as_a_whole(verdicts, of_study):
     lows = {"breaks": 0.2, "degrades": 0.04, "robust": -0.005, "reference weak": 0.5}
-    rows = [{"verdict": v, "low": lows.get(v, -0.1)} for v in verdicts]
-    assert study_verdict(gaps(*rows)) == of_study
+    found = {"breaks": 0.3, "degrades": 0.08}
+    reasons = {"reference weak": "a fold reaches only 0.1"}
+    rows = [
+        {
+            "verdict": v,
+            "low": lows.get(v, -0.1),
+            "gap": found.get(v, 0.0),
+            "reason": reasons.get(v, ""),
+        }
+        for v in verdicts
+    ]
+    assert study_verdict(gaps(*rows), PARAMETERS) == of_study
+
+
+def test_the_loss_that_is_spoken_of_stands_the_number_of_shifts():
+    """A loss that is one by itself is none that twenty shifts were searched for."""
+    one = {"gap": 0.05, "standard_error": 0.01, "df": 20.0, "low": 0.029, "verdict": "degrades"}
+    others = [{"gap": 0.0, "standard_error": 0.01, "verdict": "robust"}] * 19
+    assert study_verdict(gaps(one), PARAMETERS) == "degrades"
+    assert study_verdict(gaps(one, *others), PARAMETERS) == "robust or degrades"
+    large = {**one, "gap": 0.3, "low": 0.28, "verdict": "breaks"}
+    assert study_verdict(gaps(large, *others), PARAMETERS) == "breaks"
+    # surely a loss, but that it breaks is not sure among so many
+    near = {**one, "gap": 0.17, "low": 0.149, "verdict": "breaks"}
+    assert study_verdict(gaps(near), PARAMETERS) == "breaks"
+    assert study_verdict(gaps(near, *others), PARAMETERS) == "degrades or breaks"
+
+
+def test_what_was_not_judged_is_surely_above_nothing():
+    failed = {"gap": 0.5, "verdict": "undecided", "reason": "fold 1 did not learn"}
+    table = gaps(failed, {"gap": 0.5, "verdict": "breaks"}, {"standard_error": np.nan})
+    assert surely_above(table, 0.15, PARAMETERS).tolist() == [False, True, False]
 
 
 def test_the_surest_loss_has_the_largest_lower_end():

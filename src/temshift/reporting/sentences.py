@@ -11,8 +11,14 @@ import pandas as pd
 
 from temshift.reporting.content import ReportContent
 from temshift.study.explain import ALL_STUDIES, COMPONENTS
-from temshift.study.intervals import holm
-from temshift.study.verdicts import LOSSES, REFERENCE_WEAK, UNDECIDED, study_verdict, surest
+from temshift.study.verdicts import (
+    LOSSES,
+    REFERENCE_WEAK,
+    UNDECIDED,
+    study_verdict,
+    surely_above,
+    surest,
+)
 
 __all__ = [
     "Check",
@@ -135,8 +141,8 @@ def condition(content: ReportContent, study: str, split: str) -> str:
 def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
     """Answer the title of the report: what breaks a network, what degrades it, what stays open.
 
-    A shift is only named as a loss if its bounds lie in the class and it is no accident among
-    the comparisons of the run (p ≤ 1 − confidence, Holm).
+    A shift is only named as a loss if it is one by its bounds and surely above the limit, whichever
+    of the comparisons of the run are looked at (:func:`temshift.study.verdicts.surely_above`).
 
     Returns
     -------
@@ -149,11 +155,11 @@ def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
         return []
     gaps = pd.concat(tables)
     total = len(gaps)
-    sure = gaps[holm(gaps["p_value"]) <= 1 - content.reporting.confidence]
-    breaking = sure[sure["verdict"] == "breaks"]
-    degrading = sure[sure["verdict"].isin(["degrades", "degrades or breaks"])]
-    either = int((degrading["verdict"] == "degrades or breaks").sum())
     degrades, breaks = content.reporting.degrades_above, content.reporting.breaks_above
+    breaking = gaps[surely_above(gaps, breaks, content.reporting)]
+    above = gaps[surely_above(gaps, degrades, content.reporting)]
+    degrading = above[~above.index.isin(breaking.index)]
+    either = int((degrading["verdict"] != "degrades").sum())
     shifts = f"{total} shifts" if total > 1 else "one shift"
     if len(breaking):
         first = (
@@ -230,7 +236,7 @@ def _headlines(content: ReportContent) -> list[Headline]:
             Headline(
                 study=study,
                 title=content.plan.title(study),
-                verdict=study_verdict(gaps),
+                verdict=study_verdict(gaps, content.reporting),
                 text=_finding(content, study, gaps),
                 tally=_tally(gaps),
                 remedy=_remedy(content, study, surest(judged)) if len(judged) else "",

@@ -33,6 +33,7 @@ __all__ = [
     "holm",
     "least_visible",
     "moderated_variance",
+    "p_above",
     "p_value",
     "paired_difference",
     "t_interval",
@@ -222,6 +223,20 @@ def p_value(estimate: ArrayLike, variance: Variance) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         p: Floats = 2 * t.sf(estimate / error, variance.df)
     return np.where(error == 0, np.where(estimate == 0, 1.0, 0.0), p)
+
+
+def p_above(estimate: ArrayLike, variance: Variance, limit: float) -> Floats:
+    """Return the one-sided p-values of the true values being at most a limit.
+
+    Without any scatter p is 0 for an estimate above the limit, and 1 for any other.
+    """
+    from scipy.stats import t
+
+    excess = np.asarray(estimate, float) - limit
+    error = np.sqrt(variance.value)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p: Floats = t.sf(excess / error, variance.df)
+    return np.where(error == 0, np.where(excess > 0, 0.0, 1.0), p)
 
 
 def holm(p_values: ArrayLike) -> Floats:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from temshift.config.reporting import ReportingParameters
-from temshift.study.intervals import Variance, folds_needed, holm, t_interval
+from temshift.study.intervals import Variance, folds_needed, holm, p_above, t_interval
 
 __all__ = [
     "LOSSES",
@@ -26,6 +26,7 @@ __all__ = [
     "judge",
     "point_verdict",
     "study_verdict",
+    "surely_above",
     "surest",
 ]
 
@@ -122,21 +123,44 @@ def folds_to_decide(gaps: pd.DataFrame, parameters: ReportingParameters) -> NDAr
     return needed
 
 
-def study_verdict(gaps: pd.DataFrame) -> str:
+def surely_above(gaps: pd.DataFrame, limit: float, parameters: ReportingParameters) -> pd.Series:
+    """Return which of several losses are above a limit, whichever of them are looked at.
+
+    One-sided p-values of a loss up to the limit, corrected after Holm for the number of shifts
+    that could be judged: any of them is wrongly said to be above it in at most 1 − confidence of
+    cases. Nothing that is no loss by its own bounds is said to be above.
+
+    Returns
+    -------
+    Series of bool
+        Of the index of ``gaps``.
+    """
+    judged = gaps["reason"].fillna("") == ""
+    variance = Variance(gaps["standard_error"].to_numpy(float) ** 2, gaps["df"].to_numpy(float))
+    p = np.where(judged, p_above(gaps["gap"], variance, limit), np.nan)
+    return gaps["verdict"].isin(LOSSES) & (holm(p) <= 1 - parameters.confidence)
+
+
+def study_verdict(gaps: pd.DataFrame, parameters: ReportingParameters) -> str:
     """Return the verdict on a study: that on its surest loss (see :func:`surest`).
 
-    Without a loss, a study is only robust if all its shifts are; one that is open leaves it open.
+    Only a loss that stands the correction for the number of shifts (:func:`surely_above`) counts:
+    *breaks* one that is so above ``breaks_above``. Without such a loss, a study is only robust if
+    all its shifts are; it is open if one of them is, or may break.
     """
     judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
     if judged.empty:
         return REFERENCE_WEAK
-    verdict = str(surest(judged)["verdict"])
-    if verdict in LOSSES:
-        return verdict
+    if surely_above(judged, parameters.breaks_above, parameters).any():
+        return "breaks"
+    if (sure := surely_above(judged, parameters.degrades_above, parameters)).any():
+        verdict = str(surest(judged[sure])["verdict"])
+        return "degrades or breaks" if verdict == "breaks" else verdict
     found = set(judged["verdict"])
     if found == {"robust"} and len(judged) == len(gaps):
         return "robust"
-    return UNDECIDED if UNDECIDED in found or len(judged) < len(gaps) else "robust or degrades"
+    open_ = found & {UNDECIDED, "degrades or breaks", "breaks"}
+    return UNDECIDED if open_ or len(judged) < len(gaps) else "robust or degrades"
 
 
 def surest(gaps: pd.DataFrame, column: str = "gap") -> pd.Series:
