@@ -1,12 +1,13 @@
 """How much faster four cores run a study than two, by accounting on any machine.
 
-    python benchmarks/cores.py [--env base]
+    python benchmarks/cores.py [--env base] [--keep FOLDER]
 
 The study runs once with four threads of work (``TEMSHIFT_CORES=4``). Many times a second the
 threads that want a core are counted, and the CPU time that all of them have had since. Work that
 r threads do at a time takes 1 / min(r, n) of its CPU time on n cores; what no thread works on
 (the disk) takes as long as it takes. That cores share a memory is not accounted for.
-``--env base`` is the default study: a quarter of an hour and more.
+``--env base`` is the default study: twenty minutes and more. ``--keep`` runs it in a new folder that
+stays, to be looked at.
 """
 
 from __future__ import annotations
@@ -83,9 +84,10 @@ def measure(folder: Path, env: str) -> list[tuple[int, float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", default="base")
+    parser.add_argument("--keep", type=Path, help="new folder for the study and its log")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        samples = measure(project(Path(name) / "project"), options.env)
+        samples = measure(project(options.keep or Path(name) / "project"), options.env)
     one, two, four = (account(samples, cores) for cores in CORES)
     print(
         f"study {options.env}: {sum(s[1] for s in samples):.0f} CPU s; accounted for one core "

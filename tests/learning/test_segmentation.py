@@ -346,9 +346,35 @@ def test_memory_does_not_grow_with_the_number_of_networks():
     assert float(done.stdout) < 300
 
 
+class Prefers(Judge):
+    """A trust model that believes one network more than the others."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def judge(self, features):
+        judged = super().judge(features)
+        return judged.assign(predicted_dice=0.8 + 0.1 * (judged["network"] == self.name))
+
+
+@pytest.mark.parametrize("preferred", ["b", "c", "far"])
+def test_of_networks_equally_near_the_one_believed_most_draws(preferred):
+    """The first name decided before: a network of 10 nm particles drew those of 5 nm."""
+    networks = {name: network_set(name, pixel_size_nm=0.1) for name in "abc"}
+    networks["far"] = network_set("far", pixel_size_nm=0.5)
+    near = "a" if preferred == "far" else preferred
+    for named in ("nearest", ["b", "c", "far"]):
+        parameters = DeploymentParameters(networks=named)
+        found = segment(field(), networks, parameters, 0.1, trust=Prefers(preferred))
+        assert found.network == (near if named == "nearest" or near != "a" else "b")
+    best = DeploymentParameters(networks="best")
+    assert segment(field(), networks, best, 0.1, trust=Prefers(preferred)).network == preferred
+
+
 def test_what_is_kept_of_the_jury_does_not_change_the_mask():
     """Of ``best`` no prediction is kept and the best is predicted again; of ``nearest`` it is."""
-    networks = {name: network_set(name) for name in "abc"}
+    networks = {name: network_set(name, pixel_size_nm=0.1 + i) for i, name in enumerate("abc")}
     image = field((210, 230), ((20, 20, 12), (105, 115, 20)))
     kept = segment(image, networks, pixel_size_nm=0.1, trust=Judge())
     again = segment(image, networks, DeploymentParameters(networks="best"), 0.1, trust=Judge())

@@ -31,7 +31,8 @@ class DeploymentParameters(Strict):
         Learn from the tests of the study which masks can be believed, and say so.
     networks : {"nearest", "best", "box"} or list of str
         Which network draws the mask: the one whose training condition is nearest (pixel size,
-        dose, material, as far as they are known); the one with the highest predicted Dice; the
+        dose, material, as far as they are known; of several equally near the one with the
+        highest predicted Dice); the one with the highest predicted Dice of all; the
         one that comes with the package; or the one of these names that is nearest. Where no
         network of the study is trained it is ``box`` in any case but that of names.
     pixel_size_nm, dose_e_per_A2, material

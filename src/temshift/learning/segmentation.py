@@ -500,10 +500,13 @@ class Segmenter:
         return self._built[id(trained)]
 
     def _may_draw(self, ranking: pd.DataFrame) -> set[str]:
-        """Return the networks of which one will draw the mask, as far as that is known before."""
-        if self.parameters.networks == "best" and not self._alone:
+        """Return the network that will draw the mask, as far as that is known before."""
+        if self._alone:
+            return set(ranking["network"])
+        if self.parameters.networks == "best":
             return set()  # any of them: one is predicted again rather than all of them kept
-        return {_choose(ranking, self.parameters, judged=False)}
+        nearest = _nearest(ranking, self.parameters)["network"]
+        return set(nearest) if len(nearest) == 1 else set()
 
     def _judge(
         self,
@@ -948,17 +951,21 @@ def _middle(image: NDArray[Any]) -> NDArray[Any]:
 
 def _choose(ranking: pd.DataFrame, parameters: DeploymentParameters, judged: bool) -> str:
     """Return the network that draws the mask, of a table with the nearest first."""
+    able = ranking if parameters.networks == "best" and judged else _nearest(ranking, parameters)
+    best = int(able["predicted_dice"].argmax()) if judged else 0
+    return str(able["network"].iloc[best])
+
+
+def _nearest(ranking: pd.DataFrame, parameters: DeploymentParameters) -> pd.DataFrame:
+    """Return the networks that are nearest, of those named: several, if equally near."""
     if isinstance(parameters.networks, list):
-        named = ranking[ranking["network"].isin(parameters.networks)]
-        if named.empty:
+        ranking = ranking[ranking["network"].isin(parameters.networks)]
+        if ranking.empty:
             raise ValueError(
                 "the networks of deployment.networks resample their images, but the pixel size "
                 "of this micrograph is unknown: give deployment.pixel_size_nm"
             )
-        return str(named["network"].iloc[0])
-    if parameters.networks == "best" and judged:
-        return str(ranking["network"].iloc[int(ranking["predicted_dice"].argmax())])
-    return str(ranking["network"].iloc[0])
+    return ranking[ranking["distance"] <= ranking["distance"].iloc[0] + 1e-9]
 
 
 def _checks(particles: pd.DataFrame, mask: NDArray[np.bool_]) -> list[str]:
