@@ -6,8 +6,8 @@ The study runs once with four threads of work (``TEMSHIFT_CORES=4``). Many times
 threads that want a core are counted, and the CPU time that all of them have had since. Work that
 r threads do at a time takes 1 / min(r, n) of its CPU time on n cores; what no thread works on
 (the disk) takes as long as it takes. That cores share a memory is not accounted for.
-``--env base`` is the default study: twenty minutes and more. ``--keep`` runs it in a new folder that
-stays, to be looked at.
+``--env base`` is the default study: twenty minutes and more. ``--keep`` runs it in a new folder
+that stays, to be looked at.
 """
 
 from __future__ import annotations

@@ -1,22 +1,16 @@
 """What stands above the figures of ``make bench``: of which code and on what machine they are."""
 
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
 
+from tests.scripts import load_script
+
 ROOT = Path(__file__).parents[1]
 
 
-def load():
-    spec = importlib.util.spec_from_file_location("run_all", ROOT / "benchmarks/run_all.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_heading_names_commit_machine_and_load(monkeypatch):
-    script = load()
+    script = load_script("benchmarks/run_all.py")
     monkeypatch.setattr(script, "processor", lambda: "a processor, 3 cores")
     monkeypatch.setattr(script, "commit", lambda: "0123abc-dirty")
     heading = script.heading()
@@ -25,7 +19,7 @@ def test_the_heading_names_commit_machine_and_load(monkeypatch):
 
 
 def test_changed_code_is_not_passed_off_as_a_commit(tmp_path, monkeypatch):
-    script = load()
+    script = load_script("benchmarks/run_all.py")
     (tmp_path / "benchmarks").mkdir()
     monkeypatch.setattr(script, "HERE", tmp_path / "benchmarks")
     assert script.commit() == "unknown"

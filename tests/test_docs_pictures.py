@@ -1,6 +1,5 @@
 """The pictures with which README and the home page begin, and the script that makes them."""
 
-import importlib.util
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests import synthetic_study as synthetic
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ("overview.svg", "matrix.svg", "overlay.png")
@@ -18,10 +18,7 @@ PAGES = {"README.md": "docs/img/", "docs/index.md": "img/"}
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs/pictures.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/pictures.py")
 
 
 @pytest.fixture(scope="module")

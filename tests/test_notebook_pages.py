@@ -1,12 +1,12 @@
 """The pages made of the notebooks: those of the present notebooks, and of nobody's machine."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "notebooks"
@@ -15,10 +15,7 @@ NOTEBOOKS = sorted(f.stem for f in (ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "docs/notebooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs/notebooks.py")
 
 
 def page(name: str) -> str:

@@ -1,7 +1,6 @@
 """The rooms of the house: imports run downwards only, and never in a circle."""
 
 import ast
-import importlib.util
 import sys
 import tomllib
 from functools import cache
@@ -10,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
@@ -164,9 +164,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
 
 
 def test_the_drawings_are_those_of_the_script_and_show_every_room_and_pipeline():
-    spec = importlib.util.spec_from_file_location("drawings", ROOT / "docs/drawings.py")
-    drawings = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawings)
+    drawings = load_script("docs/drawings.py")
     drawn = {"rooms": drawings.rooms(), "flow": drawings.flow()}
     for name, picture in drawn.items():
         committed = (ROOT / f"docs/img/{name}.svg").read_text()

@@ -67,7 +67,7 @@ def test_nothing_is_seen_where_there_is_nothing(base, design):
     for seed in range(STUDIES):
         content = study(base, seed, **design)
         dose, magnification, *_ = paper_checks(content)
-        visible["dose"] += dose.status == "visible"
+        visible["dose"] += dose.status in ("visible", "partly visible")
         visible["magnification"] += "visible" in magnification.status and (
             magnification.status != "not visible"
         )
@@ -78,7 +78,7 @@ def test_nothing_is_seen_where_there_is_nothing(base, design):
         said += (
             "loses" in finding.text
             and not finding.text.startswith("No ")
-            and ("by chance" not in finding.text)
+            and ("may be chance" not in finding.text)
         )
         degraded += content.default_gaps("magnification")["verdict"].isin(LOSSES).mean()
     assert rarely(visible["dose"])

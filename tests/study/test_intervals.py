@@ -1,11 +1,9 @@
 """Intervals and p-values: formulas worked by hand; coverage by a part of the benchmark."""
 
-from importlib import util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import stats
+from tests.scripts import load_script
 
 from temshift.study.intervals import (
     Variance,
@@ -23,15 +21,7 @@ from temshift.study.intervals import (
 
 @pytest.fixture(scope="module")
 def coverage():
-    path = Path(__file__).parents[2] / "benchmarks" / "interval_coverage.py"
-    spec = util.spec_from_file_location("interval_coverage", path)
-    module = util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load_script("benchmarks/interval_coverage.py")
 
 
 # ------------------------------------------------------------------ one cell alone

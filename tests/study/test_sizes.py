@@ -1,12 +1,11 @@
 """Size distributions: known ones come back, and intervals hold what they promise."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests.scripts import load_script
 
 from temshift.study.sizes import (
     counting_error,
@@ -90,11 +89,7 @@ def test_intervals_hold_the_mean_also_when_particles_of_a_micrograph_are_alike()
 
 @pytest.fixture(scope="module")
 def benchmark_of_sizes():
-    path = Path(__file__).parents[2] / "benchmarks" / "sizes.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_sizes", path)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    return benchmark
+    return load_script("benchmarks/sizes.py")
 
 
 def test_a_few_stray_pixels_are_no_true_particle_of_the_benchmark(benchmark_of_sizes):

@@ -229,9 +229,8 @@ def _write(place: Path, work: Work, image: NDArray[Any], result: Segmentation) -
 def _write_particles(folder: Path, image: NDArray[Any], result: Segmentation) -> None:
     from PIL import Image
 
-    many = result.numbered.max(initial=0) >= 2**16
-    numbers = result.numbered.astype(np.uint32 if many else np.uint16)
-    _tiff(folder / "particles.tif", numbers, result.pixel_size_nm)
+    kind = np.uint32 if result.numbered.max(initial=0) >= 2**16 else np.uint16
+    _tiff(folder / "particles.tif", result.numbered.astype(kind), result.pixel_size_nm)
     result.particles.to_csv(folder / "particles.csv", index=False)
     picture = Image.fromarray(overlay(image, result.numbered, result.pixel_size_nm))
     picture.save(folder / "overlay.png")

@@ -176,14 +176,15 @@ def _separated(
     from skimage.segmentation import relabel_sequential, watershed
 
     regions, _ = connected_regions(np.asarray(mask) != 0)
-    result = np.zeros(regions.shape, np.int32)
+    regions = regions.astype(np.int32, copy=False)
     parents: list[int] = []
+    # what is done is numbered downwards from -1, so that a second image of numbers is not needed
     for number, where in enumerate(find_objects(regions), start=1):
         last = len(parents)
         region = np.pad(regions[where] == number, 1)
         depth = distance_transform_edt(region)
         if _is_one(depth, neck, smallest_px):
-            result[where][region[1:-1, 1:-1]] = last + 1
+            regions[where][region[1:-1, 1:-1]] = -last - 1
             parents.append(number)
             continue
         # a neck relative to a radius is a difference of logarithms
@@ -198,9 +199,10 @@ def _separated(
         else:
             parts = region.astype(np.int32)
         parts = parts[1:-1, 1:-1]
-        result[where] = np.where(parts > 0, parts + last, result[where])
+        regions[where][parts > 0] = -last - parts[parts > 0]
         parents += [number] * int(parts.max())
-    return result, np.array(parents, np.intp)
+    np.negative(regions, out=regions)
+    return regions, np.array(parents, np.intp)
 
 
 def _is_one(depth: NDArray[np.float64], neck: float, smallest_px: float) -> bool:

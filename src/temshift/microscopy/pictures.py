@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from temshift.microscopy.bands import row_bands
+
 __all__ = [
     "LABEL",
     "PREDICTION",
@@ -43,10 +45,13 @@ def stretch(image: NDArray[Any]) -> NDArray[np.uint8]:
     >>> stretch(np.array([[0.0, 50.0, 100.0]])).tolist()
     [[0, 128, 255]]
     """
-    values = np.asarray(image, np.float64)
-    low, high = np.nanpercentile(values, _RANGE)
-    grey = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
-    return np.nan_to_num(grey).round().astype(np.uint8)
+    image = np.asarray(image)
+    low, high = np.nanpercentile(image.astype(np.float64), _RANGE, overwrite_input=True)
+    grey = np.empty(image.shape, np.uint8)
+    for rows in row_bands(image.shape):  # each step takes eight bytes a pixel
+        values = np.clip((image[rows].astype(np.float64) - low) / max(high - low, 1e-12), 0, 1)
+        grey[rows] = np.nan_to_num(255 * values).round()
+    return grey
 
 
 def shrink_factor(shape: tuple[int, ...], longest_px: int = PREVIEW_PX) -> int:

@@ -25,9 +25,11 @@ from temshift.reporting.sentences import (
     dropped,
     explanation_sentence,
     first_sentences,
+    flat,
     headlines,
     limits,
     number,
+    own_settings,
     paper_checks,
     separation_notes,
     study_phrase,
@@ -82,7 +84,7 @@ def render_report(content: ReportContent) -> str:
         "fingerprints": _fingerprints(content),
         "nm": bool(content.fingerprints["diameter_nm"].notna().any()),
         "own_preprocessing": {
-            name: _flat(split.preprocessing)
+            name: flat(split.preprocessing)
             for name, split in content.plan.splits.items()
             if split.preprocessing and name in content.splits.index
         },
@@ -181,18 +183,9 @@ def _made(content: ReportContent, network: str) -> str:
     weights = content.plan.weights_of(network)
     if weights != network:  # nothing is trained but, perhaps, in the test
         return f"has the weights of {weights}, in the test: {remedy_in_words(content, network)}"
-    blocks = {k: getattr(own, k) for k in ("architecture", "training", "augmentation")}
-    settings = _flat({k: v for k, v in blocks.items() if v}) or "the default settings"
+    settings = own_settings(content, network) or "the default settings"
     sets = ", ".join(content.plan.train_on(network)) or "nothing here"
     return f"is trained on {sets} with {settings}"
-
-
-def _flat(block: dict[str, Any], path: str = "") -> str:
-    """Return nested parameters in a line: ``augmentation.noise.rho_max 1.75``."""
-    return ", ".join(
-        _flat(value, f"{path}{key}.") if isinstance(value, dict) else f"{path}{key} {value}"
-        for key, value in block.items()
-    )
 
 
 def _worst_cell(content: ReportContent, study: str) -> tuple[str, str] | None:
@@ -345,6 +338,11 @@ def _training(content: ReportContent) -> dict[str, Any]:
         "kept": "of the lowest validation loss" if training.keep == "best" else "of the last step",
         "seeds": _seeds(m),
         "attempts": _attempts(content),
+        "others": [
+            f"{name} ({settings})"
+            for name in content.plan.trained
+            if (settings := own_settings(content, name))
+        ],
     }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,9 +30,11 @@ __all__ = [
     "dropped",
     "explanation_sentence",
     "first_sentences",
+    "flat",
     "headlines",
     "limits",
     "number",
+    "own_settings",
     "paper_checks",
     "separation_notes",
     "study_phrase",
@@ -46,6 +50,8 @@ _IN_DOMAIN = 0.80
 _IN_DOMAIN_HARD, _SMALL_NM, _LOW_DOSE = 0.70, 3.0, 100.0
 #: A correlation that chance reaches more often is not spoken of.
 _BY_CHANCE = 0.05
+#: Nor is a smaller one, be it as sure as it may.
+_CLEAR_ORDER = 0.5
 #: Gaps that would take more folds lie on the limit of two verdicts.
 _MOST_FOLDS = 60
 
@@ -195,8 +201,8 @@ def _open_sentence(content: ReportContent, gaps: pd.DataFrame) -> str:
     few, many = _folds(content, near.iloc[0]), _folds(content, near.iloc[-1])
     needed = f"about {few}" if few == many else f"{few} (the first) to {many} (the last)"
     return (
-        f"{text}; {len(near)} of them would be decided by {needed}, if networks and "
-        f"{content.unit}s vary as now."
+        f"{text}; {len(near)} of them would be decided by {needed}, if the estimates stay, and "
+        f"networks and {content.unit}s vary as now."
     )
 
 
@@ -266,7 +272,7 @@ def _finding(content: ReportContent, study: str, gaps: pd.DataFrame) -> str:
         return f"No loss is sure; nearest to one: {_lower(text)}"
     if not row["p_holm"] <= 1 - content.reporting.confidence:
         text += (
-            f"; the surest of {len(content.study_gaps(study))} comparisons may be so by chance "
+            f"; among {len(content.study_gaps(study))} comparisons that may be chance "
             f"(p = {number(row['p_holm'])}, corrected for their number)"
         )
     return text
@@ -309,7 +315,7 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     if few["folds_to_decide"] < many["folds_to_decide"]:
         needed += f" for the first, {_folds(content, many)} for the last"
     text += f" To decide {'its' if len(near) == count else f'{len(near)} of its'} {shifts} "
-    text += f"would take about {needed}, if they vary as now."
+    text += f"would take about {needed}, if the estimates stay and the scatter does."
     if len(near) < count:
         rest = count - len(near)
         text += f" {rest} {'lie' if rest > 1 else 'lies'} too near to a limit for that."
@@ -335,7 +341,8 @@ def _tally(gaps: pd.DataFrame) -> str:
     }
     counts = Counter(gaps["verdict"])
     parts = [f"{counts[v]} {few[counts[v] > 1]}" for v, few in words.items() if counts[v]]
-    return f"Of {len(gaps)} shifts, {', '.join(parts)}" if len(gaps) > 1 else ""
+    each = " (each by its own bounds)" if any(counts[verdict] for verdict in LOSSES) else ""
+    return f"Of {len(gaps)} shifts, {', '.join(parts)}{each}" if len(gaps) > 1 else ""
 
 
 def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
@@ -380,6 +387,7 @@ def _caveat(content: ReportContent, study: str) -> str:
     if weak:
         own = [f"{number(_own(content, s)['dice'])} on {s}" for s in weak]
         caveats.append(f"In-domain Dice is only {_listed(own)}: verdicts on these sets say little.")
+    caveats += _trained_unlike(content, study)
     confounds = content.confounds
     differing = dict.fromkeys(confounds.loc[confounds["study"] == study, "column"])
     columns = [content.plan.columns[column].title for column in differing]
@@ -388,6 +396,36 @@ def _caveat(content: ReportContent, study: str) -> str:
             f"These sets also differ in {_listed(columns)}, which may be what costs the Dice."
         )
     return " ".join(caveats)
+
+
+def own_settings(content: ReportContent, network: str) -> str:
+    """Return what a network is trained with in place of the defaults, in a line, or nothing."""
+    own = content.plan.networks.get(network)
+    if own is None:
+        return ""
+    blocks = {key: getattr(own, key) for key in ("architecture", "training", "augmentation")}
+    start = {key: getattr(own, key) for key in ("initial", "freeze") if own.initial}
+    return flat({key: value for key, value in {**blocks, **start}.items() if value})
+
+
+def flat(block: Mapping[str, Any], path: str = "") -> str:
+    """Return nested parameters in a line: ``augmentation.noise.rho_max 1.75``."""
+    return ", ".join(
+        flat(value, f"{path}{key}.") if isinstance(value, dict) else f"{path}{key} {value}"
+        for key, value in block.items()
+    )
+
+
+def _trained_unlike(content: ReportContent, study: str) -> list[str]:
+    """Say which sets' own networks are trained with other settings than the rest of a study."""
+    settings = {split: own_settings(content, split) for split in content.plan.studies[study].splits}
+    if len(set(settings.values())) < 2:
+        return []
+    named = [f"{split} ({own})" for split, own in settings.items() if own]
+    return [
+        f"Networks are not trained alike: {_listed(named)}. What that brings is part of the losses "
+        "to and from there."
+    ]
 
 
 def _signed(text: str) -> str:
@@ -443,11 +481,18 @@ def explanation_sentence(content: ReportContent, scope: str = ALL_STUDIES) -> st
     e = e.sort_values("rho", ascending=False)
     best = e.iloc[0]
     pairs = f"over {int(e['n_pairs'].max())} pairs of image sets"
-    if not best["p_value"] <= _BY_CHANCE or best["rho"] < 0.5:
+    found = (
+        f"{COMPONENTS[best['component']]}, Spearman’s ρ = {number(best['rho'])}, "
+        f"p = {number(best['p_value'])}"
+    )
+    if not best["p_value"] <= _BY_CHANCE:
         return (
-            f"No component orders the losses better than chance may ({pairs}; the best is "
-            f"{COMPONENTS[best['component']]}, Spearman’s ρ = {number(best['rho'])}, "
-            f"p = {number(best['p_value'])})."
+            f"No component orders the losses better than chance may ({pairs}; the best is {found})."
+        )
+    if best["rho"] < _CLEAR_ORDER:
+        return (
+            f"No component orders the losses clearly, by a ρ of {_CLEAR_ORDER:g} or more ({pairs}; "
+            f"the best is {found})."
         )
     close = [
         f"{COMPONENTS[row['component']]} (ρ = {number(row['rho'])})"
@@ -493,7 +538,9 @@ def _dose_check(content: ReportContent) -> Check:
         row = gaps[(gaps["network"] == high) & (gaps["test_split"] == low)]
         if len(row):
             gap = row.iloc[0]
-            status = "visible" if gap["verdict"] in LOSSES else "unclear"
+            status = {"breaks": "visible"}.get(gap["verdict"], "unclear")
+            if gap["verdict"] in LOSSES and status != "visible":
+                status = "partly visible"  # a loss, but not surely a large one
             if not gap["reason"] and gap["high"] < content.reporting.degrades_above:
                 status = "not visible"
             return Check(claim, status, f"{_shift(content, study, gap)}: {gap['verdict']}.")
@@ -677,12 +724,12 @@ def limits(content: ReportContent) -> list[str]:
     confounded = [
         content.plan.title(name)
         for name in content.plan.studies
-        if (content.confounds["study"] == name).any()
+        if (content.confounds["study"] == name).any() or _trained_unlike(content, name)
     ]
     if confounded:
         found.append(
-            f"In {_listed(confounded)} more than the studied property differs between the sets: "
-            "a loss there may come from that."
+            f"In {_listed(confounded)} more than the studied property differs between the sets, or "
+            "the training of their networks: a loss there may come from that."
         )
     gaps = pd.concat([content.default_gaps(study) for study in content.plan.studies])
     weak = gaps[gaps["reason"] != ""]
