@@ -86,6 +86,19 @@ def test_without_a_pixel_size_everything_is_in_px_and_says_so():
     assert found.particles["equivalent_diameter_nm"].isna().all()
 
 
+@pytest.mark.parametrize("wrong", [-1, 0, 0.0, 5000, float("nan"), "abc", True, [0.02]])
+def test_a_pixel_size_that_cannot_be_is_refused(wrong):
+    """-1 gave particles of -154 nm, which were to be trusted; 0 was taken for unknown."""
+    with pytest.raises(ValueError, match=r"pixel_size_nm is .*expected the side of a pixel in nm"):
+        segment(field(), {"a": network_set()}, pixel_size_nm=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["image.tif", None, [[1.0, 2.0]], np.zeros((80, 80), complex)])
+def test_what_is_no_array_of_numbers_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"array of real numbers of shape \(H, W\), found "):
+        segment(wrong, {"a": network_set()})
+
+
 def test_the_interval_of_the_mean_carries_the_folds():
     found = segment(field(), {"a": network_set(folds=3)}, pixel_size_nm=0.1)
     assert len(found.fold_means) == 3

@@ -8,11 +8,23 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["NAME", "Strict", "close_to", "hint", "nearest", "overlay", "plain"]
+__all__ = [
+    "NAME",
+    "PLAUSIBLE_PIXEL_NM",
+    "Strict",
+    "close_to",
+    "hint",
+    "nearest",
+    "overlay",
+    "plain",
+]
 
 _M = TypeVar("_M", bound=BaseModel)
 
 NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+
+#: Pixel sizes outside of this range (nm) are no calibration of a TEM image.
+PLAUSIBLE_PIXEL_NM = (1e-4, 1e3)
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:

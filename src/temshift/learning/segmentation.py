@@ -14,13 +14,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from temshift.config.base import nearest
+from temshift.config.base import PLAUSIBLE_PIXEL_NM, nearest
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.preprocessing import FlatField, PreprocessingParameters
 from temshift.learning.cards import NetworkCard
@@ -327,6 +328,8 @@ class Segmenter:
             resampling is asked for without a pixel size; a mask has another shape, or is none.
         """
         parameters = self.parameters
+        if pixel_size_nm is not None:
+            pixel_size_nm = _plausible(pixel_size_nm)
         pixel_size_nm = parameters.pixel_size_nm or pixel_size_nm
         image = _usable(image, parameters.bar_px)
         others = {
@@ -900,7 +903,25 @@ class PreparedMicrograph:
         return resampled_back(probability, self._image.shape, self._scales[probability.shape])
 
 
+def _plausible(pixel_size_nm: object) -> float:
+    """Return a pixel size that can be one of a TEM image, as a number."""
+    low, high = PLAUSIBLE_PIXEL_NM
+    number = isinstance(pixel_size_nm, Real) and not isinstance(pixel_size_nm, bool)
+    if not (number and low <= float(pixel_size_nm) <= high):  # type: ignore[arg-type]
+        raise ValueError(
+            f"pixel_size_nm is {pixel_size_nm!r}; expected the side of a pixel in nm, a number "
+            f"from {low:g} to {high:g}, or None where it is unknown (sizes are then in px)"
+        )
+    return float(pixel_size_nm)  # type: ignore[arg-type]
+
+
 def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "buif":
+        found = f"{image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(
+            f"the image is an array of real numbers of shape (H, W), found {found}: read a file "
+            "first, or give its folder to the pipeline 'deployment', which reads it"
+        )
     if image.ndim != 2:
         raise ValueError(
             f"one grey image of shape (H, W) is segmented at a time, found shape {image.shape}: "

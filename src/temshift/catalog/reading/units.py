@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from temshift.catalog.reading.refusals import RefusedError
+from temshift.config.base import PLAUSIBLE_PIXEL_NM
 
 __all__ = ["Axis", "axis_of", "pixel_size_nm"]
 
@@ -31,9 +32,6 @@ NO_UNIT = {
     *("px", "pix", "pixel", "point", "sample", "dimensionless"),
     *("inch", "inche", "in", '"', "cm", "centimeter", "centimetre", "dpi", "dpcm", "ppi"),
 }
-
-#: Pixel sizes outside of this range (nm) are no calibration of a TEM image.
-PLAUSIBLE_NM = (1e-4, 1e3)
 
 #: Relative difference of the two sides of a pixel up to which it is square: headers round.
 SQUARE = 0.01
@@ -136,7 +134,7 @@ def pixel_size_nm(axes: Sequence[Axis]) -> float | None:
             return None
         units = [units[known[0]]] * len(axes)
     sizes = [abs(a.scale) * NM_PER_UNIT[unit] for a, unit in zip(axes, units, strict=True)]
-    low, high = PLAUSIBLE_NM
+    low, high = PLAUSIBLE_PIXEL_NM
     for axis, unit, size in zip(axes, units, sizes, strict=True):
         stated = f"{abs(axis.scale):.6g} {axis.unit or unit}"
         said = "its header gives a pixel of " + (
