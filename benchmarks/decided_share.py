@@ -10,7 +10,9 @@ trained on fewer specimens too: that price is not seen here.
 
 The table: share of shifts between the sets' own networks with a verdict of one class (mean, and
 from the worst to the best draw), studies headed undecided, and CPU seconds that the folds cost in
-training and testing, at ``--cpu-s`` a fold (of all networks).
+training and testing, at ``--cpu-s`` a fold (of all networks). Below it, how many losses of all
+folds are sure among all shifts, and how many would be by Student's t over the folds of each
+comparison alone: what rests on variances being shrunk over all of them.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ import pandas as pd
 
 from temshift.config.plan import StudyPlan
 from temshift.config.reporting import ReportingParameters
-from temshift.study.statistics import compare_with_in_domain
-from temshift.study.verdicts import study_verdict
+from temshift.study.statistics import compare_with_in_domain, fold_sums
+from temshift.study.verdicts import study_verdict, surely_above
 
 ONE_CLASS = ("robust", "degrades", "breaks")
 
@@ -42,6 +44,22 @@ def verdicts(
     }
     share = float(gaps["verdict"].isin(ONE_CLASS).mean())
     return share, [study for study, verdict in headed.items() if verdict == "undecided"]
+
+
+def by_students_t(gaps: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return gaps with the scatter of their own folds alone."""
+    rows = []
+    for gap in gaps.to_dict("records"):
+        tested = results[
+            (results["test_split"] == gap["test_split"]) & (results["protocol"] == gap["protocol"])
+        ]
+        own, guest = (
+            fold_sums(tested[tested["network"] == name]).fold_means
+            for name in (gap["test_split"], gap["network"])
+        )
+        error = float((own - guest).std(ddof=1) / np.sqrt(len(own)))
+        rows.append({**gap, "standard_error": error, "df": len(own) - 1})
+    return pd.DataFrame(rows)
 
 
 def some_folds(folds: list[int], size: int, draws: int, seed: int) -> list[tuple[int, ...]]:
@@ -95,6 +113,16 @@ def main() -> None:
             f"| {size} | {np.mean(groups):.0f} | {np.mean(shares):.0%} | {min(shares):.0%} to "
             f"{max(shares):.0%} | {np.mean(undecided):.1f} | {cost} |"
         )
+    gaps = compare_with_in_domain(results, plan, parameters)
+    gaps = gaps[gaps["network"].isin(plan.splits) & (gaps["protocol"] == "grouped")]
+    sure, alone = (
+        int(surely_above(table, parameters.degrades_above, parameters).sum())
+        for table in (gaps, by_students_t(gaps, results))
+    )
+    print(
+        f"\n{sure} of {len(gaps)} losses are surely above {parameters.degrades_above:g} among all "
+        f"of them (Holm), {alone} by Student's t over the folds of each alone"
+    )
 
 
 if __name__ == "__main__":

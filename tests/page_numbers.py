@@ -369,7 +369,14 @@ class _Page:
         if expected not in says[2] and f"{len(open_)} of {len(gaps)} stays" not in says[2]:
             self.wrong.append(f"answer: {says[2]!r}, expected {expected!r}")
         near = open_[open_["folds_to_decide"] <= 60].sort_values("folds_to_decide", kind="stable")
-        allowed = [len(gaps), len(breaking), len(degrading), len(open_), len(near)]
+        allowed = [
+            len(gaps),
+            int((gaps["reason"].fillna("") == "").sum()),
+            len(breaking),
+            len(degrading),
+            len(open_),
+            len(near),
+        ]
         allowed += [int((degrading["verdict"] != "degrades").sum())]
         allowed += [int((open_["reason"].fillna("") != "").sum()), *self._effort(near)]
         texts = {str(n) for n in allowed} | {f"{limit:g}" for limit in self.study.limits}

@@ -89,8 +89,11 @@ def test_without_a_pixel_size_everything_is_in_px_and_says_so():
 @pytest.mark.parametrize("wrong", [-1, 0, 0.0, 5000, float("nan"), "abc", True, [0.02]])
 def test_a_pixel_size_that_cannot_be_is_refused(wrong):
     """-1 gave particles of -154 nm, which were to be trusted; 0 was taken for unknown."""
-    with pytest.raises(ValueError, match=r"pixel_size_nm is .*expected the side of a pixel in nm"):
+    with pytest.raises(ValueError, match=r"pixel_size_nm is .*number from 0\.0001 to 1000"):
         segment(field(), {"a": network_set()}, pixel_size_nm=wrong)
+    if wrong != 5000:
+        with pytest.raises(ValueError, match="dose_e_per_A2 is "):
+            Segmenter({"a": network_set()}).segment(field(), 0.02, wrong)
 
 
 @pytest.mark.parametrize("wrong", ["image.tif", None, [[1.0, 2.0]], np.zeros((80, 80), complex)])

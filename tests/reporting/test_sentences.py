@@ -8,6 +8,7 @@ from temshift.config.reporting import ReportingParameters
 from temshift.reporting.sentences import (
     condition,
     explanation_sentence,
+    first_sentences,
     headlines,
     limits,
     number,
@@ -303,7 +304,27 @@ def test_networks_that_are_trained_otherwise_are_named_where_they_matter(content
     said = "Networks are not trained alike: low (training.steps 600, training.crop_px 64)."
     assert said in caveats["dose"]
     assert "alike" not in caveats["material"]
-    assert any("the training of their networks" in limit for limit in limits(unlike))
+    said = [limit for limit in limits(unlike) if "not trained alike" in limit]
+    assert said == [
+        "In Dose the networks of the sets are not trained alike: a loss there may come from that."
+    ]
+    assert not any("not trained alike" in limit for limit in limits(content))
+
+
+def test_nothing_that_was_not_judged_is_called_unbroken(content):
+    """Of a run whose networks had all failed it was said that no shift breaks one, and that more
+    data would not help."""
+    failed = content.gaps.assign(verdict="reference weak", reason="a fold reaches only 0.1")
+    (_, first), (_, second), (_, last) = first_sentences(dataclasses.replace(content, gaps=failed))
+    assert first.startswith("No shift can be judged (")
+    assert second.startswith("No shift surely")
+    assert last.endswith("because a network failed or is no standard).")
+    some = content.gaps.copy()
+    some["verdict"], some["reason"] = "robust", ""
+    some.loc[some.index[0], ["verdict", "reason"]] = ["reference weak", "a fold reaches only 0.1"]
+    total = len(content.default_gaps("dose")) + len(content.default_gaps("material"))
+    first = first_sentences(dataclasses.replace(content, gaps=some))[0][1]
+    assert first.startswith(f"No shift of the {total - 1} of {total} that can be judged is sure")
 
 
 def test_orders_that_chance_may_give_are_not_spoken_of(content):

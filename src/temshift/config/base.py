@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "NAME",
     "PLAUSIBLE_PIXEL_NM",
+    "PixelSize",
     "Strict",
     "close_to",
     "hint",
@@ -25,6 +26,7 @@ NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 #: Pixel sizes outside of this range (nm) are no calibration of a TEM image.
 PLAUSIBLE_PIXEL_NM = (1e-4, 1e3)
+PixelSize = Annotated[float, Field(ge=PLAUSIBLE_PIXEL_NM[0], le=PLAUSIBLE_PIXEL_NM[1])]
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temshift.config.base import NAME, PLAUSIBLE_PIXEL_NM, Strict
+from temshift.config.base import NAME, PixelSize, Strict
 
 __all__ = ["DeploymentParameters"]
 
@@ -64,7 +64,7 @@ class DeploymentParameters(Strict):
     masks: str | None = None
     judge: bool = True
     networks: Literal["nearest", "best", "box"] | list[NetworkName] = "nearest"
-    pixel_size_nm: Annotated[Positive, Field(le=PLAUSIBLE_PIXEL_NM[1])] | None = None
+    pixel_size_nm: PixelSize | None = None
     dose_e_per_A2: Positive | None = None
     material: str | None = None
     pixel_size_error: Annotated[float, Field(ge=0, lt=1)] = 0.01

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temshift.config.base import NAME, Strict
+from temshift.config.base import NAME, PixelSize, Strict
 from temshift.config.modelling import Augmentation
 
 __all__ = ["FewLabelsParameters", "FineTuning"]
@@ -76,7 +76,7 @@ class FewLabelsParameters(FineTuning):
     name: Annotated[str, Field(pattern=NAME)] = "fine_tuned"
     network: Annotated[str, Field(pattern=NAME)] = "nearest"
     label_kind: Literal["binary", "instance"] = "binary"
-    pixel_size_nm: Annotated[float, Field(gt=0)] | None = None
+    pixel_size_nm: PixelSize | None = None
     dose_e_per_A2: Annotated[float, Field(gt=0)] | None = None
     material: str | None = None
     labelled: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 2, 4, 8]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from temshift.config.base import Strict, overlay
+from temshift.config.base import PixelSize, Strict, overlay
 
 __all__ = ["PUBLISHED", "FlatField", "PreprocessingParameters", "XrayRemoval"]
 
@@ -54,7 +54,7 @@ class PreprocessingParameters(Strict):
     flat_field: FlatField = FlatField()
     xray: XrayRemoval = XrayRemoval()
     standardise: bool = True
-    pixel_size_nm: Annotated[float, Field(gt=0)] | None = None
+    pixel_size_nm: PixelSize | None = None
     patch_px: Annotated[int, Field(ge=32, multiple_of=16)] = 512
     shuffle_seed: Annotated[int, Field(ge=0)] = 34522
 

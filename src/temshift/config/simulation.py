@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from temshift.config.base import NAME, Strict, nearest
+from temshift.config.base import NAME, PixelSize, Strict, nearest
 
 __all__ = [
     "AcquisitionParameters",
@@ -232,7 +232,7 @@ class AcquisitionParameters(Strict):
     specimens: list[str] = Field(min_length=1)
     session: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     dose_e_per_A2: Positive
-    pixel_size_nm: Positive
+    pixel_size_nm: PixelSize
     defocus_A: float | None = None
 
 

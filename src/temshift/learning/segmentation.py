@@ -328,8 +328,8 @@ class Segmenter:
             resampling is asked for without a pixel size; a mask has another shape, or is none.
         """
         parameters = self.parameters
-        if pixel_size_nm is not None:
-            pixel_size_nm = _plausible(pixel_size_nm)
+        _check_number("pixel_size_nm", pixel_size_nm, *PLAUSIBLE_PIXEL_NM)
+        _check_number("dose_e_per_A2", dose_e_per_A2, *_DOSES)
         pixel_size_nm = parameters.pixel_size_nm or pixel_size_nm
         image = _usable(image, parameters.bar_px)
         others = {
@@ -789,6 +789,9 @@ def _rank(
     return pd.DataFrame(rows).sort_values("distance", kind="stable", ignore_index=True)
 
 
+#: Doses beyond these (e/Å²) are of no TEM image.
+_DOSES = (1e-6, 1e9)
+
 _JUDGED = ("predicted_dice", "low", "high", "novelty", "verdict", "reasons")
 _NAN = float("nan")
 _NOT_JUDGED = {
@@ -903,16 +906,16 @@ class PreparedMicrograph:
         return resampled_back(probability, self._image.shape, self._scales[probability.shape])
 
 
-def _plausible(pixel_size_nm: object) -> float:
-    """Return a pixel size that can be one of a TEM image, as a number."""
-    low, high = PLAUSIBLE_PIXEL_NM
-    number = isinstance(pixel_size_nm, Real) and not isinstance(pixel_size_nm, bool)
-    if not (number and low <= float(pixel_size_nm) <= high):  # type: ignore[arg-type]
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    """Refuse what can be no number of a TEM image; ``None`` is unknown."""
+    if value is None:
+        return
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and low <= float(value) <= high):
         raise ValueError(
-            f"pixel_size_nm is {pixel_size_nm!r}; expected the side of a pixel in nm, a number "
-            f"from {low:g} to {high:g}, or None where it is unknown (sizes are then in px)"
+            f"{name} is {value!r}; expected a number from {low:g} to {high:g}, or None where it is "
+            "unknown"
         )
-    return float(pixel_size_nm)  # type: ignore[arg-type]
 
 
 def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:

@@ -173,7 +173,11 @@ def first_sentences(content: ReportContent) -> list[tuple[str, str]]:
             f"above {breaks:g} Dice): {_named_shift(content, breaking)}."
         )
     else:
-        first = f"No shift of {total} is sure to break a network (loss above {breaks:g} Dice)."
+        judged = int((gaps["reason"].fillna("") == "").sum())
+        of = f"{total}" if judged == total else f"the {judged} of {total} that can be judged"
+        first = f"No shift of {of} is sure to break a network (loss above {breaks:g} Dice)."
+        if not judged:
+            first = f"No shift can be judged ({total} of them): networks failed or are no standard."
     if len(degrading):
         more = f", {either} of them perhaps more than that" if either else ""
         second = (
@@ -194,6 +198,8 @@ def _open_sentence(content: ReportContent, gaps: pd.DataFrame) -> str:
     unjudged = int((open_["reason"] != "").sum())
     if unjudged:
         text += f" ({unjudged} because a network failed or is no standard)"
+    if unjudged == len(open_):
+        return f"{text}."
     near = open_[open_["folds_to_decide"] <= _MOST_FOLDS]
     if near.empty:
         return f"{text}; more data of this kind would not decide them."
@@ -315,7 +321,7 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     if few["folds_to_decide"] < many["folds_to_decide"]:
         needed += f" for the first, {_folds(content, many)} for the last"
     text += f" To decide {'its' if len(near) == count else f'{len(near)} of its'} {shifts} "
-    text += f"would take about {needed}, if the estimates stay and the scatter does."
+    text += f"would take about {needed}, if estimates and scatter stay as they are."
     if len(near) < count:
         rest = count - len(near)
         text += f" {rest} {'lie' if rest > 1 else 'lies'} too near to a limit for that."
@@ -538,9 +544,9 @@ def _dose_check(content: ReportContent) -> Check:
         row = gaps[(gaps["network"] == high) & (gaps["test_split"] == low)]
         if len(row):
             gap = row.iloc[0]
-            status = {"breaks": "visible"}.get(gap["verdict"], "unclear")
-            if gap["verdict"] in LOSSES and status != "visible":
-                status = "partly visible"  # a loss, but not surely a large one
+            status = "partly visible" if gap["verdict"] in LOSSES else "unclear"
+            if gap["verdict"] == "breaks":  # the loss is surely a large one
+                status = "visible"
             if not gap["reason"] and gap["high"] < content.reporting.degrades_above:
                 status = "not visible"
             return Check(claim, status, f"{_shift(content, study, gap)}: {gap['verdict']}.")
@@ -724,12 +730,18 @@ def limits(content: ReportContent) -> list[str]:
     confounded = [
         content.plan.title(name)
         for name in content.plan.studies
-        if (content.confounds["study"] == name).any() or _trained_unlike(content, name)
+        if (content.confounds["study"] == name).any()
     ]
     if confounded:
         found.append(
-            f"In {_listed(confounded)} more than the studied property differs between the sets, or "
-            "the training of their networks: a loss there may come from that."
+            f"In {_listed(confounded)} more than the studied property differs between the sets: "
+            "a loss there may come from that."
+        )
+    unlike = [content.plan.title(s) for s in content.plan.studies if _trained_unlike(content, s)]
+    if unlike:
+        found.append(
+            f"In {_listed(unlike)} the networks of the sets are not trained alike: a loss there "
+            "may come from that."
         )
     gaps = pd.concat([content.default_gaps(study) for study in content.plan.studies])
     weak = gaps[gaps["reason"] != ""]

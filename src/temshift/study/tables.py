@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from temshift.config.base import nearest
+from temshift.config.base import PLAUSIBLE_PIXEL_NM, nearest
 from temshift.config.contract import CONTRACT, DERIVED, Column
 from temshift.config.curation import CurationParameters
 from temshift.config.errors import UserError
@@ -335,7 +335,8 @@ def _broken_rules(table: pd.DataFrame, names: list[str]) -> list[dict[str, str]]
     import pandera.pandas as pa
 
     positive = pa.Check.gt(0, error="a positive number")
-    plausible = pa.Check.in_range(1e-4, 1e3, error="a pixel between 0.0001 and 1000 nm")
+    low, high = PLAUSIBLE_PIXEL_NM
+    plausible = pa.Check.in_range(low, high, error=f"a pixel between {low:g} and {high:g} nm")
     given = pa.Check.str_length(min_value=1, error="given for every micrograph")
     digest = pa.Check.str_matches(r"^([0-9a-f]{64})?$", error="64 hexadecimal digits")
     rules = {
