@@ -98,9 +98,10 @@ def drawings(content: Any, width_mm: float = 170) -> dict[str, bytes]:
 def overlay(content: Any) -> bytes:
     """Return one micrograph twice, with what its own network and a foreign one make of it (PNG).
 
-    The pair of networks is that with the largest loss of which examples of the same micrograph are
-    kept; of these the one is shown whose Dice is nearest to the foreign network's mean. The picture
-    holds its caption (``Description``) and what stands in its place (``Alternative``).
+    The pair of networks is that with the largest loss, in a study that varies a condition, of which
+    examples of the same micrograph are kept; of these the one is shown whose Dice is nearest to the
+    foreign network's mean. The picture holds its caption (``Description``) and what stands in its
+    place (``Alternative``).
     """
     from PIL import Image, PngImagePlugin
 
@@ -153,14 +154,17 @@ def with_words(page: str, files: Mapping[str, bytes]) -> str:
         page = picture.sub(lambda m, a=alternative: f"![{a}]({m[1]})", page)
         if caption:
             filled = textwrap.fill(caption, 110, break_on_hyphens=False)
-            page = re.sub(r"The same .*?blue: prediction\.", filled, page, flags=re.S)
+            page = re.sub(r"The same .*?blue:\s+prediction\.", filled, page, flags=re.S)
     return page
 
 
 # --------------------------------------------------------------------------- inside
 def _pair(content: Any) -> tuple[Any, Any, Any]:
     """Return a shift (row of the gaps) and the example of one micrograph by both networks."""
-    gaps = content.gaps[content.gaps["protocol"] == content.protocol]
+    studies = content.plan.studies
+    named = [s for s in studies if studies[s].varies in content.plan.columns]  # in plain words
+    gaps = content.gaps[content.gaps["study"].isin(named)]
+    gaps = gaps[gaps["protocol"] == content.protocol]
     for _, shift in gaps.sort_values("gap", ascending=False, kind="stable").iterrows():
         split, network = str(shift["test_split"]), str(shift["network"])
         own, guests = (

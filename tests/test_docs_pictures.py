@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def test_the_words_of_a_page_are_those_of_its_pictures(script, content):
         alternative, caption = script.words_of(name, source)
         assert f"![{alternative}](docs/img/{name})" in changed
         assert caption in " ".join(changed.split())
+    # wherever its lines end: a caption that had broken before its last word was left as it was
+    caption = script.words_of("overlay.png", files["overlay.png"])[1]
+    for width in (20, 45, 300):
+        lines = textwrap.fill(caption.replace("simulated", "real"), width)
+        assert script.with_words(f"{lines}\n", files).split() == caption.split()
     # all else is as it was
     assert changed.partition("## Start")[2] == page.partition("## Start")[2]
     assert changed.partition("![")[0] == page.partition("![")[0]
