@@ -199,9 +199,8 @@ def wrong_tables(study: Study) -> list[str]:
                 half = student.ppf((1 + study.confidence) / 2, row["df"]) * row["standard_error"]
                 compare(f"{what}, low", row["low"], row[difference] - half)
                 compare(f"{what}, high", row["high"], row[difference] + half)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    p = 2 * student.sf(abs(row[difference]) / row["standard_error"], row["df"])
                 if row["standard_error"] > 0:
+                    p = 2 * student.sf(abs(row[difference]) / row["standard_error"], row["df"])
                     compare(f"{what}, p", row["p_value"], p)
         for (_, _), rows in table.groupby(["study", "protocol"]):
             order = rows["p_value"].sort_values().index
@@ -477,6 +476,8 @@ class _Page:
             cells = self.study.matrix
             cells = cells[(cells["network"] == split) & (cells["test_split"] == split)]
             texts |= {shown(v) for v in cells["dice"]}
+            trained = self.study.parameters["networks"].get(split)
+            texts |= {f"{v:g}" for v in _flat_numbers(trained or {})}
         for reason in gaps["reason"].fillna(""):
             texts |= set(NUMBER.findall(str(reason)))
         self.among(element, texts, f"finding of {name}")

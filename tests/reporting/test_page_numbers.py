@@ -36,6 +36,16 @@ def test_the_same_under_other_protocols(protocols):
     assert unexplained(render_report(content), Study.of(content)) == []
 
 
+def test_the_same_where_a_network_is_trained_otherwise():
+    own = {"train_on": ["low"], "training": {"steps": 6, "crop_px": 160}}
+    networks = {**synthetic.PARAMETERS["networks"], "low": own}
+    content = synthetic.report_content(parameters={**synthetic.PARAMETERS, "networks": networks})
+    page = render_report(content)
+    assert page.count("low (training.steps 6, training.crop_px 160)") > 1
+    assert unexplained(page, Study.of(content)) == []
+    assert unexplained(page.replace("crop_px 160)", "crop_px 161)"), Study.of(content))
+
+
 def test_the_same_where_no_interval_is_known():
     content = synthetic.report_content(synthetic.results_table(groups=1, folds=1))
     assert unexplained(render_report(content), Study.of(content)) == []

@@ -910,8 +910,7 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
     """Refuse what can be no number of a TEM image; ``None`` is unknown."""
     if value is None:
         return
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (number and low <= float(value) <= high):
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         raise ValueError(
             f"{name} is {value!r}; expected a number from {low:g} to {high:g}, or None where it is "
             "unknown"
