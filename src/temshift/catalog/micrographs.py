@@ -343,7 +343,13 @@ def _header(found: Found) -> MicrographHeader:
 
 
 def _write_hspy(file: Path, title: str, micrograph: Micrograph) -> None:
-    """Write a micrograph in HyperSpy's own format."""
+    """Write a micrograph in HyperSpy's own format, always the same bytes.
+
+    HDF5 gives compressed pixels their place in the file when the last reference to their dataset
+    goes, and whoever samples stacks (Dask's profiler does) may hold one for a while. They are
+    therefore written last and alone, when the rest is in the file.
+    """
+    import h5py
     from rsciio.hspy import file_writer
 
     calibrated = micrograph.pixel_size_nm is not None
@@ -356,7 +362,7 @@ def _write_hspy(file: Path, title: str, micrograph: Micrograph) -> None:
             value = micrograph.metadata[name]
             branch[place[-1]] = value / factor if factor != 1 else value
     signal = {
-        "data": np.ascontiguousarray(micrograph.image),
+        "data": micrograph.image,
         "axes": [
             {
                 "_type": "UniformDataAxis",
@@ -383,4 +389,13 @@ def _write_hspy(file: Path, title: str, micrograph: Micrograph) -> None:
         "package_info": {},
         "tmp_parameters": {},
     }
-    file_writer(str(file), signal, compression_opts=1, show_progressbar=False)
+    file_writer(str(file), signal, write_dataset=False, mode="a", show_progressbar=False)
+    with h5py.File(file, "r+") as written:
+        written["Experiments"][title].create_dataset(
+            "data",
+            data=micrograph.image,
+            chunks=True,
+            shuffle=True,
+            compression="gzip",
+            compression_opts=1,
+        )
