@@ -98,6 +98,28 @@ def test_a_broken_file_is_reported_and_the_rest_done_and_earlier_results_stay(da
     assert len(store.results()) == 2
 
 
+def test_where_nothing_could_be_segmented_the_run_fails_and_leaves_what_was_there(dataset):
+    dataset.save([work("a.tif")])
+    before = dataset.load().index()
+    with pytest.raises(DatasetError, match=r"None of 5 .*b0\.tif: cut short; .*and 2 more"):
+        dataset.save([work(f"b{i}.tif", result=ValueError("cut short")) for i in range(5)])
+    with pytest.raises(DatasetError, match=r"The micrograph could not be segmented: c\.tif"):
+        dataset.save([work("c.tif", result=ValueError("cut short"))])
+    with pytest.raises(DatasetError, match="no micrograph to segment"):
+        dataset.save([])
+    assert dataset.load().index() == before
+
+
+def test_masks_of_an_earlier_folder_are_told(dataset, caplog):
+    caplog.set_level("INFO")
+    dataset.save([work("old/a.tif"), work("both.tif")])
+    assert "segmented before" not in caplog.text
+    assert "2 micrographs: 2 segmented, 0 up to date, 0 could not" in caplog.text
+    dataset.save([work("both.tif"), work("new.tif")])
+    assert dataset.load().others() == ["old/a.tif"]
+    assert "masks of 1 other micrograph, segmented before, stay in" in caplog.text
+
+
 def test_a_file_named_like_the_index_is_no_trouble(dataset):
     dataset.save([work("index.json")])
     assert len(dataset.load().results()) == 1

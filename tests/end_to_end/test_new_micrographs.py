@@ -53,7 +53,7 @@ def test_a_second_run_does_nothing_and_a_new_file_only_itself(smoke, segmented):
     assert ran(again) == []
     shutil.copy(smoke.folder / "new" / "one.hspy", smoke.folder / "new" / "three.hspy")
     more = smoke.run("--pipelines", "deployment", "--params", "deployment.input=new")
-    assert "4 micrographs: 1 segmented, 2 were up to date, 1 could not" in more
+    assert "4 micrographs: 1 segmented, 2 up to date, 1 could not" in more
     assert "gather_evidence" not in more
 
 

@@ -266,7 +266,7 @@ def test_masks_made_elsewhere_have_a_row_with_their_verdict_and_are_no_networks(
     assert "&lt;i&gt;hand.png" in text
     assert "<i>hand" not in text
     assert "its Dice with the mask of a is 0.23. No particle was found." in text
-    assert "1 networks by predicted Dice" in text
+    assert "1 network by predicted Dice" in text
     assert "Masks made elsewhere" not in page(result("x.tif"))
     table = ranking_table([result("x.tif", networks=rows, outside=[other])])
     assert list(table["network"]) == ["a", "mask: <i>hand.png"]

@@ -73,6 +73,13 @@ class SegmentationStore:
         file = self.folder / _INDEX
         return list(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else []
 
+    def others(self) -> list[str]:
+        """Return the micrographs whose masks are here but were not in the last run."""
+        results = self.folder / _RESULTS
+        here = (file.parent for file in results.rglob("result.json"))
+        known = {entry["path"] for entry in self.index()}
+        return sorted({place.relative_to(results).as_posix() for place in here} - known)
+
     def results(self) -> list[dict[str, Any]]:
         """Return what ``result.json`` holds for each file; for those that failed the reason."""
         found = []
@@ -137,7 +144,8 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
         Raises
         ------
         DatasetError
-            There was no file.
+            There was no file, or none that could be segmented; the tables and the page of an
+            earlier run then stay as they are.
         """
         store = self.load()
         _remove_leftovers(store.folder)
@@ -157,19 +165,37 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
                 else:
                     _write(store.place(work.path), work, image, result)
             index.append({"path": work.path, "failed": failed})
-        if not index:
-            raise DatasetError(f"{self._filepath}: there was no micrograph to segment")
+        broken = [entry for entry in index if entry["failed"] is not None]
+        if len(broken) == len(index):
+            raise DatasetError(_none_of(broken))
         with atomic_path(store.folder / _INDEX) as temporary:
             text = json.dumps(index, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
-        broken = sum(entry["failed"] is not None for entry in index)
         _log.info(
-            "%d micrographs: %d segmented, %d were up to date, %d could not be segmented",
-            *(len(index), len(index) - kept - broken, kept, broken),
+            "%d micrograph%s: %d segmented, %d up to date, %d could not be segmented",
+            *(len(index), "s" if len(index) != 1 else ""),
+            *(len(index) - kept - len(broken), kept, len(broken)),
         )
+        if others := store.others():
+            _log.info(
+                "masks of %d other micrograph%s, segmented before, stay in %s; tables and page "
+                "are of this run's (deployment.name=... keeps analyses apart)",
+                *(len(others), "s" if len(others) != 1 else "", store.folder / _RESULTS),
+            )
 
     def _exists(self) -> bool:
         return (Path(self._filepath) / _INDEX).exists()
+
+
+def _none_of(broken: list[dict[str, Any]]) -> str:
+    """Say that nothing could be segmented, and why."""
+    if not broken:
+        return "There was no micrograph to segment"
+    few = "; ".join(f"{entry['path']}: {entry['failed']}" for entry in broken[:3])
+    more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
+    if len(broken) == 1:
+        return f"The micrograph could not be segmented: {few}"
+    return f"None of {len(broken)} micrographs could be segmented: {few}{more}"
 
 
 def _remove_leftovers(folder: Path) -> None:

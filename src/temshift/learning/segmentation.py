@@ -352,9 +352,10 @@ class Segmenter:
                 "unknown: give deployment.pixel_size_nm"
             )
         if len(able) < len(self._folds):
+            left_out = ", ".join(name for name in self._folds if name not in able)
             notes.append(
-                f"{len(self._folds) - len(able)} networks were left out: they resample their "
-                "images, and the pixel size is unknown."
+                f"Left out, since they resample their images and the pixel size is unknown: "
+                f"{left_out}."
             )
         distances = _rank(
             able,
@@ -935,6 +936,12 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             f"the image has {image.shape[0]} × {image.shape[1]} px"
             + (f" without the bar of {bar_px} px" if bar_px else "")
             + f"; networks need at least {SMALLEST_PX} px along each side"
+        )
+    low, high = image.min(), image.max()
+    if low != high and bool(np.all((image == low) | (image == high))):
+        raise ValueError(
+            f"the image has two grey values only, {low} and {high}, as a mask has: give the "
+            "micrograph, and masks in a folder of their own (deployment.masks)"
         )
     return image
 
