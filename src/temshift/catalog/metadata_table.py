@@ -272,7 +272,9 @@ def _read_workbook(path: Path, sheet: str | int) -> pd.DataFrame:
                 f"Found {len(names)} sheets; expected {hint(str(sheet), names)}",
                 "Mend load_args: sheet in catalog_data_curation.yml of the environment",
             )
-        table = book.parse(sheet, header=None, dtype=object, keep_default_na=False, na_values=[])
+        table = pd.read_excel(
+            book, sheet_name=sheet, header=None, dtype=object, keep_default_na=False, na_values=[]
+        )
     if table.empty:
         raise UserError(
             f"{path}: the sheet {sheet!r} is empty",

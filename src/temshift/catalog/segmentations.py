@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from kedro.io import DatasetError
 from numpy.typing import NDArray
 
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_folder, atomic_path
+from temshift.config.errors import UserError
 from temshift.learning.segmentation import Segmentation, Work
 from temshift.microscopy.outlines import particle_outlines
 from temshift.microscopy.pictures import PREVIEW_PX, shrink_factor, stretch
@@ -143,7 +143,7 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
 
         Raises
         ------
-        DatasetError
+        UserError
             There was no file, or none that could be segmented; the tables and the page of an
             earlier run then stay as they are.
         """
@@ -167,7 +167,7 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
             index.append({"path": work.path, "failed": failed})
         broken = [entry for entry in index if entry["failed"] is not None]
         if len(broken) == len(index):
-            raise DatasetError(_none_of(broken))
+            raise _none_of(broken)
         with atomic_path(store.folder / _INDEX) as temporary:
             text = json.dumps(index, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -187,15 +187,17 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
         return (Path(self._filepath) / _INDEX).exists()
 
 
-def _none_of(broken: list[dict[str, Any]]) -> str:
-    """Say that nothing could be segmented, and why."""
-    if not broken:
-        return "There was no micrograph to segment"
-    few = "; ".join(f"{entry['path']}: {entry['failed']}" for entry in broken[:3])
-    more = f"; and {len(broken) - 3} more" if len(broken) > 3 else ""
-    if len(broken) == 1:
-        return f"The micrograph could not be segmented: {few}"
-    return f"None of {len(broken)} micrographs could be segmented: {few}{more}"
+def _none_of(broken: list[dict[str, Any]]) -> UserError:
+    """Return the error for files of which none could be segmented."""
+    files = f"{len(broken)} files" if len(broken) > 1 else "the file"
+    first = f"{broken[0]['path']}: {broken[0]['failed']}" if broken else "no file"
+    more = " (the others are told above)" if len(broken) > 1 else ""
+    return UserError(
+        f"Nothing could be segmented in {files} of deployment.input",
+        f"Found {first}{more}; expected a micrograph",
+        "Mend the files, or give others: --params deployment.input=path. What earlier runs have "
+        "written is still there",
+    )
 
 
 def _remove_leftovers(folder: Path) -> None:

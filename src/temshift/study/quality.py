@@ -158,8 +158,8 @@ def implausible_pixel_sizes(table: pd.DataFrame, measurements: pd.DataFrame) -> 
     """
     columns = ["micrograph_id", "header_pixel_size_nm", "particle_diameter_px"]
     rows = table[["micrograph_id", "path", "pixel_size_nm"]].merge(measurements[columns])
-    size = rows["pixel_size_nm"].fillna(rows["header_pixel_size_nm"])
-    diameter = rows["particle_diameter_px"].astype(float) * size.astype(float)
+    size = rows["pixel_size_nm"].fillna(rows["header_pixel_size_nm"].astype(float))
+    diameter = rows["particle_diameter_px"].astype(float) * size
     low, high = PLAUSIBLE_DIAMETER_NM
     wrong = rows[(diameter < low) | (diameter > high)]
     if wrong.empty:
