@@ -106,6 +106,21 @@ def test_a_mask_without_particles_is_not_trusted():
     assert judged["reasons"].str.contains("no particle was found").all()
 
 
+def test_a_mask_that_fills_more_of_the_field_than_any_of_use_is_not_trusted():
+    evidence, agreement = study(informative=True)
+    bad = evidence["dice"] < PARAMETERS.usable_dice
+    evidence["labelled_share"] = np.where(bad, 0.9, 0.2)  # of no use, so no measure
+    evidence.loc[(~bad).idxmax(), "labelled_share"] = 0.3
+    model = TrustModel.fit(evidence, agreement, ON, PARAMETERS)
+    assert model.fullest == 0.3
+    features = features_of(evidence, agreement)
+    trusted = model.judge(features)["verdict"] == "trust"
+    assert trusted.any()
+    judged = model.judge(features[trusted].assign(labelled_share=0.31))
+    assert set(judged["verdict"]) == {"check"}
+    assert judged["reasons"].str.startswith("31% of the field is called particle, more than").all()
+
+
 def test_every_verdict_has_a_reason_that_fits_it():
     evidence, agreement = study(informative=True)
     model = TrustModel.fit(evidence, agreement, ON, PARAMETERS)

@@ -117,6 +117,9 @@ class TrustModel:
         Median and spread of the image evidence.
     reach : float
         How far a calibrated condition lies from all others, at most: what is farther is new.
+    fullest : float
+        Largest share of a field that a mask of use covers in the calibration. Beyond it the flat
+        field may have been fitted to particles, which no network can know.
     identity : str
         Digest of what it was fitted to.
     jury : str
@@ -132,6 +135,7 @@ class TrustModel:
     centre: pd.Series
     scale: pd.Series
     reach: float
+    fullest: float
     identity: str = ""
     jury: str = "networks trained under other conditions"
 
@@ -180,6 +184,7 @@ class TrustModel:
             centre=centre,
             scale=scale,
             reach=_reach(images, centre, scale),
+            fullest=_fullest(features, parameters.usable_dice),
             identity=_digest(evidence, agreement, trained_on, parameters),
         )
 
@@ -228,7 +233,8 @@ class TrustModel:
     def _verdict(self, predicted: float, low: float, novelty: float, row: dict[str, Any]) -> str:
         if predicted < self.reject_below or row["labelled_share"] == 0:
             return "do not trust"
-        if novelty > 1 or low < self.parameters.usable_dice:
+        new = novelty > 1 or row["labelled_share"] > self.fullest
+        if new or low < self.parameters.usable_dice:
             return "check"
         return "trust"
 
@@ -247,6 +253,11 @@ class TrustModel:
             reasons.append(
                 f"unlike every image of the calibration: its {IMAGE_EVIDENCE[worst]} lies "
                 f"{abs(deviations[worst]):.1f} sd {side} their median; no guarantee here"
+            )
+        if row["labelled_share"] > self.fullest:
+            reasons.append(
+                f"{row['labelled_share']:.0%} of the field is called particle, more than in any "
+                f"mask of use in the calibration ({self.fullest:.0%}); no guarantee here"
             )
         if predicted < usable:
             reasons.append(f"its predicted Dice is below {usable:g}")
@@ -365,6 +376,11 @@ def _digest(
     for table in (evidence, agreement):
         digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
     return digest.hexdigest()
+
+
+def _fullest(features: pd.DataFrame, usable_dice: float) -> float:
+    usable = features.loc[features["dice"] >= usable_dice, "labelled_share"]
+    return float(usable.max()) if len(usable) else 1.0
 
 
 def _forest(features: pd.DataFrame, parameters: TrustParameters) -> Any:
