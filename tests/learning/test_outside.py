@@ -46,7 +46,10 @@ def test_numbers_are_particles_and_grey_levels_are_none():
         as_particles(np.full((5, 5), np.nan))
 
 
-NETWORK = {"network": "a", "predicted_dice": 0.92, "low": 0.85, "high": 0.97, "novelty": 0.4}
+NETWORK = {
+    **{"network": "a", "predicted_dice": 0.92, "low": 0.85, "high": 0.97, "novelty": 0.4},
+    "verdict": "trust",
+}
 
 
 def judge(mask, drawn, **changes):
@@ -61,6 +64,9 @@ def test_a_mask_is_believed_as_far_as_the_network_that_agrees():
     assert judge(np.zeros_like(drawn), drawn)["verdict"] == "do not trust"
     assert judge(drawn, drawn, novelty=1.2)["verdict"] == "check"
     assert judge(~drawn, drawn, novelty=1.2)["verdict"] == "check"
+    unsure = judge(drawn, drawn, verdict="check")  # such as one that fills the field
+    assert unsure["verdict"] == "check"
+    assert "the mask of a is not trusted" in unsure["reasons"]
     lost = {"predicted_dice": 0.1, "low": 0.0, "high": 0.5}
     assert judge(~drawn, drawn, **lost)["verdict"] == "check", "it may be right where they are not"
     assert "not sure" in judge(~drawn, drawn, **lost)["reasons"]

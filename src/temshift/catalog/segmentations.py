@@ -189,14 +189,20 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
 
 def _none_of(broken: list[dict[str, Any]]) -> UserError:
     """Return the error for files of which none could be segmented."""
+    if not broken:
+        return UserError(
+            "There is nothing to segment in deployment.input",
+            "Found no file that is not one of the masks; expected micrographs",
+            "Name the folder of the micrographs: --params deployment.input=path",
+        )
     files = f"{len(broken)} files" if len(broken) > 1 else "the file"
-    first = f"{broken[0]['path']}: {broken[0]['failed']}" if broken else "no file"
+    first = f"{broken[0]['path']}: {broken[0]['failed']}"
     more = " (the others are told above)" if len(broken) > 1 else ""
     return UserError(
         f"Nothing could be segmented in {files} of deployment.input",
         f"Found {first}{more}; expected a micrograph",
-        "Mend the files, or give others: --params deployment.input=path. What earlier runs have "
-        "written is still there",
+        "Mend the files, or give others: --params deployment.input=path. Masks, tables and page of "
+        "earlier runs, if any, are still there",
     )
 
 

@@ -117,7 +117,7 @@ def judge_outside(
     ----------
     mask : ndarray of bool, shape (H, W)
     network : mapping
-        ``network, predicted_dice, low, high, novelty`` of a mask that a network drew.
+        ``network, predicted_dice, low, high, novelty, verdict`` of a mask that a network drew.
     jury : mapping of str to ndarray of bool, shape (H, W)
         What all networks drew.
     drawn : ndarray of bool, shape (H, W)
@@ -130,8 +130,9 @@ def judge_outside(
     dict
         ``predicted_dice, low, high, novelty, verdict, reasons, jury_dice``. The predicted Dice is
         the agreement with the network times the predicted Dice of the network, within the bounds of
-        :func:`dice_bounds`; the verdict follows from the bounds alone: *trust* if the lower one is
-        of use and the image is none that is new, *do not trust* if the upper one is of none.
+        :func:`dice_bounds`; the verdict follows from the bounds: *trust* if the lower one is of use
+        and the mask of the network is trusted, *do not trust* if the upper one is of none and the
+        image is not new.
     """
     agreement = float(pairwise_dice(np.stack([mask, drawn]))[0, 1])
     others = [float(pairwise_dice(np.stack([mask, one]))[0, 1]) for one in jury.values()]
@@ -155,6 +156,8 @@ def judge_outside(
         reasons = [said, f"so a Dice below {usable_dice:g} cannot be ruled out"]
         if network["low"] < usable_dice:
             reasons.append("the networks are not sure of this image themselves")
+    elif network["verdict"] != "trust":
+        verdict, reasons = "check", [said, f"the mask of {who} is not trusted: no guarantee here"]
     else:
         verdict, reasons = "trust", [said]
     reasons.append(f"median Dice with the masks of {len(others)} jurors {np.median(others):.2f}")

@@ -324,8 +324,9 @@ class Segmenter:
         Raises
         ------
         ValueError
-            The image is no single grey image of at least 64 × 64 px, is constant or holds NaN, or
-            resampling is asked for without a pixel size; a mask has another shape, or is none.
+            The image is no single grey image of at least 64 × 64 px, is constant, holds NaN or is
+            a mask (connected areas of two grey values), or resampling is asked for without a pixel
+            size; a mask has another shape, or is none.
         """
         parameters = self.parameters
         _check_number("pixel_size_nm", pixel_size_nm, *PLAUSIBLE_PIXEL_NM)
@@ -937,13 +938,27 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             + (f" without the bar of {bar_px} px" if bar_px else "")
             + f"; networks need at least {SMALLEST_PX} px along each side"
         )
-    low, high = image.min(), image.max()
-    if low != high and bool(np.all((image == low) | (image == high))):
+    if _is_mask(image):
         raise ValueError(
-            f"the image has two grey values only, {low} and {high}, as a mask has: give the "
-            "micrograph, and masks in a folder of their own (deployment.masks)"
+            f"the image has connected areas of two grey values only, {image.min()} and "
+            f"{image.max()}, as a mask has: give the micrograph, and masks in a folder of their "
+            "own (deployment.masks)"
         )
     return image
+
+
+def _is_mask(image: NDArray[Any]) -> bool:
+    """Return whether an image has two values, and neighbours mostly the same one.
+
+    In a frame of a counting detector, which may have two as well, they are independent.
+    """
+    low, high = image.min(), image.max()
+    upper = image == high
+    if low == high or not np.all(upper | (image == low)):
+        return False
+    share = upper.mean()
+    changes = np.mean(upper[:, 1:] != upper[:, :-1])
+    return bool(changes < share * (1 - share))  # half of what chance gives
 
 
 def mask_of(mask: NDArray[Any], shape: tuple[int, ...], bar_px: int = 0) -> NDArray[np.bool_]:

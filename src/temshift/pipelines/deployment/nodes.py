@@ -100,9 +100,14 @@ def _work(
 
 
 def write_analysis(
-    deployment: DeploymentParameters, trust: TrustParameters, modelling: ModellingParameters
+    done: SegmentationStore,
+    deployment: DeploymentParameters,
+    trust: TrustParameters,
+    modelling: ModellingParameters,
 ) -> dict[str, Any]:
     """Write down the parameters of an analysis, as a file that ``kedro run --config`` takes.
+
+    Only when it is done: what an earlier analysis was stays written down where one fails.
 
     Returns
     -------

@@ -46,7 +46,12 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.write_analysis,
-                inputs=["params:deployment", "params:trust", "params:modelling"],
+                inputs=[
+                    "deployment.model_output.segmentations",
+                    "params:deployment",
+                    "params:trust",
+                    "params:modelling",
+                ],
                 outputs="deployment.reporting.analysis",
                 name="write_analysis",
             ),
