@@ -132,6 +132,21 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, schedule):
         assert whole[key].history == resumed[key].history
 
 
+def test_folds_that_start_again_at_once_have_their_own_seeds(monkeypatch):
+    expected = train(learned_above=1.0)
+    build = training.build_network
+
+    def slow(**architecture):
+        time.sleep(0.2)  # between the seed and the weights that are drawn with it
+        return build(**architecture)
+
+    monkeypatch.setattr(training, "build_network", slow)
+    found = train(learned_above=1.0)
+    for key in FOLDS:
+        assert {row["restart"] for row in found[key].history} == {0, 1, 2}
+        assert found[key].history == expected[key].history
+
+
 @pytest.mark.parametrize("initialisation", ["published", "standardised"])
 def test_it_does_not_depend_on_how_many_threads_the_process_has(initialisation):
     import torch

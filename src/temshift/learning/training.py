@@ -53,6 +53,9 @@ _PIXELS = 256
 #: Training patches on which is measured whether a fold has learned.
 _JUDGED = 8
 
+#: Weights are drawn from the random state of the process, and folds start again in threads.
+_one_seed_at_a_time = threading.Lock()
+
 
 class Checkpoints(Protocol):
     """Where unfinished folds are kept (see :class:`temshift.catalog.networks.CheckpointStore`)."""
@@ -240,7 +243,7 @@ class FoldTrainer:
         """Start from the initial weights of ``self.seed``."""
         training = self.parameters.training
         self.step = 0
-        with torch.random.fork_rng(devices=[]):
+        with _one_seed_at_a_time, torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = build_network(**self.parameters.architecture.model_dump())
         if self.start is not None:
