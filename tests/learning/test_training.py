@@ -50,10 +50,12 @@ FOLDS = {
     "grouped_fold1": FoldIndices(np.arange(4, 12), np.arange(0, 2), np.arange(2, 4)),
     "grouped_fold2": FoldIndices(np.arange(2, 10), np.arange(10, 12), np.arange(0, 2)),
 }
+#: It has dropout.
+FPN = Architecture(name="FPN", encoder="mobilenet_v2")
 SEEDS = {key: [i, 100 + i, 200 + i] for i, key in enumerate(FOLDS)}
 
 
-def parameters(**training):
+def parameters(architecture=None, **training):
     defaults = {
         "steps": 24,
         "batch_size": 4,
@@ -65,6 +67,7 @@ def parameters(**training):
     noise = NoiseAugmentation(rho_max=0.5)
     return ModellingParameters(
         folds=3,
+        architecture=architecture or Architecture(),
         training=Training(**{**defaults, **training}),
         augmentation=Augmentation(noise=noise),
     )
@@ -145,6 +148,36 @@ def test_folds_that_start_again_at_once_have_their_own_seeds(monkeypatch):
     for key in FOLDS:
         assert {row["restart"] for row in found[key].history} == {0, 1, 2}
         assert found[key].history == expected[key].history
+
+
+def test_networks_that_draw_in_training_repeat_themselves(tmp_path):
+    fpn = {"architecture": FPN, "steps": 8}
+    state = torch.get_rng_state()
+    together, again = train(**fpn), train(**fpn)
+    assert torch.equal(state, torch.get_rng_state()), "of the process: as it was"
+    alone = train(folds={"grouped_fold1": FOLDS["grouped_fold1"]}, **fpn)
+    assert all(same(together[key], again[key]) for key in FOLDS)
+    assert same(together["grouped_fold1"], alone["grouped_fold1"])
+    with pytest.raises(KeyboardInterrupt):
+        train(StopAfter(tmp_path, 4), **fpn)
+    resumed = train(CheckpointStore(tmp_path), **fpn)
+    assert all(same(together[key], resumed[key]) for key in FOLDS)
+
+
+def test_only_networks_that_draw_wait_for_each_other(monkeypatch):
+    drawn = []
+    seeded = training._seeded
+
+    def count(seed, device):
+        drawn.append(seed)
+        return seeded(seed, device)
+
+    monkeypatch.setattr(training, "_seeded", count)
+    train(steps=6)
+    assert len(drawn) == 2 * len(FOLDS), "initial weights, and the first step"
+    drawn.clear()
+    train(steps=6, architecture=FPN)
+    assert len(drawn) == len(set(drawn)) == 7 * len(FOLDS), "no two steps drop the same"
 
 
 @pytest.mark.parametrize("initialisation", ["published", "standardised"])

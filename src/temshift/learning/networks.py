@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temshift.learning.few_channels import BatchNorm
+
 __all__ = ["PublishedUNet", "build_network", "standardise_outputs", "train_mode"]
 
 
@@ -27,7 +29,7 @@ def _norm(kind: str, channels: int) -> nn.Module:
         return nn.InstanceNorm2d(channels, affine=True)
     if kind == "group":
         return nn.GroupNorm(channels // _GROUP if channels % _GROUP == 0 else 1, channels)
-    return nn.BatchNorm2d(channels)
+    return BatchNorm(channels)
 
 
 class ResidualBlock(nn.Module):

@@ -13,9 +13,9 @@ import hashlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol
 
@@ -53,7 +53,8 @@ _PIXELS = 256
 #: Training patches on which is measured whether a fold has learned.
 _JUDGED = 8
 
-#: Weights are drawn from the random state of the process, and folds start again in threads.
+#: Initial weights, dropout and stochastic depth are drawn from the random state of the process,
+#: and folds are threads.
 _one_seed_at_a_time = threading.Lock()
 
 
@@ -243,8 +244,8 @@ class FoldTrainer:
         """Start from the initial weights of ``self.seed``."""
         training = self.parameters.training
         self.step = 0
-        with _one_seed_at_a_time, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        self._draws: bool | None = None  # whether the network does in training: not known yet
+        with _seeded(self.seed, self.device):
             network = build_network(**self.parameters.architecture.model_dump())
         if self.start is not None:
             network.load_state_dict(self.start)
@@ -316,11 +317,29 @@ class FoldTrainer:
                 self.step, self.total_steps, training.learning_rate, training.schedule
             )
         self.optimiser.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self._logits(x), y)
+        with self._draws_of_this_step():
+            logits = self._logits(x)
+        loss = F.cross_entropy(logits, y)
         loss.backward()
         self.optimiser.step()
         self._loss_sum += loss.detach()
         self.step += 1
+
+    @contextmanager
+    def _draws_of_this_step(self) -> Iterator[None]:
+        """Let what the network itself draws (dropout, stochastic depth) follow from seed and step.
+
+        One fold at a time; folds whose network draws nothing do not wait for each other, as is
+        seen in their first step.
+        """
+        if self._draws is False:
+            yield
+            return
+        with _seeded(_number(self.seed, "network", self.step), self.device):
+            before = _random_states(self.device)
+            yield
+            after = _random_states(self.device)
+        self._draws = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
     def _draw(self) -> None:
         """Draw order and augmentation of the next steps.
@@ -708,7 +727,30 @@ def _areas(
     return areas, area_of_patch
 
 
+def _number(*key: Any) -> int:
+    """Return a seed that depends on ``key`` alone."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]) >> 1
+
+
 def _generator(*key: Any) -> torch.Generator:
     """Return a random state on the CPU that depends on ``key`` alone."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return torch.Generator().manual_seed(_number(*key))
+
+
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed the random states of the process for a while, one thread at a time."""
+    devices = [device] if device.startswith("cuda") else []
+    with _one_seed_at_a_time, torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _random_states(device: str) -> list[Tensor]:
+    """Return the random states of the process that a network on ``device`` may draw from."""
+    states = [torch.get_rng_state()]
+    if device.startswith("cuda"):
+        states.append(torch.cuda.get_rng_state(device))
+    elif device == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
