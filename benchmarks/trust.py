@@ -57,15 +57,17 @@ def gather(folder: Path, crop_px: int, each: int, unseen: Path | None = None) ->
 
     tables = {}
     shown = unseen or folder
+    networks = load_networks(folder / "06_models")
+    folds = max(len(own) for own in networks.values())
     for i, file in enumerate(sorted((shown / "03_primary").glob("*/micrographs.csv"))):
         table = pd.read_csv(file)
         if unseen:
-            table = table.head(each).assign(fold=(i + np.arange(min(each, len(table)))) % 4)
+            table = table.head(each).assign(fold=(i + np.arange(min(each, len(table)))) % folds)
         else:
             table = table.groupby("fold", sort=True).head(each)
         tables[file.parent.name] = table.reset_index(drop=True)
     store = Corner(shown / "01_raw" / "micrographs")
-    return list(gather_study(load_networks(folder / "06_models"), tables, store))
+    return list(gather_study(networks, tables, store))
 
 
 def near_conditions(cards: dict[str, dict], names: list[str]) -> dict[str, list[str]]:

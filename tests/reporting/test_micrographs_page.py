@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from tests.learning.test_segmentation import field, network_set
 
@@ -112,6 +114,20 @@ def test_a_histogram_counts_every_particle():
     assert sum(notes) == 40
     assert "mean 5 nm" in drawn
     assert histogram(np.array([4.0]), np.ones(1), "px").count("<rect") >= 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0.05, 500), min_size=1, max_size=60))
+def test_a_histogram_holds_every_particle_and_not_much_more(values):
+    values = np.array(values)
+    drawn = histogram(values, np.ones(len(values)), "nm")
+    bars = re.findall(r"<title>([\d.e+-]+) to ([\d.e+-]+) nm: ([\d.e+-]+)</title>", drawn)
+    low, high, counts = np.array(bars, float).T
+    assert counts.sum() == len(values)
+    beside = max(values.max() - values.min(), 0.1 * values.max()) / 2 * 1.01
+    middle, bar = (values.max() + values.min()) / 2, (high - low).max()
+    assert low[0] >= middle - beside - bar
+    assert high[-1] <= middle + beside + bar
 
 
 def test_the_table_of_sizes_has_a_row_a_file():

@@ -245,10 +245,12 @@ def histogram(
     """
     low, high = float(values.min()), float(values.max())
     span = max(high - low, 0.1 * max(high, 1e-9))
+    middle = (low + high) / 2
     bins = int(np.clip(np.ceil(2 * len(values) ** (1 / 3)), 5, 30))  # Rice's rule
     step = _round_step(span / bins)
-    edges = np.arange(np.floor(low / step), np.ceil((low + span) / step) + 1) * step
-    counts, _ = np.histogram(values, edges, weights=weights)
+    first, last = np.floor((middle - span / 2) / step), np.ceil((middle + span / 2) / step)
+    edges = np.arange(first, last + 1) * step
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=weights)
     left, right, top, bottom = 34, 10, 12, 34
     room, tall = width - left - right, height - top - bottom
     most = max(float(counts.max()), 1e-9)
