@@ -1,10 +1,15 @@
-"""What fitting the flat field again brings: ``python benchmarks/refit.py data [--side 512 768]``.
+"""What fitting the flat field again brings: ``python benchmarks/refit.py data``.
+
+    python benchmarks/refit.py data [--side 512] [--splits NAME ...] [--light 0 0.15 0.3] [--box]
 
 DATA is that of a finished default study. Of each micrograph of a set the square with the most
 particle in it is cut out, as a field in which particles are large: a camera of fewer pixels at the
 same magnification. The network of the fold that has not seen the micrograph segments it with the
 flat field of its card, fitted once (``deployment.refit_flat_field: never``) and by the rule
-(``auto``). Nothing may change where a field is not filled, as the sets of smaller particles show.
+(``auto``). Nothing may change where a field is not filled, as the sets of smaller particles show,
+nor where the light is as uneven as the card thought: ``--light`` makes it fall by that share across
+each field, along a ramp or from a point in turn. ``--box`` takes the network in the box, which has
+seen none of them, so that DATA needs no networks.
 Last, if the study has evidence (``kedro run --pipelines trust``), the verdicts on the fields of the
 first set and size, by the folds of all networks that have not seen the micrograph.
 """
@@ -21,12 +26,15 @@ import pandas as pd
 from scipy.ndimage import uniform_filter
 
 from temshift.api import load_networks, load_trust
+from temshift.catalog.boxed import boxed_networks
 from temshift.catalog.micrographs import MicrographStore
 from temshift.config.deployment import DeploymentParameters
 from temshift.learning.network_set import network_key
 from temshift.learning.segmentation import Segmenter
 from temshift.microscopy.micrograph import Micrograph
 
+#: Of the note at a micrograph whose flat field was changed.
+CHANGED = "had taken large particles"
 SPLITS = ("au_10nm", "au_5nm_423e", "au_2nm")
 
 
@@ -55,6 +63,20 @@ def fields(data: Path, split: str, side: int) -> Iterator[tuple[int, Micrograph,
         yield int(row["fold"]), replace(whole, image=whole.image[place].copy()), label[place]
 
 
+def lit(image: np.ndarray, falls: float, number: int) -> np.ndarray:
+    """Return counts under light that falls by a share, along a ramp or from a point in turn."""
+    rng = np.random.default_rng(number)
+    rows, columns = image.shape
+    u, v = np.linspace(0, 1, rows)[:, None], np.linspace(0, 1, columns)
+    if number % 2:
+        angle = rng.uniform(0, 2 * np.pi)
+        away = np.cos(angle) * u + np.sin(angle) * v
+    else:
+        away = (u - rng.uniform(0.3, 0.7)) ** 2 + (v - rng.uniform(0.3, 0.7)) ** 2
+    away = (away - away.min()) / (away.max() - away.min())
+    return (image * (1 - falls * away)).astype(np.float32)
+
+
 def verdicts(data: Path, networks: dict, split: str, side: int) -> pd.DataFrame:
     """Return what is said of the masks of one set, and their true Dice."""
     trust = load_trust(data / "07_model_output" / "trust", networks)
@@ -81,30 +103,40 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--side", type=int, nargs="+", default=[512, 768, 1024])
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
+    parser.add_argument("--light", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--box", action="store_true")
     arguments = parser.parse_args()
-    networks = load_networks(arguments.data / "06_models")
+    networks = {} if arguments.box else load_networks(arguments.data / "06_models")
     rows = []
-    for split in arguments.splits:
-        segmenters: dict[tuple[int, str], Segmenter] = {}
-        for side in arguments.side:
-            for fold, micrograph, truth in fields(arguments.data, split, side):
-                key = network_key("grouped", fold)
-                row = {"set": split, "side": side, "particle": truth.mean()}
-                for name, wanted in (("once", "never"), ("auto", "auto")):
-                    if (fold, name) not in segmenters:
-                        segmenters[fold, name] = Segmenter(
-                            {split: {key: networks[split][key]}},
-                            DeploymentParameters(refit_flat_field=wanted),
-                        )
-                    found = segmenters[fold, name].segment(
-                        micrograph.image, micrograph.pixel_size_nm
-                    )
-                    row[name] = dice(found.mask > 0, truth)
-                    row["again"] = any("fitted again" in note for note in found.notes)
-                rows.append(row)
+    segmenters: dict[tuple[str, int, str], Segmenter] = {}
+
+    def segmenter(split: str, fold: int, wanted: str) -> Segmenter:
+        place = ("box", 0, wanted) if arguments.box else (split, fold, wanted)
+        if place not in segmenters:
+            key = network_key("grouped", fold)
+            own = boxed_networks() if arguments.box else {split: {key: networks[split][key]}}
+            parameters = DeploymentParameters(refit_flat_field=wanted, judge=False)
+            segmenters[place] = Segmenter(own, parameters)
+        return segmenters[place]
+
+    asked = [
+        (split, side, light)
+        for split in arguments.splits
+        for side in arguments.side
+        for light in arguments.light
+    ]
+    for split, side, light in asked:
+        for number, (fold, micrograph, truth) in enumerate(fields(arguments.data, split, side)):
+            image = lit(micrograph.image, light, number)
+            row = {"set": split, "side": side, "light": light, "particle": truth.mean()}
+            for name, wanted in (("once", "never"), ("auto", "auto")):
+                found = segmenter(split, fold, wanted).segment(image, micrograph.pixel_size_nm)
+                row[name] = dice(found.mask > 0, truth)
+                row["again"] = any(CHANGED in note for note in found.notes)
+            rows.append(row)
     scores = pd.DataFrame(rows)
     scores["gain"] = scores["auto"] - scores["once"]
-    table = scores.groupby(["set", "side"], sort=False).agg(
+    table = scores.groupby(["set", "side", "light"], sort=False).agg(
         fields=("once", "size"),
         particle=("particle", "median"),
         once=("once", "mean"),
@@ -116,7 +148,7 @@ def main() -> None:
         best=("gain", "max"),
     )
     print(table.round(3).to_string())
-    if (arguments.data / "07_model_output" / "trust" / "evidence.parquet").exists():
+    if networks and (arguments.data / "07_model_output" / "trust" / "evidence.parquet").exists():
         judged = verdicts(arguments.data, networks, arguments.splits[0], arguments.side[0])
         judged["below_0.6"] = judged["dice"] < 0.6
         print(f"\n{arguments.splits[0]}, {arguments.side[0]} px")

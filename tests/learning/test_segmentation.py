@@ -442,7 +442,7 @@ def dice_of(found, truth):
 
 
 def about_the_flat_field(found):
-    return [note for note in found.notes if "fitted again" in note]
+    return [note for note in found.notes if "had taken large particles" in note]
 
 
 @pytest.mark.parametrize("judged", [False, True])
@@ -485,3 +485,46 @@ def test_networks_with_the_published_fit_keep_it_unless_asked():
     found = segment(image, published, pixel_size_nm=0.1)
     never = segment(image, published, DeploymentParameters(refit_flat_field="never"), 0.1)
     assert np.array_equal(found.probability, never.probability)
+
+
+@pytest.mark.parametrize("spot", [(60, 110, 80), (30, 100, 130), (0, 0, 150), (100, 0, 120)])
+@pytest.mark.parametrize("lit", [True, False])
+def test_where_a_mask_has_lost_half_of_a_particle_even_light_finds_it(spot, lit):
+    image, truth = unevenly_lit((spot,))
+    if not lit:
+        image = field((200, 200), (spot,))
+    published = {"a": sensitive(flat_field={"mode": "published"})}
+    before, after = (
+        segment(image, published, DeploymentParameters(refit_flat_field=wanted), 0.1)
+        for wanted in ("never", "always")
+    )
+    assert dice_of(before, truth) < 0.7
+    assert dice_of(after, truth) > 0.98
+    (note,) = about_the_flat_field(after)
+    assert "Nothing was divided out instead" in note
+
+
+@pytest.mark.parametrize("darkest", [0.8, 0.6])
+@pytest.mark.parametrize("spots", [((60, 60, 40), (150, 150, 30)), ((30, 40, 60), (150, 150, 50))])
+def test_light_that_is_uneven_is_divided_out_as_before(darkest, spots):
+    """Dark corners are no particles, however much they stand out."""
+    light = np.linspace(1, darkest, 200)[:, None]
+    image = field((200, 200), spots) * light
+    found, never = (
+        segment(image, {"a": sensitive()}, DeploymentParameters(refit_flat_field=wanted), 0.1)
+        for wanted in ("auto", "never")
+    )
+    assert 0.15 < (found.mask > 0).mean() < 0.85
+    assert np.array_equal(found.probability, never.probability)
+    assert not about_the_flat_field(found)
+
+
+def test_specks_have_no_contrast_that_could_rise():
+    """A dome of light, in noise: the mask is specks, and no flat field is said to be wrong."""
+    rows, columns = np.mgrid[:200, :200]
+    square = ((rows - 60) ** 2 + (columns - 110) ** 2) / 150**2
+    dome = 100 * (1 + 0.8 * np.sqrt(np.clip(1 - square, 0, None)))
+    image = np.random.default_rng(0).poisson(dome).astype(np.float32)
+    found = segment(image, {"a": sensitive()}, pixel_size_nm=0.1)
+    assert 0.15 < (found.mask > 0).mean() < 0.85
+    assert not about_the_flat_field(found)

@@ -52,6 +52,7 @@ from temshift.microscopy.flat_field import (
     fit_flat_field,
     fit_outside,
     relative_contrast,
+    unevenness,
 )
 from temshift.microscopy.particles import (
     SPECK_SHARE,
@@ -98,6 +99,19 @@ _LARGE_SHARE = 0.15
 
 #: Factor by which the contrast of particles must rise for a flat field to have eaten them.
 _CLEARLY = 1.2
+
+#: Brightest over darkest part of a fitted illumination from which even light is tried instead.
+_UNEVEN = 1.05
+
+#: Factor by which a fit to what a mask leaves may be more uneven than that before: far from what it
+#: was fitted to it can be anything.
+_MORE_UNEVEN = 1.1
+
+#: Coefficients of an illumination that is 1 everywhere.
+_EVEN_LIGHT = np.ones((3, 3))
+
+_FITTED_AGAIN = "It was fitted again outside a first mask,"
+_EVEN_INSTEAD = "Nothing was divided out instead,"
 
 #: Networks without which there is no jury.
 _SMALLEST_JURY = 3
@@ -440,9 +454,12 @@ class Segmenter:
         return ranking, name, jury, self._draw(name, prepared, found)
 
     def _refitted(self, name: str, prepared: PreparedMicrograph, drawn: _Drawn) -> _Refit | None:
-        """Return the micrograph with a flat field that a mask has no part in.
+        """Return the micrograph with a flat field that its particles have no part in.
 
-        ``None`` if the mask is small, or its particles would stand out no more than they do.
+        Tried are a fit to what the mask leaves and, since a mask that has lost half of a particle
+        leaves part of it there, even light. ``None`` if the mask is small, or with neither
+        particles stand out more and the network is as sure of them; else the one of which it is
+        surer.
         """
         wanted, card = self.parameters.refit_flat_field, self._folds[name][0].card
         assert card.preprocessing is not None
@@ -453,18 +470,36 @@ class Segmenter:
             return None
         downsample = card.preprocessing.flat_field.downsample
         counts = clean_counts(prepared.image, card.preprocessing)
-        after = fit_outside(counts, drawn.mask, downsample)
-        if after is None:
-            return None
-        before = np.ones((3, 3))  # where no illumination was found, none was divided out
+        before = _EVEN_LIGHT  # where no illumination was found, none was divided out
         if not prepared.notes:
             before = (fit_background if mode == "background" else fit_flat_field)(
                 counts, downsample
             )
         contrast = relative_contrast(counts, drawn.mask, before, downsample)
-        if relative_contrast(counts, drawn.mask, after, downsample) < _CLEARLY * contrast:
+        if contrast[0] == 0:  # specks
             return None
-        return _Refit(prepared.lit_by(after), counts, after, contrast, downsample)
+        tried = []
+        uneven = unevenness(before)
+        outside = fit_outside(counts, drawn.mask, downsample)
+        if (
+            outside is not None
+            and unevenness(outside) <= _MORE_UNEVEN * uneven
+            and relative_contrast(counts, drawn.mask, outside, downsample)[0]
+            >= _CLEARLY * contrast[0]
+        ):
+            tried.append((outside, _FITTED_AGAIN))
+        if uneven > _UNEVEN:
+            tried.append((_EVEN_LIGHT, _EVEN_INSTEAD))
+        best, sureness = None, -np.inf
+        for coefficients, words in tried:
+            refit = _Refit(
+                prepared.lit_by(coefficients), counts, coefficients, contrast, downsample, words
+            )
+            second = self._draw(name, refit.prepared, {})
+            if refit.is_better(second, drawn) and second.sureness() > sureness:
+                best, sureness = refit, second.sureness()
+            del second
+        return best
 
     def _judge_outside(
         self,
@@ -714,7 +749,7 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class _Refit:
-    """A micrograph with its flat field fitted outside a mask.
+    """A micrograph with another flat field than the one first fitted.
 
     Attributes
     ----------
@@ -722,35 +757,42 @@ class _Refit:
     counts : ndarray, shape (H, W), float32
         Before the flat field.
     coefficients : ndarray, shape (3, 3)
-    contrast : float
-        Relative contrast of the first mask with the first flat field.
+    contrast : tuple of float
+        Relative contrast of the first mask with the first flat field, everywhere and at edges.
     downsample : int
+    words : str
+        What was done.
     """
 
     prepared: PreparedMicrograph
     counts: NDArray[np.float32]
     coefficients: NDArray[np.float64]
-    contrast: float
+    contrast: tuple[float, float]
     downsample: int
+    words: str
 
     def is_better(self, second: _Drawn, first: _Drawn) -> bool:
-        """Return whether particles stand out more, and the networks are as sure of their mask."""
+        """Return whether particles stand out more, and the networks are as sure of their mask.
+
+        At their edges they must stand out no less: a dark corner of the light has none.
+        """
+        everywhere, at_edges = self.contrast_of(second)
         return (
-            self.contrast_of(second) >= _CLEARLY * self.contrast
+            everywhere >= _CLEARLY * self.contrast[0] > 0
+            and at_edges >= self.contrast[1]
             and second.sureness() >= first.sureness()
         )
 
-    def contrast_of(self, drawn: _Drawn) -> float:
+    def contrast_of(self, drawn: _Drawn) -> tuple[float, float]:
         """Return the relative contrast of a mask with the new flat field."""
         return relative_contrast(self.counts, drawn.mask, self.coefficients, self.downsample)
 
     def note(self, drawn: _Drawn) -> str:
         """Say what was done."""
         return (
-            "The flat field had taken large particles for uneven light. It was fitted again "
-            "outside a first mask, and the micrograph segmented once more: the contrast of the "
-            f"particles rose from {self.contrast:.0%} to {self.contrast_of(drawn):.0%} of the "
-            "background."
+            f"The flat field had taken large particles for uneven light. {self.words} "
+            "and the micrograph segmented once more: the contrast of the particles rose from "
+            f"{self.contrast[0]:.0%} to {self.contrast_of(drawn)[0]:.0%} of the background."
         )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "fit_outside",
     "flat_field",
     "relative_contrast",
+    "unevenness",
 ]
 
 #: Share of its maximum below which a fitted illumination is none.
@@ -43,6 +44,8 @@ _DARKEST = 0.01
 _OUTSIDE, _INSIDE = 0.02, 0.98
 #: Downsampled pixels by which a mask is widened before what is outside is fitted.
 _WIDEN = 4
+#: Downsampled pixels on both sides of the edges of a mask that are next to them.
+_EDGE = 8
 #: Share of an image that must be left for a fit outside a mask.
 _LEFT = 0.05
 
@@ -307,7 +310,7 @@ def relative_contrast(
     mask: NDArray[np.bool_],
     coefficients: NDArray[np.float64],
     downsample: int = 4,
-) -> float:
+) -> tuple[float, float]:
     """Return how much darker or brighter particles are than the background, as a share of it.
 
     Parameters
@@ -323,16 +326,33 @@ def relative_contrast(
 
     Returns
     -------
-    float
-        |mean inside / mean outside − 1|; 0 if there is no inside or no outside.
+    everywhere, at_edges : float
+        |mean inside / mean outside − 1|, of the whole image and within eight downsampled pixels of
+        the edges, where uneven light differs little; 0 if there is no inside or no outside.
     """
+    from scipy.ndimage import binary_dilation
+
     small, basis_u, basis_v = _small(image, downsample)
     covered = _small_mask(mask, downsample)
     flat = small / (basis_u @ coefficients @ basis_v.T)
     inside, outside = covered >= _INSIDE, covered <= _OUTSIDE
     if not inside.any() or not outside.any():
-        return 0.0
-    return abs(float(flat[inside].mean() / flat[outside].mean() - 1))
+        return 0.0, 0.0
+    near = inside & binary_dilation(~inside, iterations=_EDGE)
+    beside = outside & binary_dilation(~outside, iterations=_EDGE)
+    everywhere = flat[inside].mean() / flat[outside].mean() - 1
+    return abs(float(everywhere)), abs(float(flat[near].mean() / flat[beside].mean() - 1))
+
+
+def unevenness(coefficients: NDArray[np.float64]) -> float:
+    """Return the brightest over the darkest part of an illumination of positive values.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (3, 3)
+    """
+    sampled = flat_field(coefficients, (65, 65))
+    return float(sampled.max() / sampled.min())
 
 
 def divide_out(image: NDArray[np.float32], coefficients: NDArray[np.float64]) -> None:
