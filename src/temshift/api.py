@@ -28,6 +28,9 @@ from temshift.microscopy.micrograph import LabelledMicrograph
 
 __all__ = ["fine_tune", "judge_mask", "load_networks", "load_trust", "segment"]
 
+#: Parameters of the pipeline that a function has no use for.
+_OF_THE_PIPELINE = {"input", "name", "masks"}
+
 
 def segment(
     image: NDArray[Any],
@@ -54,7 +57,8 @@ def segment(
     trust : path or TrustModel, optional
         Folder of the study's evidence (``07_model_output/trust``). By default that beside the
         folder of networks, if there is one; without evidence nothing is said about trust, unless
-        all networks were imported (:func:`temshift.catalog.boxed.lent_trust`).
+        all networks were imported (:func:`temshift.catalog.boxed.lent_trust`). The network in the
+        box has evidence of its own. ``judge=False`` asks for no judgement.
     device : str
     **parameters
         Of :class:`temshift.config.deployment.DeploymentParameters`: ``networks`` excepted, such as
@@ -118,15 +122,29 @@ def _segmenter(
     device: str,
     parameters: Mapping[str, Any],
 ) -> Segmenter:
+    for key in _OF_THE_PIPELINE & parameters.keys():
+        raise ValueError(f"{key!r} is of the pipeline deployment, which reads and writes files")
     asked = DeploymentParameters(**parameters)
     if networks is None:
         networks = "data/06_models" if _networks_in("data/06_models") else "box"
+    if not isinstance(networks, str | Path | Mapping):
+        raise ValueError(
+            f"networks is {networks!r}; expected a folder of trained networks, networks by name, "
+            "or 'box'"
+        )
     if networks == "box":
-        model = trust if isinstance(trust, TrustModel) else boxed_trust()
+        if isinstance(trust, str | Path):
+            raise ValueError(
+                f"trust is {str(trust)!r}, the evidence of a study, but the network in the box is "
+                "judged by its own: name the study's folder of networks, too, or leave trust out"
+            )
+        model = (trust or boxed_trust()) if asked.judge else None
         return Segmenter(boxed_networks(), asked, model, device, [BOX_NOTE])
     folder = None if isinstance(networks, Mapping) else Path(networks)
     sets = networks if isinstance(networks, Mapping) else load_networks(networks)
-    if trust is None and folder is not None:
+    if not asked.judge:
+        trust = None
+    elif trust is None and folder is not None:
         beside = folder.parent / "07_model_output" / "trust"
         trust = beside if (beside / "evidence.parquet").exists() else None
     if isinstance(trust, str | Path):

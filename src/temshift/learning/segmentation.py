@@ -113,6 +113,9 @@ _EVEN_LIGHT = np.ones((3, 3))
 _FITTED_AGAIN = "It was fitted again outside a first mask,"
 _EVEN_INSTEAD = "Nothing was divided out instead,"
 
+#: Relative difference of a given pixel size to that of the file that is worth a note.
+_OTHER_SIZE = 0.05
+
 #: Networks without which there is no jury.
 _SMALLEST_JURY = 3
 
@@ -345,7 +348,7 @@ class Segmenter:
         parameters = self.parameters
         _check_number("pixel_size_nm", pixel_size_nm, *PLAUSIBLE_PIXEL_NM)
         _check_number("dose_e_per_A2", dose_e_per_A2, *_DOSES)
-        pixel_size_nm = parameters.pixel_size_nm or pixel_size_nm
+        said_nm, pixel_size_nm = pixel_size_nm, parameters.pixel_size_nm or pixel_size_nm
         image = _usable(image, parameters.bar_px)
         others = {
             name: mask_of(mask, image.shape, parameters.bar_px)
@@ -360,6 +363,11 @@ class Segmenter:
         notes = list(self.notes)
         if not pixel_size_nm:
             notes.append("The pixel size is unknown: sizes are in px.")
+        elif said_nm and abs(np.log(said_nm / pixel_size_nm)) > _OTHER_SIZE:
+            notes.append(
+                f"The pixel size is {pixel_size_nm:g} nm as given by deployment.pixel_size_nm; "
+                f"the file says {said_nm:g} nm."
+            )
         able = {name: folds for name, folds in self._folds.items() if prepared.fits(folds[0].card)}
         if not able:
             raise ValueError(
@@ -973,6 +981,13 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             f"one grey image of shape (H, W) is segmented at a time, found shape {image.shape}: "
             "take the frames of a stack one by one, and a colour picture as grey values"
         )
+    if isinstance(image, np.ma.MaskedArray):
+        if np.ma.is_masked(image):
+            raise ValueError(
+                f"{np.ma.count_masked(image)} pixels of the image are masked out: networks need "
+                "them all; give image.filled(...) with the counts that are to stand there"
+            )
+        image = image.data
     image = image[: image.shape[0] - bar_px] if bar_px else image
     if min(image.shape) < SMALLEST_PX:
         raise ValueError(

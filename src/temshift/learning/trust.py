@@ -201,12 +201,16 @@ class TrustModel:
         DataFrame
             ``micrograph_id, network, fold, predicted_dice, low, high, novelty, verdict, reasons``;
             ``novelty`` above 1 means farther from every calibrated image than any calibrated
-            condition is from the others: no guarantee, and never "trust".
+            condition is from the others: no guarantee, and never "trust". The predicted Dice of a
+            mask without particles is 0, whatever the forest makes of its evidence.
         """
         predicted, spread = _predict(self.forest, features)
         interval = intervals(
             self.conformal, self.bin_edges, predicted, spread, self.parameters.confidence
         )
+        empty = features["labelled_share"].to_numpy() == 0
+        predicted, interval = np.where(empty, 0.0, predicted), np.array(interval)
+        interval[empty, 0] = 0.0
         distance = _distance(features, self.images, self.centre, self.scale)
         rows = []
         records: list[dict[str, Any]] = features.to_dict("records")  # type: ignore[assignment]
@@ -259,6 +263,8 @@ class TrustModel:
                 f"{row['labelled_share']:.0%} of the field is called particle, more than in any "
                 f"mask of use in the calibration ({self.fullest:.0%}); no guarantee here"
             )
+        if row["labelled_share"] == 0:
+            return reasons
         if predicted < usable:
             reasons.append(f"its predicted Dice is below {usable:g}")
         elif rejected:

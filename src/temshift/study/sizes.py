@@ -186,7 +186,7 @@ def size_distribution(
         d90`` of the number distribution, ``area_mean, area_d10, area_d50, area_d90`` weighted by
         area, ``low, high`` (interval of the mean), and its parts ``error_counting, error_networks,
         error_outline, error_pixel_size``. What cannot be known is NaN: all without whole particles,
-        the interval with fewer than two networks, or with one particle and no ``spread``.
+        the standard deviation of one, the interval with fewer than two networks, or with one particle and no ``spread``.
 
     Notes
     -----
@@ -209,7 +209,8 @@ def size_distribution(
     mean = float(np.average(values, weights=weights))
     scatter = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
     by_area = weights * values**2
-    result |= {"mean": mean, "sd": scatter * np.sqrt(len(values) / max(1, len(values) - 1))}
+    sd = scatter * np.sqrt(len(values) / (len(values) - 1)) if len(values) > 1 else nan
+    result |= {"mean": mean, "sd": sd}
     result |= _quantiles(values, weights, "")
     result |= {"area_mean": float(np.average(values, weights=by_area))}
     result |= _quantiles(values, by_area, "area_")
