@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.microscopy.preprocess import preprocess_micrograph, resample, standardise
+from temshift.microscopy.preprocess import (
+    clean_counts,
+    preprocess_micrograph,
+    resample,
+    share_below_zero,
+    standardise,
+)
 from temshift.microscopy.xrays import remove_xrays
 
 NOTHING = PreprocessingParameters(
@@ -23,8 +29,10 @@ def counts(rng, shape=(128, 160)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
-def test_without_any_step_negatives_are_clipped_and_nothing_else(dtype, rng):
-    image = rng.normal(20, 15, (40, 50)).clip(0 if np.dtype(dtype).kind == "u" else -99, 99)
+def test_without_any_step_few_negatives_are_clipped_and_nothing_else(dtype, rng):
+    image = rng.normal(50, 15, (40, 50)).clip(1, 99)
+    if np.dtype(dtype).kind != "u":
+        image[7, 9] = -20
     image = image.astype(dtype)
     before = image.copy()
     result, pixel_size = preprocess_micrograph(image, NOTHING, 0.02)
@@ -32,6 +40,39 @@ def test_without_any_step_negatives_are_clipped_and_nothing_else(dtype, rng):
     np.testing.assert_array_equal(image, before)
     assert result.dtype == np.float32
     assert pixel_size == 0.02
+
+
+@pytest.mark.parametrize("mode", ["background", "none"])
+@pytest.mark.parametrize("change", ["mean", "background", "int16"])
+@pytest.mark.parametrize("shape", [(128, 160), (700, 900)])
+def test_an_image_less_a_constant_is_prepared_as_the_image(mode, change, shape, rng):
+    image = counts(rng, shape)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image[np.hypot(y - 60, x - 70) < 25] -= 200
+    less = {
+        "mean": lambda: image - image.mean(),
+        "background": lambda: image - 500,
+        "int16": lambda: (image - 32768).astype(np.int16),
+    }[change]()
+    parameters = PreprocessingParameters(flat_field={"mode": mode})
+    whole, _ = preprocess_micrograph(image, parameters)
+    shifted, _ = preprocess_micrograph(less, parameters)
+    assert np.corrcoef(whole.ravel(), shifted.ravel())[0, 1] > 0.995
+
+
+def test_the_published_procedure_sets_negatives_to_0_and_says_so(rng, caplog):
+    image = counts(rng) - 500
+    parameters = NOTHING.with_overrides({"flat_field": {"mode": "published"}})
+    with caplog.at_level(logging.WARNING):
+        found = clean_counts(image, parameters)
+    np.testing.assert_array_equal(found, np.maximum(image, 0))
+    assert "% of the pixels lie below 0 and were set to 0, as in the published" in caplog.text
+
+
+def test_the_share_below_zero_is_counted_in_all_bands(rng):
+    image = rng.normal(0, 1, (900, 700)).astype(np.float32)
+    assert share_below_zero(image) == (image < 0).mean()
+    assert share_below_zero(np.full((3, 3), 7, np.uint16)) == 0
 
 
 def test_every_variant_does_what_it_says(rng):

@@ -19,6 +19,7 @@ __all__ = [
     "resample",
     "resampled_back",
     "resampled_shape",
+    "share_below_zero",
     "standardise",
 ]
 
@@ -26,6 +27,11 @@ _log = logging.getLogger(__name__)
 
 #: Share of outliers above which the x-ray threshold is doubtful.
 _MANY_XRAYS = 1e-3
+
+#: Share of the pixels below 0 that a dark-corrected camera may leave; with more, 0 is elsewhere.
+_BELOW_ZERO = 1e-3
+#: Pixels of the sample that tells the quantile, about.
+_SAMPLE_PX = 1 << 18
 
 
 def preprocess_micrograph(
@@ -36,7 +42,7 @@ def preprocess_micrograph(
 ) -> tuple[NDArray[np.float32], float | None]:
     """Prepare one micrograph (``docs/preprocessing.md``).
 
-    In this order: negative counts to 0, x-ray outliers, flat field, resampling, standardisation.
+    In this order: the zero of the counts, x-ray outliers, flat field, resampling, standardisation.
 
     Parameters
     ----------
@@ -78,6 +84,10 @@ def preprocess_micrograph(
 def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> NDArray[np.float32]:
     """Return counts without negative ones and x-ray outliers: the image before its flat field.
 
+    Where more than 0.1 % of the pixels lie below 0, a background or mean was subtracted, or an
+    offset: the quantile at 0.1 % becomes 0. Fewer, and those left, are set to 0. With the flat
+    field ``published`` all are set to 0 as they are, as in the published procedure.
+
     Parameters
     ----------
     image : ndarray, shape (H, W), any real type
@@ -94,6 +104,16 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
     if np.isnan(lowest):
         raise ValueError("the image has pixels that are NaN; repair it or leave it out")
     if lowest < 0:
+        zero = _low_quantile(counts)
+        if zero < 0 and parameters.flat_field.mode == "published":
+            _log.warning(
+                "%.2g %% of the pixels lie below 0 and were set to 0, as in the published "
+                "procedure (preprocessing.flat_field.mode = published): a background or mean was "
+                "subtracted; give the counts as the camera wrote them",
+                100 * share_below_zero(counts),
+            )
+        elif zero < 0:
+            counts -= zero
         np.maximum(counts, 0, out=counts)
     xray = parameters.xray
     if xray.passes:
@@ -107,6 +127,31 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
                 xray.threshold_counts,
             )
     return counts
+
+
+def share_below_zero(image: NDArray[Any]) -> float:
+    """Return which share of the pixels of an image lies below 0.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+
+    Examples
+    --------
+    >>> share_below_zero(np.array([[-1, 0], [2, 3]]))
+    0.25
+    """
+    if image.dtype.kind in "bu" or not image.size:
+        return 0.0
+    below = sum(int(np.count_nonzero(image[rows] < 0)) for rows in row_bands(image.shape))
+    return below / image.size
+
+
+def _low_quantile(counts: NDArray[np.float32]) -> np.float32:
+    """Return the value below which 0.1 % of the pixels lie; a large image is sampled."""
+    # an odd stride, so that the sample is no single column
+    sample = counts.ravel(order="K")[:: (counts.size // _SAMPLE_PX) | 1]
+    return np.float32(np.quantile(sample, _BELOW_ZERO, method="nearest"))
 
 
 def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
