@@ -41,7 +41,8 @@ def test_what_is_no_ordinary_file(tmp_path):
         for name in ("pipe.png", "null.png", "socket.png"):
             assert "no ordinary file but a pipe" in reason(store, name)
     assert "a folder, not a file" in reason(store, "folder.png")
-    assert "no such file" in reason(store, "broken.png")
+    assert "a link to" in reason(store, "broken.png")
+    assert "nowhere, where there is no such file: mend the link" in reason(store, "broken.png")
     assert "cannot be looked at" in reason(store, "loop.png")
     assert "cannot be looked at" in reason(store, "a" * 300 + ".png")
     assert "cannot be looked at" in reason(store, "nul\0l.png")
