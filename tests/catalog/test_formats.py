@@ -393,7 +393,7 @@ for unit, nm in {
         nm and pytest.approx(nm, rel=1e-5),
     )
 case("imagej mm.tif", lambda p: imagej(p, "mm"), "too large for a TEM image")
-case("imagej stack.tif", lambda p: imagej(p, "nm", data=STACK), "a stack")
+case("imagej channels.tif", lambda p: imagej(p, "nm", data=STACK), "2 channels of one field")
 
 
 def ome(path, x=0.02, unit="nm", data=IMAGE):
