@@ -106,6 +106,23 @@ def test_readers_that_were_tried_are_named(tmp_path):
     assert "none of the readers of .img files can read it" in caught.value.reason
     assert "jeol: " in caught.value.reason
     assert "hamamatsu: " in caught.value.reason
+    assert "Save the image alone as TIFF" in caught.value.reason
+
+
+def test_plain_hdf5_is_refused_in_a_line_without_advice_that_does_not_help(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one"], file["two"] = IMAGE, IMAGE
+    said = reason_of_any(MicrographStore(tmp_path), "a.h5")
+    assert "pip install" not in said
+    assert len(said) < 250
+
+
+def reason_of_any(store, name):
+    with pytest.raises(MicrographReadError) as caught:
+        store.read(name)
+    return caught.value.reason
 
 
 def test_large_files_are_not_read_whole_by_readers_that_cannot_wait(tmp_path, monkeypatch):

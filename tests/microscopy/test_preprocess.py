@@ -171,16 +171,42 @@ def test_refuses_to_resample_what_has_no_pixel_size(rng):
         preprocess_micrograph(counts(rng), PreprocessingParameters(pixel_size_nm=0.04))
 
 
-def test_refuses_a_constant_image():
-    with pytest.raises(ValueError, match=r"constant"):
-        preprocess_micrograph(np.full((64, 64), 9), PreprocessingParameters())
+@pytest.mark.parametrize("value", [9, 0, -5])
+def test_refuses_a_constant_image_by_its_own_number(value):
+    with pytest.raises(ValueError, match=rf"the image is constant \({value}\)"):
+        preprocess_micrograph(np.full((64, 64), value), PreprocessingParameters())
 
 
-def test_refuses_nan_and_infinity(rng):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda image: np.where(image == image[3, 4], np.nan, image), r"has \d+ pixels .* NaN or"),
+        (lambda image: np.where(image == image.max(), np.inf, image), "has 1 pixels that are NaN"),
+        (lambda image: np.where(image == image.max(), -np.inf, image), "NaN or infinite; repair"),
+        (lambda image: image * 1e200, r"from .*e\+202 to .*e\+202, expected numbers .* float32"),
+        (lambda image: -image * 1e200, "up to 3.4e.38.: divide it by a constant"),
+        (lambda image: image * 1e-80, "float32 cannot tell apart: .* multiply it"),
+        (lambda image: 1e15 + image, "float32 cannot tell apart: subtract the lowest"),
+        (lambda image: np.ma.masked_less(image, 450), r"\d+ masked pixels.*image\.filled"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_without_a_warning(change, said, recwarn):
+    image = np.random.default_rng(5).permutation(64 * 64).reshape(64, 64) / 64 + 440.0
+    with pytest.raises(ValueError, match=said):
+        preprocess_micrograph(change(image), PreprocessingParameters())
+    assert not recwarn.list
+
+
+def test_an_array_of_which_nothing_is_masked_is_an_image(rng):
     image = counts(rng)
-    image[3, 4] = np.nan
-    with pytest.raises(ValueError, match="pixels that are NaN; repair"):
-        preprocess_micrograph(image, PreprocessingParameters())
+    whole, _ = preprocess_micrograph(image, PreprocessingParameters())
+    same, _ = preprocess_micrograph(np.ma.masked_array(image), PreprocessingParameters())
+    assert type(same) is np.ndarray
+    np.testing.assert_array_equal(same, whole)
+
+
+def test_standardising_refuses_infinity(rng):
+    image = counts(rng)
     image[3, 4] = np.inf
     with pytest.raises(ValueError, match="NaN or infinite"):
         standardise(image)

@@ -65,7 +65,7 @@ def preprocess_micrograph(
     ------
     ValueError
         A pixel size is asked for and the micrograph's is unknown, the image is constant or has
-        pixels that are no numbers, or its fitted illumination is not positive.
+        pixels that are no finite numbers, or its fitted illumination is not positive.
     """
     counts = clean_counts(image, parameters)
     if parameters.flat_field.mode != "none":
@@ -97,12 +97,17 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
     Raises
     ------
     ValueError
-        Some pixels are no numbers.
+        Some pixels are no finite numbers, are masked, or do not fit into float32; the image is
+        constant and is to be standardised.
     """
-    counts = image.astype(np.float32)
-    lowest = counts.min()
-    if np.isnan(lowest):
-        raise ValueError("the image has pixels that are NaN; repair it or leave it out")
+    image = _without_mask(image)
+    with np.errstate(over="ignore", under="ignore"):
+        counts = image.astype(np.float32)
+    lowest, highest = counts.min(), counts.max()
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        _refuse_not_finite(image)
+    if lowest == highest and parameters.standardise:
+        _refuse_constant(image)
     if lowest < 0:
         zero = _low_quantile(counts)
         if zero < 0 and parameters.flat_field.mode == "published":
@@ -127,6 +132,43 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
                 xray.threshold_counts,
             )
     return counts
+
+
+def _without_mask(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the array under one of ``numpy.ma``; refuse masked pixels."""
+    if not isinstance(image, np.ma.MaskedArray):
+        return image
+    masked = int(np.ma.count_masked(image))
+    if masked:
+        raise ValueError(
+            f"the image is a masked array with {masked} masked pixels, of which nothing is known; "
+            "fill them, image.filled(value), or crop the image"
+        )
+    return np.asarray(image.data)
+
+
+def _refuse_not_finite(image: NDArray[Any]) -> None:
+    """Say which pixels of an image are no finite numbers of type float32."""
+    bad = sum(int(np.count_nonzero(~np.isfinite(image[rows]))) for rows in row_bands(image.shape))
+    if bad:
+        raise ValueError(
+            f"the image has {bad} pixels that are NaN or infinite; repair it or leave it out"
+        )
+    raise ValueError(
+        f"the image has values from {image.min():.6g} to {image.max():.6g}, expected numbers that "
+        f"fit into float32 (up to {np.finfo(np.float32).max:.3g}): divide it by a constant"
+    )
+
+
+def _refuse_constant(image: NDArray[Any]) -> None:
+    """Say that an image is constant, or is so as float32."""
+    low, high = image.min(), image.max()
+    if low == high:
+        raise ValueError(f"the image is constant ({low:.6g}): there is nothing to standardise")
+    raise ValueError(
+        f"the image has values from {low:.17g} to {high:.17g}, which float32 cannot tell apart: "
+        "subtract the lowest, or multiply it by a constant"
+    )
 
 
 def share_below_zero(image: NDArray[Any]) -> float:
@@ -181,7 +223,10 @@ def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
         n = total
     standard_deviation = (squares / n) ** 0.5
     if standard_deviation <= 1e-6 * abs(mean):
-        raise ValueError(f"the image is constant ({mean:.6g}): there is nothing to standardise")
+        raise ValueError(
+            f"the image is constant ({mean:.6g} after the steps before, such as the flat field): "
+            "there is nothing to standardise"
+        )
     scale, offset = np.float32(1 / standard_deviation), np.float32(-mean / standard_deviation)
     for rows in row_bands(image.shape):
         band = image[rows]
