@@ -9,6 +9,7 @@ from tests.learning.test_segmentation import field, network_set
 from temshift.catalog.folders import files_below
 from temshift.catalog.micrographs import MicrographReadError, MicrographStore
 from temshift.catalog.new_micrographs import MaskStore, NewMicrographStore
+from temshift.catalog.provenance import ProvenanceStore
 from temshift.catalog.segmentations import SegmentationsDataset
 from temshift.learning.segmentation import Segmenter, plan_work
 
@@ -98,3 +99,17 @@ def test_a_linked_folder_of_masks_holds_no_micrographs(tmp_path):
     assert micrographs == ["a.npy", "masks/a.npy"]
     for source in (tmp_path / "in" / "masks", tmp_path / "in" / "masks" / "a.npy"):
         assert MaskStore(source).others(tmp_path / "in", micrographs) == ["a.npy"]
+
+
+def test_a_change_in_a_linked_folder_is_one_of_the_folder(tmp_path):
+    far = save(tmp_path / "far" / "b.npy")
+    save(tmp_path / "in" / "a.npy")
+    (tmp_path / "in" / "broken.tif").symlink_to(tmp_path / "gone.tif")
+    store = ProvenanceStore(tmp_path / ".provenance")
+    seen = [store.content([tmp_path / "in"])]
+    (tmp_path / "in" / "session").symlink_to(far.parent)
+    seen.append(store.content([tmp_path / "in"]))
+    far.write_bytes(b"changed")
+    seen.append(store.content([tmp_path / "in"]))
+    assert None not in seen
+    assert len(set(seen)) == 3

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-__all__ = ["files_below"]
+__all__ = ["files_below", "is_left_out"]
 
 #: Files that systems leave in folders, in small letters.
 _OF_THE_SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+
+
+def is_left_out(path: str) -> bool:
+    """Return whether a path is hidden, below a hidden folder, or that of a file of the system.
+
+    Examples
+    --------
+    >>> is_left_out(".Trash/a.tif"), is_left_out("a/Thumbs.db"), is_left_out("a/b.tif")
+    (True, True, False)
+    """
+    place = PurePosixPath(path)
+    return place.name.lower() in _OF_THE_SYSTEM or any(p.startswith(".") for p in place.parts)
 
 
 def files_below(folder: Path, each_once: bool = False) -> tuple[list[str], list[str]]:
@@ -61,7 +73,7 @@ def files_below(folder: Path, each_once: bool = False) -> tuple[list[str], list[
             tops.extend(path for path in linked if os.path.islink(path))
             for name in sorted(files):
                 path = os.path.join(here, name)
-                if name.startswith(".") or name.lower() in _OF_THE_SYSTEM:
+                if is_left_out(name):
                     continue
                 if os.path.islink(path):
                     links.append(path)
