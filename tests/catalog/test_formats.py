@@ -263,7 +263,13 @@ def write_plain_hdf5(path):
         file["x"] = IMAGE
 
 
-case("plain.h5", write_plain_hdf5, "none of the readers of .h5 files can read it (tofwerk:")
+def write_several_plain_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["one"], file["two"], file["meta"] = IMAGE, IMAGE, np.arange(4)
+
+
+for name, write in {"plain.h5": write_plain_hdf5, "several.h5": write_several_plain_hdf5}.items():
+    case(name, write, "HDF5 file of a layout that none of them knows, or damaged. Save the image")
 
 
 def rgb(image):
@@ -393,7 +399,7 @@ for unit, nm in {
         nm and pytest.approx(nm, rel=1e-5),
     )
 case("imagej mm.tif", lambda p: imagej(p, "mm"), "too large for a TEM image")
-case("imagej stack.tif", lambda p: imagej(p, "nm", data=STACK), "a stack")
+case("imagej channels.tif", lambda p: imagej(p, "nm", data=STACK), "2 channels of one field")
 
 
 def ome(path, x=0.02, unit="nm", data=IMAGE):
@@ -598,7 +604,11 @@ case("stack.dm4", lambda p: write_dm3(p, STACK, 0.02, version=4), "a stack")
 case("c.npy", lambda p: np.save(p, IMAGE), IMAGE)
 case("fortran.npy", lambda p: np.save(p, np.asfortranarray(IMAGE)), IMAGE)
 case("stack.npy", lambda p: np.save(p, STACK), "a stack")
-case("objects.npy", lambda p: np.save(p, np.array([{}, None]), allow_pickle=True), "object")
+case(
+    "objects.npy",
+    lambda p: np.save(p, np.array([{}, None])),
+    "it holds Python objects, expected an array",
+)
 case("zip.zspy", lambda p: w.write_zspy(p, IMAGE, 0.02), IMAGE, 0.02)
 case("folder.zspy", lambda p: p.mkdir(), "only zip files are read")
 
@@ -621,7 +631,7 @@ case("semper.unf", by_rosettasciio("semper", IMAGE.astype(np.float32)), IMAGE.as
 case("spectrum.msa", by_rosettasciio("msa", IMAGE[0].astype(float), unit="eV"), "a line")
 case("compressed.mrcz", lambda p: w.write_mrc(p, IMAGE, 0.02), "the Python package 'mrcz'")
 case("text.docx", lambda p: p.write_text("x"), "files that end in '.docx' cannot be read")
-case("none", lambda p: p.write_text("x"), "files that end in '' cannot be read")
+case("none", lambda p: p.write_text("x"), "its name has no extension, by which formats")
 
 
 @pytest.mark.parametrize("name", CASES)

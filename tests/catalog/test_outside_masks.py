@@ -105,6 +105,15 @@ def test_an_image_is_no_mask(tmp_path):
         MaskStore(tmp_path).read("a.png")
 
 
+@pytest.mark.parametrize(
+    "image", [field().astype(np.float32), np.random.default_rng(1).random((64, 64))]
+)
+def test_an_image_of_fractions_is_no_mask(tmp_path, image):
+    np.save(tmp_path / "a.npy", image)
+    with pytest.raises(MicrographReadError, match=r"a\.npy: .*no whole number.*binarise"):
+        MaskStore(tmp_path).read("a.npy")
+
+
 def test_the_folder_of_masks_may_lie_in_that_of_the_micrographs_but_not_be_it(tmp_path):
     write(tmp_path / "a.png", field().astype(np.uint8))
     write(tmp_path / "masks" / "a.png", TRUTH.astype(np.uint8))

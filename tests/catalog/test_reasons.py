@@ -41,7 +41,8 @@ def test_what_is_no_ordinary_file(tmp_path):
         for name in ("pipe.png", "null.png", "socket.png"):
             assert "no ordinary file but a pipe" in reason(store, name)
     assert "a folder, not a file" in reason(store, "folder.png")
-    assert "no such file" in reason(store, "broken.png")
+    assert "a link to" in reason(store, "broken.png")
+    assert "nowhere, where there is no such file: mend the link" in reason(store, "broken.png")
     assert "cannot be looked at" in reason(store, "loop.png")
     assert "cannot be looked at" in reason(store, "a" * 300 + ".png")
     assert "cannot be looked at" in reason(store, "nul\0l.png")
@@ -105,6 +106,23 @@ def test_readers_that_were_tried_are_named(tmp_path):
     assert "none of the readers of .img files can read it" in caught.value.reason
     assert "jeol: " in caught.value.reason
     assert "hamamatsu: " in caught.value.reason
+    assert "Save the image alone as TIFF" in caught.value.reason
+
+
+def test_plain_hdf5_is_refused_in_a_line_without_advice_that_does_not_help(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["one"], file["two"] = IMAGE, IMAGE
+    said = reason_of_any(MicrographStore(tmp_path), "a.h5")
+    assert "pip install" not in said
+    assert len(said) < 250
+
+
+def reason_of_any(store, name):
+    with pytest.raises(MicrographReadError) as caught:
+        store.read(name)
+    return caught.value.reason
 
 
 def test_large_files_are_not_read_whole_by_readers_that_cannot_wait(tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ def write_mrc(path):
         file.voxel_size = 0.5
 
 
-def write_hspy(path):
-    names = [("t", 1.0, "s", True), ("y", 0.05, "nm", False), ("x", 0.05, "nm", False)]
+def write_hspy(path, name="t"):
+    names = [(name, 1.0, "s", True), ("y", 0.05, "nm", False), ("x", 0.05, "nm", False)]
     axes = [
         {"_type": "UniformDataAxis", "name": n, "size": size, "scale": scale, "offset": 0.0}
         | {"units": units, "navigate": navigate, "is_binned": False}
@@ -99,6 +99,40 @@ def test_what_is_no_stack_of_images_is_refused_once_and_with_its_reason(tmp_path
     for path, reason in zip(store.paths(), ("stack", "complex", "truncated"), strict=True):
         with pytest.raises(MicrographReadError, match=reason):
             store.read(path)
+
+
+def write_axes(path, axes, **options):
+    data = FRAMES if len(axes) == 3 else np.stack([FRAMES, FRAMES], axes.index("T"))
+    tifffile.imwrite(
+        path, data.astype(np.uint16), metadata={"axes": axes}, photometric="minisblack", **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("imagej.tif", partial(write_axes, axes="CYX", imagej=True)),
+        ("imagej.tif", partial(write_axes, axes="TCYX", imagej=True)),
+        ("a.ome.tif", partial(write_axes, axes="CYX")),
+        ("a.ome.tif", partial(write_axes, axes="CTYX")),
+        ("shaped.tif", partial(write_axes, axes="CYX")),
+        ("a.hspy", partial(write_hspy, name="channel")),
+    ],
+)
+def test_channels_are_no_frames(tmp_path, name, write):
+    write(tmp_path / name)
+    store = NewMicrographStore(tmp_path)
+    assert store.paths() == [name]
+    match = r"3 channels of one field .*no frames: save the channel to be segmented"
+    with pytest.raises(MicrographReadError, match=match):
+        store.read(name)
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZYX", "QYX"])
+@pytest.mark.parametrize("name", ["a.ome.tif", "shaped.tif"])
+def test_stacks_of_time_or_depth_are_frames(tmp_path, name, axes):
+    write_axes(tmp_path / name, axes)
+    assert NewMicrographStore(tmp_path).paths() == [f"{name}[{i}]" for i in range(3)]
 
 
 def test_a_long_movie_takes_the_memory_of_a_frame(tmp_path):

@@ -46,6 +46,26 @@ def test_numbers_are_particles_and_grey_levels_are_none():
         as_particles(np.full((5, 5), np.nan))
 
 
+NOISE = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (field().astype(np.float32), "no whole number"),
+        (NOISE.random((100, 100)), "no whole number"),
+        (np.linspace(0, 1, 6).repeat(600).reshape(60, 60), "0.2, no whole number"),
+        (field().astype(np.float32) - 200, "a negative number"),
+        (NOISE.integers(-9, 0, (60, 60)), "a negative number"),
+        (NOISE.integers(0, 65536, (100, 100)) * (np.eye(100) == 0), "values in 10000 pixels"),
+        (1 + (field() > 150), "2 values, but no 0"),
+    ],
+)
+def test_grey_levels_of_any_kind_are_no_mask(image, found):
+    with pytest.raises(ValueError, match=f"this one has .*{found}.*grey levels.*binarise it"):
+        as_particles(image)
+
+
 NETWORK = {
     **{"network": "a", "predicted_dice": 0.92, "low": 0.85, "high": 0.97, "novelty": 0.4},
     "verdict": "trust",

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from temshift.config.preprocessing import PreprocessingParameters
-from temshift.microscopy.preprocess import preprocess_micrograph, resample, standardise
+from temshift.microscopy.preprocess import (
+    clean_counts,
+    preprocess_micrograph,
+    resample,
+    share_below_zero,
+    standardise,
+)
 from temshift.microscopy.xrays import remove_xrays
 
 NOTHING = PreprocessingParameters(
@@ -23,8 +29,10 @@ def counts(rng, shape=(128, 160)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
-def test_without_any_step_negatives_are_clipped_and_nothing_else(dtype, rng):
-    image = rng.normal(20, 15, (40, 50)).clip(0 if np.dtype(dtype).kind == "u" else -99, 99)
+def test_without_any_step_few_negatives_are_clipped_and_nothing_else(dtype, rng):
+    image = rng.normal(50, 15, (40, 50)).clip(1, 99)
+    if np.dtype(dtype).kind != "u":
+        image[7, 9] = -20
     image = image.astype(dtype)
     before = image.copy()
     result, pixel_size = preprocess_micrograph(image, NOTHING, 0.02)
@@ -32,6 +40,39 @@ def test_without_any_step_negatives_are_clipped_and_nothing_else(dtype, rng):
     np.testing.assert_array_equal(image, before)
     assert result.dtype == np.float32
     assert pixel_size == 0.02
+
+
+@pytest.mark.parametrize("mode", ["background", "none"])
+@pytest.mark.parametrize("change", ["mean", "background", "int16"])
+@pytest.mark.parametrize("shape", [(128, 160), (700, 900)])
+def test_an_image_less_a_constant_is_prepared_as_the_image(mode, change, shape, rng):
+    image = counts(rng, shape)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image[np.hypot(y - 60, x - 70) < 25] -= 200
+    less = {
+        "mean": lambda: image - image.mean(),
+        "background": lambda: image - 500,
+        "int16": lambda: (image - 32768).astype(np.int16),
+    }[change]()
+    parameters = PreprocessingParameters(flat_field={"mode": mode})
+    whole, _ = preprocess_micrograph(image, parameters)
+    shifted, _ = preprocess_micrograph(less, parameters)
+    assert np.corrcoef(whole.ravel(), shifted.ravel())[0, 1] > 0.995
+
+
+def test_the_published_procedure_sets_negatives_to_0_and_says_so(rng, caplog):
+    image = counts(rng) - 500
+    parameters = NOTHING.with_overrides({"flat_field": {"mode": "published"}})
+    with caplog.at_level(logging.WARNING):
+        found = clean_counts(image, parameters)
+    np.testing.assert_array_equal(found, np.maximum(image, 0))
+    assert "% of the pixels lie below 0 and were set to 0, as in the published" in caplog.text
+
+
+def test_the_share_below_zero_is_counted_in_all_bands(rng):
+    image = rng.normal(0, 1, (900, 700)).astype(np.float32)
+    assert share_below_zero(image) == (image < 0).mean()
+    assert share_below_zero(np.full((3, 3), 7, np.uint16)) == 0
 
 
 def test_every_variant_does_what_it_says(rng):
@@ -130,16 +171,42 @@ def test_refuses_to_resample_what_has_no_pixel_size(rng):
         preprocess_micrograph(counts(rng), PreprocessingParameters(pixel_size_nm=0.04))
 
 
-def test_refuses_a_constant_image():
-    with pytest.raises(ValueError, match=r"constant"):
-        preprocess_micrograph(np.full((64, 64), 9), PreprocessingParameters())
+@pytest.mark.parametrize("value", [9, 0, -5])
+def test_refuses_a_constant_image_by_its_own_number(value):
+    with pytest.raises(ValueError, match=rf"the image is constant \({value}\)"):
+        preprocess_micrograph(np.full((64, 64), value), PreprocessingParameters())
 
 
-def test_refuses_nan_and_infinity(rng):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda image: np.where(image == image[3, 4], np.nan, image), r"has \d+ pixels .* NaN or"),
+        (lambda image: np.where(image == image.max(), np.inf, image), "has 1 pixels that are NaN"),
+        (lambda image: np.where(image == image.max(), -np.inf, image), "NaN or infinite; repair"),
+        (lambda image: image * 1e200, r"from .*e\+202 to .*e\+202, expected numbers .* float32"),
+        (lambda image: -image * 1e200, "up to 3.4e.38.: divide it by a constant"),
+        (lambda image: image * 1e-80, "float32 cannot tell apart: .* multiply it"),
+        (lambda image: 1e15 + image, "float32 cannot tell apart: subtract the lowest"),
+        (lambda image: np.ma.masked_less(image, 450), r"\d+ masked pixels.*image\.filled"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_without_a_warning(change, said, recwarn):
+    image = np.random.default_rng(5).permutation(64 * 64).reshape(64, 64) / 64 + 440.0
+    with pytest.raises(ValueError, match=said):
+        preprocess_micrograph(change(image), PreprocessingParameters())
+    assert not recwarn.list
+
+
+def test_an_array_of_which_nothing_is_masked_is_an_image(rng):
     image = counts(rng)
-    image[3, 4] = np.nan
-    with pytest.raises(ValueError, match="pixels that are NaN; repair"):
-        preprocess_micrograph(image, PreprocessingParameters())
+    whole, _ = preprocess_micrograph(image, PreprocessingParameters())
+    same, _ = preprocess_micrograph(np.ma.masked_array(image), PreprocessingParameters())
+    assert type(same) is np.ndarray
+    np.testing.assert_array_equal(same, whole)
+
+
+def test_standardising_refuses_infinity(rng):
+    image = counts(rng)
     image[3, 4] = np.inf
     with pytest.raises(ValueError, match="NaN or infinite"):
         standardise(image)

@@ -8,6 +8,8 @@ pixels* is refused with its name and the reason, never with a bare exception of 
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import stat
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
+from temshift.catalog.folders import files_below
 from temshift.catalog.masks import binary_mask, instance_mask
 from temshift.catalog.reading.acquisition import HYPERSPY_TAGS
 from temshift.catalog.reading.formats import open_image
@@ -39,6 +42,8 @@ __all__ = [
     "as_micrograph",
     "label_path_beside",
 ]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Saved = tuple[str, Micrograph, NDArray[np.uint8] | None]
@@ -103,8 +108,12 @@ class MicrographStore:
     >>> store.paths()[:3], store.signal(store.paths()[0])  # doctest: +SKIP
     """
 
+    #: Whether a file that is there under several names is listed under one.
+    _each_once = False
+
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         n = len(self.paths())
@@ -114,12 +123,16 @@ class MicrographStore:
         )
 
     def paths(self) -> list[str]:
-        """Return all files below the folder, in order, as paths relative to it."""
-        return sorted(
-            p.relative_to(self.folder).as_posix()
-            for p in self.folder.rglob("*")
-            if p.is_file() and not p.name.startswith(".")
-        )
+        """Return all files below the folder, in order, as paths relative to it.
+
+        Links are followed (:func:`temshift.catalog.folders.files_below`).
+        """
+        paths, remarks = files_below(self.folder, self._each_once)
+        for remark in remarks:
+            if remark not in self._told:
+                _log.warning("%s", remark)
+        self._told.update(remarks)
+        return paths
 
     def exists(self, path: str) -> bool:
         """Return whether there is such a file."""
@@ -214,6 +227,12 @@ class MicrographStore:
         try:
             status = file.stat()
         except FileNotFoundError as error:
+            if file.is_symlink():
+                raise MicrographReadError(
+                    str(file),
+                    f"this is a link to {os.readlink(file)}, where there is no such file: mend the "
+                    "link, or delete it",
+                ) from error
             raise MicrographReadError(str(file), "there is no such file") from error
         except (OSError, ValueError) as error:
             text = getattr(error, "strerror", None) or str(error)

@@ -35,12 +35,15 @@ class NewMicrographStore(MicrographStore):
     """The micrographs of a folder, or a single one.
 
     Every frame of a stack or movie is a micrograph of its own, ``movie.mrc[3]``, numbered from 0.
+    A file that is there under several names, by links, is one micrograph.
 
     Parameters
     ----------
     source : Path or str
         A folder, which is searched with all folders below it, or a file.
     """
+
+    _each_once = True
 
     def __init__(self, source: Path | str) -> None:
         source = Path(source)
@@ -110,6 +113,8 @@ class MaskStore(NewMicrographStore):
         A folder, or a file, which is the mask of a single micrograph whatever its name.
     """
 
+    _each_once = False  # micrographs may share a mask
+
     def others(self, folder: Path, micrographs: Sequence[str]) -> list[str]:
         """Return the files of a folder of micrographs that are none of these masks.
 
@@ -119,15 +124,16 @@ class MaskStore(NewMicrographStore):
             The masks are in the very folder of the micrographs, so that nobody knows which is what.
         """
         here, there = self.folder.resolve(), folder.resolve()
+        places = {path: _resolved_folder(there / path) for path in micrographs}
         if self._only is not None:
-            return [path for path in micrographs if there / path != here / self._only]
+            return [path for path, place in places.items() if place != here / self._only]
         if here == there:
             raise ValueError(
                 f"{self.folder}: micrographs and masks are in the same folder. Put the masks into "
                 "another one, which may lie in that of the micrographs, and name it by "
                 "--params deployment.masks=path"
             )
-        return [path for path in micrographs if not (there / path).is_relative_to(here)]
+        return [path for path, place in places.items() if not place.is_relative_to(here)]
 
     def of(self, micrographs: Sequence[str]) -> dict[str, list[str]]:
         """Return the masks of each micrograph that has any; the log names those of none.
@@ -175,6 +181,11 @@ class MaskStore(NewMicrographStore):
         file, number = self._split(path)
         opened = open_image if number is None else partial(read_frame, number=number)
         return self._use(file, any_mask, open_file=opened)
+
+
+def _resolved_folder(path: Path) -> Path:
+    """Return a path through no linked folder; the file may be a link, or a frame of a stack."""
+    return path.parent.resolve() / path.name
 
 
 def _frame_of(path: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from kedro.io import DatasetError
 
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
+from temshift.catalog.folders import files_below, is_left_out
 from temshift.catalog.remote import Remote
 
 __all__ = ["ProvenanceDataset", "ProvenanceStore"]
@@ -73,10 +74,10 @@ class ProvenanceStore:
         """Return the hash of each file by its name, ``None`` if there is nothing."""
         if not path.exists():
             return None
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-        names = [file.name if file == path else str(file.relative_to(path)) for file in files]
-        pairs = zip(names, files, strict=True)
-        return {name: self._file_hash(file) for name, file in pairs if not _is_hidden(name)}
+        if path.is_file():
+            return {} if is_left_out(path.name) else {path.name: self._file_hash(path)}
+        names = sorted(files_below(path)[0], key=PurePosixPath)
+        return {name: self._file_hash(path / name) for name in names if (path / name).is_file()}
 
     def _hashes_there(self, place: Remote) -> dict[str, str] | None:
         """Return the same of what lies in an object store."""
@@ -86,7 +87,7 @@ class ProvenanceStore:
         hashes: dict[str, str] = {}
         for name in sorted(listing, key=PurePosixPath):
             shown = name or place.local.name
-            if _is_hidden(shown):
+            if is_left_out(shown):
                 continue
             key, state = f"{place.url}/{name}", [*listing[name], 0]
             known = self._hashes.get(key)
@@ -179,10 +180,6 @@ class ProvenanceStore:
         except (FileNotFoundError, ValueError):  # a cache: what cannot be read is computed again
             return {}
         return found if isinstance(found, dict) else {}
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

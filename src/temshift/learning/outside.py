@@ -25,6 +25,11 @@ NAME_OF_MASK = "mask: "
 
 #: Regions of the same value for each value of a mask that numbers its particles, at most.
 _REGIONS = 3
+#: Pixels of the mask for each value that numbers a particle, at least; particles are larger.
+_LEAST_PX = 8
+
+_EXPECTED = "{0, 1} or {0, 255}, or numbers its particles from 1"
+_REMEDY = "binarise it, and save it as PNG or TIFF"
 
 
 def as_particles(mask: NDArray[Any]) -> NDArray[np.bool_]:
@@ -39,8 +44,8 @@ def as_particles(mask: NDArray[Any]) -> NDArray[np.bool_]:
     Raises
     ------
     ValueError
-        It is no single image, holds NaN, or so many values in so many places that they are grey
-        levels.
+        It is no single image, holds NaN, several values beside 0 that do not number particles, or
+        so many in so many places that they are grey levels.
     """
     from skimage.measure import label
 
@@ -52,19 +57,34 @@ def as_particles(mask: NDArray[Any]) -> NDArray[np.bool_]:
     values = np.unique(mask)
     particles = values[values != 0]
     if len(particles) > 1:
+        _refuse_no_numbers(values, mask.size)
         _, numbers = np.unique(mask, return_inverse=True)
-        background = int(np.searchsorted(values, 0))
-        whole = background < len(values) and values[background] == 0
-        regions = label(
-            numbers.reshape(mask.shape), background=background if whole else -1, connectivity=2
-        ).max()
+        regions = label(numbers.reshape(mask.shape), background=0, connectivity=2).max()
         if regions > _REGIONS * len(particles):
             raise ValueError(
-                "a mask holds {0, 1} or {0, 255}, or numbers its particles; this one has "
+                f"a mask holds {_EXPECTED}; this one has "
                 f"{len(particles)} values beside 0 in {regions} places, as an image with grey "
-                "levels has: binarise it, and save it as PNG or TIFF"
+                f"levels has: {_REMEDY}"
             )
     return np.asarray(mask != 0)
+
+
+def _refuse_no_numbers(values: NDArray[Any], n_pixels: int) -> None:
+    """Refuse several values that cannot be background and numbers of particles."""
+    odd = values[(values < 0) | (values != np.floor(values))]
+    if odd.size:
+        kind = "a negative number" if odd[0] < 0 else "no whole number"
+        found = f"{len(values)} values, among them {odd[0]:.6g}, {kind}"
+    elif values[0] != 0:
+        found = f"{len(values)} values, but no 0"
+    elif len(values) > n_pixels / _LEAST_PX:
+        found = f"{len(values)} values in {n_pixels} pixels"
+    else:
+        return
+    raise ValueError(
+        f"a mask holds {_EXPECTED}; this one has {found}, as an image with grey levels "
+        f"has: {_REMEDY}"
+    )
 
 
 def dice_bounds(agreement: float, low: float, high: float) -> tuple[float, float]:

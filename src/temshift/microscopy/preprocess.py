@@ -19,6 +19,7 @@ __all__ = [
     "resample",
     "resampled_back",
     "resampled_shape",
+    "share_below_zero",
     "standardise",
 ]
 
@@ -26,6 +27,11 @@ _log = logging.getLogger(__name__)
 
 #: Share of outliers above which the x-ray threshold is doubtful.
 _MANY_XRAYS = 1e-3
+
+#: Share of the pixels below 0 that a dark-corrected camera may leave; with more, 0 is elsewhere.
+_BELOW_ZERO = 1e-3
+#: Pixels of the sample that tells the quantile, about.
+_SAMPLE_PX = 1 << 18
 
 
 def preprocess_micrograph(
@@ -36,7 +42,7 @@ def preprocess_micrograph(
 ) -> tuple[NDArray[np.float32], float | None]:
     """Prepare one micrograph (``docs/preprocessing.md``).
 
-    In this order: negative counts to 0, x-ray outliers, flat field, resampling, standardisation.
+    In this order: the zero of the counts, x-ray outliers, flat field, resampling, standardisation.
 
     Parameters
     ----------
@@ -59,7 +65,7 @@ def preprocess_micrograph(
     ------
     ValueError
         A pixel size is asked for and the micrograph's is unknown, the image is constant or has
-        pixels that are no numbers, or its fitted illumination is not positive.
+        pixels that are no finite numbers, or its fitted illumination is not positive.
     """
     counts = clean_counts(image, parameters)
     if parameters.flat_field.mode != "none":
@@ -78,6 +84,10 @@ def preprocess_micrograph(
 def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> NDArray[np.float32]:
     """Return counts without negative ones and x-ray outliers: the image before its flat field.
 
+    Where more than 0.1 % of the pixels lie below 0, a background or mean was subtracted, or an
+    offset: the quantile at 0.1 % becomes 0. Fewer, and those left, are set to 0. With the flat
+    field ``published`` all are set to 0 as they are, as in the published procedure.
+
     Parameters
     ----------
     image : ndarray, shape (H, W), any real type
@@ -87,13 +97,28 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
     Raises
     ------
     ValueError
-        Some pixels are no numbers.
+        Some pixels are no finite numbers, are masked, or do not fit into float32; the image is
+        constant and is to be standardised.
     """
-    counts = image.astype(np.float32)
-    lowest = counts.min()
-    if np.isnan(lowest):
-        raise ValueError("the image has pixels that are NaN; repair it or leave it out")
+    image = _without_mask(image)
+    with np.errstate(over="ignore", under="ignore"):
+        counts = image.astype(np.float32)
+    lowest, highest = counts.min(), counts.max()
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        _refuse_not_finite(image)
+    if lowest == highest and parameters.standardise:
+        _refuse_constant(image)
     if lowest < 0:
+        zero = _low_quantile(counts)
+        if zero < 0 and parameters.flat_field.mode == "published":
+            _log.warning(
+                "%.2g %% of the pixels lie below 0 and were set to 0, as in the published "
+                "procedure (preprocessing.flat_field.mode = published): a background or mean was "
+                "subtracted; give the counts as the camera wrote them",
+                100 * share_below_zero(counts),
+            )
+        elif zero < 0:
+            counts -= zero
         np.maximum(counts, 0, out=counts)
     xray = parameters.xray
     if xray.passes:
@@ -107,6 +132,68 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
                 xray.threshold_counts,
             )
     return counts
+
+
+def _without_mask(image: NDArray[Any]) -> NDArray[Any]:
+    """Return the array under one of ``numpy.ma``; refuse masked pixels."""
+    if not isinstance(image, np.ma.MaskedArray):
+        return image
+    masked = int(np.ma.count_masked(image))
+    if masked:
+        raise ValueError(
+            f"the image is a masked array with {masked} masked pixels, of which nothing is known; "
+            "fill them, image.filled(value), or crop the image"
+        )
+    return np.asarray(image.data)
+
+
+def _refuse_not_finite(image: NDArray[Any]) -> None:
+    """Say which pixels of an image are no finite numbers of type float32."""
+    bad = sum(int(np.count_nonzero(~np.isfinite(image[rows]))) for rows in row_bands(image.shape))
+    if bad:
+        raise ValueError(
+            f"the image has {bad} pixels that are NaN or infinite; repair it or leave it out"
+        )
+    raise ValueError(
+        f"the image has values from {image.min():.6g} to {image.max():.6g}, expected numbers that "
+        f"fit into float32 (up to {np.finfo(np.float32).max:.3g}): divide it by a constant"
+    )
+
+
+def _refuse_constant(image: NDArray[Any]) -> None:
+    """Say that an image is constant, or is so as float32."""
+    low, high = image.min(), image.max()
+    if low == high:
+        raise ValueError(f"the image is constant ({low:.6g}): there is nothing to standardise")
+    raise ValueError(
+        f"the image has values from {low:.17g} to {high:.17g}, which float32 cannot tell apart: "
+        "subtract the lowest, or multiply it by a constant"
+    )
+
+
+def share_below_zero(image: NDArray[Any]) -> float:
+    """Return which share of the pixels of an image lies below 0.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+
+    Examples
+    --------
+    >>> share_below_zero(np.array([[-1, 0], [2, 3]]))
+    0.25
+    """
+    if image.dtype.kind in "bu" or not image.size:
+        return 0.0
+    below = sum(int(np.count_nonzero(image[rows] < 0)) for rows in row_bands(image.shape))
+    return below / image.size
+
+
+def _low_quantile(counts: NDArray[np.float32]) -> np.float32:
+    """Return the value below which 0.1 % of the pixels lie; a large image is sampled."""
+    # an odd stride, so that the sample is no single column
+    sample = counts.ravel(order="K")[:: (counts.size // _SAMPLE_PX) | 1]
+    return np.float32(np.quantile(sample, _BELOW_ZERO, method="nearest"))
 
 
 def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
@@ -136,7 +223,10 @@ def standardise(image: NDArray[np.float32]) -> tuple[float, float]:
         n = total
     standard_deviation = (squares / n) ** 0.5
     if standard_deviation <= 1e-6 * abs(mean):
-        raise ValueError(f"the image is constant ({mean:.6g}): there is nothing to standardise")
+        raise ValueError(
+            f"the image is constant ({mean:.6g} after the steps before, such as the flat field): "
+            "there is nothing to standardise"
+        )
     scale, offset = np.float32(1 / standard_deviation), np.float32(-mean / standard_deviation)
     for rows in row_bands(image.shape):
         band = image[rows]

@@ -34,6 +34,11 @@ _MRC = (".mrc", ".mrcs", ".ali", ".rec", ".st")
 #: Extensions that are named when a file cannot be read; many others can be, by RosettaSciIO.
 _READABLE = ".bmp, .dm3, .dm4, .emd, .gif, .hspy, .jpg, .mrc, .png, .ser, .tif"
 
+#: Reasons that say more than that a reader is for other files.
+_TELLING = ("it is truncated", "its image does not fit", "another program", "it may not be read")
+
+_EXPORT = "Save the image alone as TIFF, .npy or .hspy"
+
 #: Readers that come before those that claim an extension, and after them.
 _FIRST = {".hdf5": ("rsciio.hspy",)}
 _LAST = {".h5": ("rsciio.hspy", "rsciio.emd"), ".hdf5": ("rsciio.emd",)}
@@ -86,6 +91,11 @@ def _read_by_extension(file: Path, header_only: bool) -> Found:
     """Read a file by the readers that claim its extension, one after another."""
     suffix = file.suffix.lower()
     readers = _readers(suffix)
+    if not suffix:
+        raise RefusedError(
+            "its name has no extension, by which formats are told apart: give it that of its "
+            f"format, such as {_READABLE}"
+        )
     if not readers:
         raise RefusedError(
             f"files that end in {suffix!r} cannot be read; formats such as {_READABLE} can"
@@ -112,8 +122,14 @@ def _read_by_extension(file: Path, header_only: bool) -> Found:
         raise refused
     if len(failed) == 1:
         raise failed[0][1]
-    said = "; ".join(f"{name}: {reason_for(error)}" for name, error in failed)
-    raise RefusedError(f"none of the readers of {suffix} files can read it ({said})")
+    reasons = {name: reason_for(error) for name, error in failed}
+    if hdf5.is_hdf5(file) and not any(said.startswith(_TELLING) for said in reasons.values()):
+        raise RefusedError(
+            f"none of the readers of {suffix} files can read it ({', '.join(reasons)}): it is an "
+            f"HDF5 file of a layout that none of them knows, or damaged. {_EXPORT}"
+        )
+    said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise RefusedError(f"none of the readers of {suffix} files can read it ({said}). {_EXPORT}")
 
 
 def _read_npy(file: Path, header_only: bool) -> Found:
@@ -121,7 +137,15 @@ def _read_npy(file: Path, header_only: bool) -> Found:
 
     RosettaSciIO reads arrays in the order of Fortran as if they were in that of C.
     """
-    data = np.load(file, mmap_mode="r", allow_pickle=False)
+    try:
+        data = np.load(file, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "Python objects" in str(error):
+            raise RefusedError(
+                "it holds Python objects, expected an array of numbers: save the image alone, "
+                "numpy.save(path, image), with its numbers in a type such as float32"
+            ) from error
+        raise
     if not isinstance(data, np.ndarray):
         data.close()
         raise RefusedError("it is an archive of arrays, not one array")

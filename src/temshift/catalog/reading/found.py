@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis
 
-__all__ = ["Found", "as_pixels", "check_bytes", "check_shape", "grey"]
+__all__ = ["Found", "as_pixels", "check_bytes", "check_shape", "grey", "refuse_channels"]
 
 #: No camera has more pixels: a larger image is a damaged header.
 MAX_PX = 2**30
+
+#: Names of an axis of channels, in small letters.
+_CHANNELS = ("c", "channel", "channels")
 
 #: Weights of red, green and blue in the luminance (ITU-R BT.709, as in scikit-image).
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)
@@ -77,6 +80,25 @@ def check_shape(shape: Sequence[int], what: str = "") -> tuple[int, int]:
             "at most): it is damaged, or no micrograph"
         )
     return int(sides[0]), int(sides[1])
+
+
+def refuse_channels(axes: Sequence[str], shape: Sequence[int]) -> None:
+    """Refuse an array with an axis of channels, which show one field several times.
+
+    Parameters
+    ----------
+    axes : sequence of str
+        What the file calls the axes of the array; ``C`` and ``channel`` are channels.
+    shape : sequence of int
+        Their lengths.
+    """
+    for axis, n in zip(axes, shape, strict=False):
+        if n > 1 and axis.strip().lower() in _CHANNELS:
+            raise RefusedError(
+                f"it holds {n} channels of one field ({times(shape)}, axes {', '.join(axes)}), "
+                "which are no frames: save the channel to be segmented as a file of its own, or, "
+                "if they are frames, with an axis of time (T) or depth (Z)"
+            )
 
 
 def check_bytes(file: Path, needed: int) -> None:

@@ -19,6 +19,7 @@ from temshift.catalog.reading.found import (
     as_pixels,
     check_numbers,
     check_shape,
+    refuse_channels,
     times,
 )
 from temshift.catalog.reading.refusals import RefusedError
@@ -140,6 +141,10 @@ def _only_image(signals: Sequence[dict[str, Any]]) -> dict[str, Any]:
     shapes = " and ".join(times(s["data"].shape) for s in signals[:6])
     if images:
         raise RefusedError(f"it holds {len(images)} images ({shapes}): save each in its own file")
+    for signal in signals:
+        refuse_channels(
+            [str(axis.get("name") or "?") for axis in signal["axes"]], signal["data"].shape
+        )
     raise RefusedError(f"it holds {shapes}: a stack, a line or a spectrum image, not one image")
 
 

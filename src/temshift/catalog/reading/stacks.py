@@ -1,7 +1,8 @@
 """Stacks and movies: the frames of a file, read one by one.
 
 Three-dimensional files of TIFF, MRC, NumPy, HyperSpy and Digital Micrograph. The first axis counts
-the frames. Nothing but the frame that is asked for is read, so that a movie of any length takes the
+the frames; where the file says that it counts channels, which show the same particles, the file is
+refused. Nothing but the frame that is asked for is read, so that a movie of any length takes the
 memory of a frame.
 """
 
@@ -20,7 +21,13 @@ from numpy.typing import NDArray
 from temshift.catalog.reading import hdf5, mrc, tiff
 from temshift.catalog.reading.acquisition import acquisition
 from temshift.catalog.reading.digital_micrograph import find_image
-from temshift.catalog.reading.found import Found, as_pixels, check_numbers, check_shape
+from temshift.catalog.reading.found import (
+    Found,
+    as_pixels,
+    check_numbers,
+    check_shape,
+    refuse_channels,
+)
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.rosettasciio import axes_of, close
 from temshift.catalog.reading.units import Axis
@@ -146,6 +153,7 @@ def _signal(signal: dict[str, Any]) -> _Stack | None:
     if data.ndim != 3 or navigating != [True, False, False]:
         return None
     check_numbers(data.dtype)
+    refuse_channels([str(axis.get("name") or "?") for axis in axes], data.shape)
 
     def frame(i: int) -> Any:
         one = data[i]

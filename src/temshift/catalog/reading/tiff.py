@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from temshift.catalog.reading.found import Found, as_pixels, check_numbers, check_shape, times
+from temshift.catalog.reading.found import (
+    Found,
+    as_pixels,
+    check_numbers,
+    check_shape,
+    refuse_channels,
+    times,
+)
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis, axis_of
 
@@ -80,8 +87,8 @@ def open_pages(file: Path) -> tuple[Any, list[Any], list[Axis]]:
     Raises
     ------
     RefusedError
-        It is truncated or damaged, its pages are no grey images of counts, or there are others of
-        another shape among them.
+        It is truncated or damaged, its pages are channels or no grey images of counts, or there
+        are others of another shape among them.
     """
     import tifffile
 
@@ -90,6 +97,7 @@ def open_pages(file: Path) -> tuple[Any, list[Any], list[Axis]]:
     try:
         pages: list[Any] = list(opened.pages)
         pages = [p for p in pages if not int(p.subfiletype) & (_REDUCED | _MASK)]
+        _refuse_channels(opened)
         for page in pages:
             if page.shape != pages[0].shape or page.dtype != pages[0].dtype or page.ndim != 2:
                 raise RefusedError("its images are not of one shape and type, each in grey")
@@ -153,15 +161,23 @@ def _only_page(tiff: Any) -> Any:
     if first.is_sis:  # Olympus keeps a preview behind the image, and does not mark it
         images = [first] + [p for p in images[1:] if prod(p.shape[:2]) >= prod(first.shape[:2])]
     if len(images) > 1:
+        _refuse_channels(tiff)
         shapes = " and ".join(times(p.shape) for p in images[:4])
         raise RefusedError(
             f"it holds {len(images)} images ({shapes}), a stack: save each in its own file"
         )
     if len(pages) == 1:  # a stack may lie behind one directory
+        _refuse_channels(tiff)
         for series in tiff.series:
             if prod(series.shape) > prod(first.shape):
                 raise RefusedError(f"it holds {times(series.shape)}: a stack, not one image")
     return first
+
+
+def _refuse_channels(tiff: Any) -> None:
+    """Refuse a file that says (ImageJ, OME and others do) that its images are channels."""
+    for series in tiff.series:
+        refuse_channels(list(series.axes), series.shape)
 
 
 def _check_data(page: Any, size: int) -> None:
