@@ -26,8 +26,10 @@ from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.splits import SplitParameters
+from temshift.context import OrderedConfigLoader
 from temshift.learning.checks import check_architectures
 from temshift.mistakes import as_user_error, environment_exists
+from temshift.settings import CONFIG_LOADER_ARGS
 from temshift.study.integrity import accept, inspect_micrographs, report_integrity
 from temshift.study.quality import Patches
 from temshift.study.tables import standardise_table
@@ -69,13 +71,8 @@ def smoke_parameters():
 
 
 def test_the_parameters_of_every_environment_are_valid():
-    for env in ("local", "smoke", "mine", "published", "curated"):
-        loader = OmegaConfigLoader(
-            conf_source=str(ROOT / "conf"),
-            base_env="base",
-            default_run_env=env,
-            merge_strategy={"parameters": "soft", "globals": "soft"},
-        )
+    for env in ("local", "smoke", "mine", "published", "curated", "thorough", "box"):
+        loader = OrderedConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
         check_parameters(dict(loader["parameters"]))
 
 
@@ -180,6 +177,80 @@ def test_parameters(smoke_parameters, key, value, said):
     text = three_lines(caught.value)
     assert said in text
     assert text.endswith("Change it in conf/smoke/parameters.yml")
+
+
+# --------------------------------------------------------------------------- files of parameters
+def read_case(folder, content, name="parameters.yml", kind="parameters"):
+    """Read an environment ``case`` with one further file, as ``kedro run --env case`` does."""
+    files = {
+        "base/parameters_modelling.yml": "networks: {n0: {train_on: [a]}}\n",
+        "case/parameters_data_curation.yml": "studies: {dose: {varies: x, networks: [n0]}}\n",
+        f"case/{name}": content,
+    }
+    for file, text in files.items():
+        (folder / "conf" / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "conf" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    loader = OrderedConfigLoader(str(folder / "conf"), env="case", **CONFIG_LOADER_ARGS)
+    return loader[kind]
+
+
+N1 = "networks:\n  n1: {train_on: [a]}\n"
+FILES = {
+    # content; what the first line must say, and the message
+    "in two files": (
+        "studies: {dose: {networks: [n1]}}\n",
+        "conf/case/parameters.yml and conf/case/parameters_data_curation.yml set the same key: "
+        "studies.dose.networks",
+        "name that with --env",
+    ),
+    "block and value": ("studies: {dose: null}\n", "same key: studies.dose", "Remove it from one"),
+    "twice": (f"{N1}  n2: {{}}\n  n1: {{}}\n", "line 4: the key 'n1' stands twice", "in line 2"),
+    "tab": (f"{N1}\tn2: {{}}\n", "parameters.yml, line 3: this is no valid YAML", "Found: a tab"),
+    "indentation": (
+        "networks:\n  n1:\n    imported: true\n   x: 3\n",
+        "line 4: this is no",
+        "indentation",
+    ),
+    "colon": (f"{N1}steps 3\nb: 2\n", "line 3: this is no valid", "without the colon"),
+    "bracket": (f"{N1}b: [1, 2\nc: 3\n", "line 4: this is no valid", "begins in line 3"),
+    "list": ("- a\n- b\n", "parameters.yml: this is no block", "Found a list"),
+    "number": ("3\n", "parameters.yml: this is no block", "Found 3"),
+    "list of networks": (
+        "networks: [n1]\n",
+        "conf/case/parameters.yml: 'networks' is of the wrong kind",
+        "expected a block of keys and values, as in conf/base/parameters_modelling.yml",
+    ),
+    "unclosed": ("a: 1\nb: '${globals:x'\n", "parameters.yml, line 2", "closed by a brace"),
+    "undefined": ("a: {b: '${globals:x}'}\n", "parameters.yml, a.b: a value refers to 'x'", "x"),
+    "resolver": ("a: {b: '${glob:x}'}\n", "parameters.yml, a.b: a value refers to 'glob'", "x"),
+    "true": ("a: 1\non: 3\n", "line 2: the key 'on' is no text", "reads as true or false"),
+    "null": ("a:\n  ~: 3\n", "line 2: the key '~' is no text", "reads as nothing"),
+    "latin": (
+        "# a\nb: Übung\n".encode("latin-1"),
+        "parameters.yml, line 2: this file is not written in UTF-8",
+        "the byte 0xdc ('Ü' in Latin-1)",
+    ),
+    "control": ("a: 1\nb: \0\n", "parameters.yml, line 2: this is no valid", "a character"),
+}
+
+
+@pytest.mark.parametrize(("content", "what", "said"), FILES.values(), ids=FILES)
+def test_files_of_parameters(tmp_path, content, what, said):
+    error = raised(lambda: read_case(tmp_path, content))
+    assert isinstance(error, UserError)
+    assert said in three_lines(error)
+    assert what in error.what
+
+
+@pytest.mark.parametrize("kind", ["globals", "cluster", "catalog"])
+def test_other_files_of_an_environment(tmp_path, kind):
+    error = raised(lambda: read_case(tmp_path, "a: 1\na: 2\n", f"{kind}.yml", kind))
+    assert f"conf/case/{kind}.yml, line 2: the key 'a' stands twice" in three_lines(error)
+
+
+def test_what_two_files_may_share(tmp_path):
+    found = read_case(tmp_path, "studies: {dose: {splits: [a, b]}}\n")
+    assert found["studies"] == {"dose": {"varies": "x", "networks": ["n0"], "splits": ["a", "b"]}}
 
 
 ARCHITECTURES = [
