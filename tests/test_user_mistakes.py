@@ -218,8 +218,8 @@ def test_parameters(smoke_parameters, key, value, said):
 
 
 # --------------------------------------------------------------------------- files of parameters
-def read_case(folder, content, name="parameters.yml", kind="parameters"):
-    """Read an environment ``case`` with one further file, as ``kedro run --env case`` does."""
+def case_loader(folder, content, name="parameters.yml"):
+    """Return the loader of an environment ``case`` with one further file."""
     files = {
         "base/parameters_modelling.yml": "networks: {n0: {train_on: [a]}}\n",
         "case/parameters_data_curation.yml": "studies: {dose: {varies: x, networks: [n0]}}\n",
@@ -228,8 +228,12 @@ def read_case(folder, content, name="parameters.yml", kind="parameters"):
     for file, text in files.items():
         (folder / "conf" / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / "conf" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    loader = OrderedConfigLoader(str(folder / "conf"), env="case", **CONFIG_LOADER_ARGS)
-    return loader[kind]
+    return OrderedConfigLoader(str(folder / "conf"), env="case", **CONFIG_LOADER_ARGS)
+
+
+def read_case(folder, content, name="parameters.yml", kind="parameters"):
+    """Read it, as ``kedro run --env case`` does."""
+    return case_loader(folder, content, name)[kind]
 
 
 N1 = "networks:\n  n1: {train_on: [a]}\n"
@@ -284,6 +288,22 @@ def test_files_of_parameters(tmp_path, content, what, said):
 def test_other_files_of_an_environment(tmp_path, kind):
     error = raised(lambda: read_case(tmp_path, "a: 1\na: 2\n", f"{kind}.yml", kind))
     assert f"conf/case/{kind}.yml, line 2: the key 'a' stands twice" in three_lines(error)
+
+
+def test_what_no_study_names_is_found_with_its_file(tmp_path, smoke_parameters, monkeypatch):
+    from temshift import context
+
+    content = "networks: {n1: {train_on: [low_dose]}, n0: {train_on: [low_dose]}}\n"
+    loader = case_loader(tmp_path, content)
+    parameters = copy.deepcopy(smoke_parameters)
+    own = {name: {"train_on": ["low_dose"]} for name in ("n0", "n1")}
+    parameters["networks"] |= {**own, "in_base": {"train_on": ["low_dose"]}}
+    parameters["splits"]["idle"] = {"where": {"material": "Au"}}
+    parameters["studies"]["dose"]["networks"] = ["n0"]
+    monkeypatch.setattr(context, "_loader", loader)
+    monkeypatch.setattr(context, "_checked", (loader, parameters))
+    assert context.declared_in_vain() == {"networks.n1": "conf/case/parameters.yml"}
+    assert {"splits.idle", "networks.in_base"} <= set(context.study_plan().unused)
 
 
 def test_what_two_files_may_share(tmp_path):
@@ -708,6 +728,8 @@ def test_arguments(arguments, said):
     [
         ("--env mien", "did you mean 'mine'?"),
         ("--env smoke --tags low_dos", "did you mean 'low_dose'?"),
+        ("--env smoke --tags au_2nm", "splits.au_2nm is declared, but no study names it"),
+        ("--env smoke --to-outputs au_5nm_884e.networks", "splits.au_5nm_884e is declared, but"),
         ("--env smoke --params modeling.training.steps=3", "did you mean 'modelling'?"),
         ("--env mine --pipelines data_curation", "the metadata table is not there"),
     ],

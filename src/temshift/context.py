@@ -30,6 +30,7 @@ from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError, invalid, problems_of
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
+from temshift.config.sweep import SweepParameters
 from temshift.config.yaml_files import set_twice, unlike_kinds, wrong_content, wrong_file
 from temshift.mistakes import as_user_error, environment_exists
 from temshift.progress import said_if_slow
@@ -284,6 +285,26 @@ def study_plan() -> StudyPlan:
     return StudyPlan.from_parameters(project_parameters())
 
 
+def declared_in_vain() -> dict[str, str]:
+    """Return the splits and networks that the environment declares and no study names.
+
+    As keys (``networks.resnet``), each with the file that it stands in. What only ``base`` declares
+    is left out: an environment takes of it what it needs. So are the image sets of a sweep.
+    """
+    if _loader is None:
+        return {}
+    sweep = project_parameters().get("sweep")
+    sets = SweepParameters.model_validate(sweep).sets([]) if sweep else []
+    unused = [key for key in study_plan().unused if key not in {f"splits.{s}" for s in sets}]
+    sources = list(_sources(_loader, base=False)) if unused else []
+    places = {}
+    for key in unused:
+        files = [name for name, content in sources if _holds(content, key.split("."))]
+        if files:
+            places[key] = files[0]
+    return places
+
+
 def _cluster_parameters(loader: AbstractConfigLoader) -> ClusterParameters | None:
     """Return what ``cluster.yml`` of the environment says, ``None`` if it has none.
 
@@ -320,13 +341,17 @@ def _where(loader: AbstractConfigLoader, key: str) -> str:
     return f"conf/{loader.env or 'base'}"
 
 
-def _sources(loader: AbstractConfigLoader) -> Iterator[tuple[str, Any]]:
+def _sources(loader: AbstractConfigLoader, base: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield where parameters are set, and which, what wins first; without ``base`` if so asked."""
     import yaml
 
     yield "--params", loader.runtime_params or {}
     conf = Path(loader.conf_source)
     default = settings.CONFIG_LOADER_ARGS["default_run_env"]
-    for env in (loader.env or default, settings.CONFIG_LOADER_ARGS["base_env"]):
+    below = settings.CONFIG_LOADER_ARGS["base_env"]
+    for env in (loader.env or default, below):
+        if env == below and not base:
+            continue
         for file in sorted((conf / env).glob("**/parameters*")):
             if file.suffix not in (".yml", ".yaml", ".json"):
                 continue

@@ -237,6 +237,19 @@ class StudyPlan(BaseModel):
         used |= {s for n in self.rows for s in self.train_on(n)}
         return [s for s in self.splits if s in used]
 
+    @property
+    def unused(self) -> list[str]:
+        """Splits and networks of which no study makes use, as keys: ``networks.resnet``.
+
+        Imported networks are none of them: they are there without a study, too.
+        """
+        used = self.used_splits
+        keys = [f"splits.{s}" for s in self.splits if s not in used]
+        for name, network in self.networks.items():
+            if name not in self.rows and not network.imported:
+                keys.append(f"networks.{name}")
+        return keys
+
     def varied(self, splits: Collection[str]) -> dict[str, list[str]]:
         """Return the columns that studies vary, each with those of ``splits`` that it varies in."""
         varied: dict[str, list[str]] = {}
