@@ -276,6 +276,8 @@ def _reason(problem: str) -> str:
         ("mapping values are not allowed here", "a colon, or an indentation, where none can stand"),
         ("found unexpected end of stream", "a quote that is not closed"),
         ("expected <block end>", "an indentation, or something behind a quote, that fits nowhere"),
+        ("expected ',' or", "a bracket that is not closed, or a comma that is missing"),
+        ("expected the node content", "no value where one must stand, or an open bracket"),
         ("special characters are not allowed", "a character that no text has"),
     ):
         if said in problem:
