@@ -30,6 +30,7 @@ def test_rows_and_columns_follow_from_the_studies():
     assert p.trained == ["low", "high", "both"]
     assert p.train_on("both") == ["low", "high"]
     assert p.tested_on("both") == ["low", "high"]
+    assert p.unused == ["splits.unused"]
 
 
 def test_null_removes_what_an_environment_inherits():

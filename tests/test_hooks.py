@@ -31,6 +31,20 @@ def test_pipelines_that_compute_nothing_on_it_do_not_care():
     ask(other, "cuda:99")
 
 
+@pytest.mark.parametrize(("namespace", "said"), [("modelling.low", 1), ("deployment", 0)])
+def test_what_no_study_names_is_told_once_where_it_would_be_made(
+    monkeypatch, caplog, namespace, said
+):
+    places = {"splits.idle": "conf/case/parameters.yml", "networks.n1": "--params"}
+    monkeypatch.setattr("temshift.context.declared_in_vain", lambda: places)
+    node = Node(lambda x: x, "table", "out", name="other", namespace=namespace)
+    ask(Pipeline([node]), "auto")
+    told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(told) == said
+    if told:
+        assert "splits.idle (conf/case/parameters.yml), networks.n1 (--params)" in told[0]
+
+
 REPORT = "generalization_reporting.reporting.report"
 SUMMARY = "generalization_reporting.reporting.summary"
 

@@ -3,6 +3,7 @@
 import copy
 import datetime
 import errno
+import math
 import subprocess
 import sys
 import unicodedata
@@ -26,8 +27,10 @@ from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.splits import SplitParameters
+from temshift.context import OrderedConfigLoader
 from temshift.learning.checks import check_architectures
 from temshift.mistakes import as_user_error, environment_exists
+from temshift.settings import CONFIG_LOADER_ARGS
 from temshift.study.integrity import accept, inspect_micrographs, report_integrity
 from temshift.study.quality import Patches
 from temshift.study.tables import standardise_table
@@ -69,13 +72,8 @@ def smoke_parameters():
 
 
 def test_the_parameters_of_every_environment_are_valid():
-    for env in ("local", "smoke", "mine", "published", "curated"):
-        loader = OmegaConfigLoader(
-            conf_source=str(ROOT / "conf"),
-            base_env="base",
-            default_run_env=env,
-            merge_strategy={"parameters": "soft", "globals": "soft"},
-        )
+    for env in ("local", "smoke", "mine", "published", "curated", "thorough", "box"):
+        loader = OrderedConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)
         check_parameters(dict(loader["parameters"]))
 
 
@@ -106,6 +104,12 @@ PARAMETERS = [
     ("modelling.training.epochs", 3, "give exactly one of 'epochs' and 'steps'"),
     ("modelling.training.learning_rate", -1, "greater than 0"),
     ("modelling.training.learning_rate", "fast", "expected a number"),
+    ("modelling.training.learning_rate", math.inf, "Found inf; expected a finite number"),
+    ("fine_tuning.learning_rate", math.inf, "Found inf; expected a finite number"),
+    ("preprocessing.xray.threshold_counts", math.nan, "Found nan; expected a finite number"),
+    ("simulation.imaging.Cs_A", -math.inf, "Found -inf; expected a finite number"),
+    ("simulation.imaging.xray_counts", [200, 20], "expected [lowest, highest]"),
+    ("modelling.training.seeds", [-1, 2, 3], "greater than or equal to 0"),
     ("modelling.training.batch_size", 0, "greater than 0"),
     ("modelling.training.crop_px", 50, "multiple of 16"),
     ("modelling.training.seeds", 7, "expected a list"),
@@ -121,6 +125,21 @@ PARAMETERS = [
     ("modelling.augmentation.nois", {"rho": 1}, "did you mean 'noise'?"),
     ("modelling.augmentation.noise", {}, "give exactly one of 'rho' (fixed)"),
     ("modelling.augmentation.rotate_probability", 7, "less than or equal to 1"),
+    ("modelling.augmentation.pixel_size_factor", [0, 0], "greater than or equal to 0.2"),
+    ("modelling.augmentation.pixel_size_factor", [0, 1], "greater than or equal to 0.2"),
+    ("modelling.augmentation.pixel_size_factor", [-1, 1], "greater than or equal to 0.2"),
+    ("modelling.augmentation.pixel_size_factor", [0.5, 100], "less than or equal to 5"),
+    ("modelling.augmentation.pixel_size_factor", [2, 0.5], "expected [lowest, highest]"),
+    ("networks.high_dose_noise.augmentation.pixel_size_factor", [2, 0.5], "[lowest, highest]"),
+    ("modelling.architecture.options", {"filters": []}, "one for each level, e.g. [4, 8, 16, 32]"),
+    ("modelling.architecture.options", {"filters": [4, 0.5]}, "whole numbers above 0"),
+    ("modelling.protocols", ["grouped", "grouped"], "'grouped' stands there twice"),
+    ("networks.high_dose_noise.train_on", ["high_dose"] * 2, "'high_dose' stands there twice"),
+    ("studies.dose.splits", ["low_dose", "low_dose"], "'low_dose' stands there twice"),
+    ("studies.dose.networks", ["high_dose_noise"] * 2, "expected each once"),
+    ("deployment.networks", ["low_dose", "low_dose"], "'low_dose' stands there twice"),
+    ("fine_tuning.labelled", [1, 2, 2], "2 stands there twice; expected each once"),
+    ("sweep", {"space": {"modelling.training.steps": [3, 3]}}, "3 stands there twice"),
     ("modelling.architecture.encodr", "resnet18", "did you mean 'encoder'?"),
     ("networks.high_dose_noise.training.stesp", 3, "did you mean 'steps'?"),
     ("networks.high_dose_noise.train_on", "high_dose", "expected a list"),
@@ -130,6 +149,22 @@ PARAMETERS = [
     ("networks.high-dose", {"train_on": ["high_dose"]}, "letters, digits and _"),
     ("splits.low_dose.wher", {"material": "Au"}, "did you mean 'where'?"),
     ("splits.low_dose.where", {}, "at least 1 entries"),
+    ("splits.low_dose.where.dose_e_per_A2", {}, "Found {}: expected {value}"),
+    ("splits.low_dose.where.dose_e_per_A2", {"tolerance": 3}, "'tolerance' needs the 'value'"),
+    ("splits.low_dose.where.dose_e_per_A2", {"value": 80, "min": 3}, "either a value or a range"),
+    ("splits.low_dose.where.dose_e_per_A2", {"min": 500, "max": 100}, "a 'min' that is not above"),
+    ("splits.low_dose.where.dose_e_per_A2", {"value": 80, "tolerance": -1}, "of 0 or more"),
+    ("splits.low_dose.where.dose_e_per_A2", {"min": True}, "Found {'min': True}: expected numbers"),
+    ("splits.low_dose.where.dose_e_per_A2", {"max": math.nan}, "expected finite numbers"),
+    ("splits.low_dose.where.dose_e_per_A2", [], "at least one value in the list"),
+    ("splits.low_dose.where.dose_e_per_A2", math.nan, "Found nan: expected finite numbers"),
+    ("splits.low_dose.where.dose_e_per_A2", [80, math.inf], "expected finite numbers"),
+    ("splits.low_dose.where.dose_e_per_A2", True, "Found True: expected numbers or texts"),
+    ("splits.low_dose.where.dose_e_per_A2", "<100", "asks for '<100' of 'dose_e_per_A2', which"),
+    ("splits.low_dose.where.dose_e_per_A2", [80, "low"], "which holds numbers: give a number"),
+    ("splits.low_dose.where.dose_e_per_A2", "nan", "which holds numbers: give a number"),
+    ("splits.low_dose.where.session", "15.01.2024", 'a date such as "2021-08-26"'),
+    ("splits.low_dose.where.material", True, "put a text into quotes ('true')"),
     ("splits.low_dose.where.dose", 80, "unknown column 'dose'"),
     ("splits.low_dose.where.dose_e_per_A2", {"minimum": 3}, "{value, tolerance} or {min, max}"),
     ("splits.low_dose.where.material", {"min": 3}, "which holds texts and no numbers"),
@@ -180,6 +215,100 @@ def test_parameters(smoke_parameters, key, value, said):
     text = three_lines(caught.value)
     assert said in text
     assert text.endswith("Change it in conf/smoke/parameters.yml")
+
+
+# --------------------------------------------------------------------------- files of parameters
+def case_loader(folder, content, name="parameters.yml"):
+    """Return the loader of an environment ``case`` with one further file."""
+    files = {
+        "base/parameters_modelling.yml": "networks: {n0: {train_on: [a]}}\n",
+        "case/parameters_data_curation.yml": "studies: {dose: {varies: x, networks: [n0]}}\n",
+        f"case/{name}": content,
+    }
+    for file, text in files.items():
+        (folder / "conf" / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "conf" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return OrderedConfigLoader(str(folder / "conf"), env="case", **CONFIG_LOADER_ARGS)
+
+
+def read_case(folder, content, name="parameters.yml", kind="parameters"):
+    """Read it, as ``kedro run --env case`` does."""
+    return case_loader(folder, content, name)[kind]
+
+
+N1 = "networks:\n  n1: {train_on: [a]}\n"
+FILES = {
+    # content; what the first line must say, and the message
+    "in two files": (
+        "studies: {dose: {networks: [n1]}}\n",
+        "conf/case/parameters.yml and conf/case/parameters_data_curation.yml set the same key: "
+        "studies.dose.networks",
+        "name that with --env",
+    ),
+    "block and value": ("studies: {dose: null}\n", "same key: studies.dose", "Remove it from one"),
+    "twice": (f"{N1}  n2: {{}}\n  n1: {{}}\n", "line 4: the key 'n1' stands twice", "in line 2"),
+    "tab": (f"{N1}\tn2: {{}}\n", "parameters.yml, line 3: this is no valid YAML", "Found: a tab"),
+    "indentation": (
+        "networks:\n  n1:\n    imported: true\n   x: 3\n",
+        "line 4: this is no",
+        "indentation",
+    ),
+    "colon": (f"{N1}steps 3\nb: 2\n", "line 3: this is no valid", "without the colon"),
+    "bracket": (f"{N1}b: [1, 2\nc: 3\n", "line 4: this is no valid", "begins in line 3"),
+    "list": ("- a\n- b\n", "parameters.yml: this is no block", "Found a list"),
+    "number": ("3\n", "parameters.yml: this is no block", "Found 3"),
+    "list of networks": (
+        "networks: [n1]\n",
+        "conf/case/parameters.yml: 'networks' is of the wrong kind",
+        "expected a block of keys and values, as in conf/base/parameters_modelling.yml",
+    ),
+    "unclosed": ("a: 1\nb: '${globals:x'\n", "parameters.yml, line 2", "closed by a brace"),
+    "undefined": ("a: {b: '${globals:x}'}\n", "parameters.yml, a.b: a value refers to 'x'", "x"),
+    "resolver": ("a: {b: '${glob:x}'}\n", "parameters.yml, a.b: a value refers to 'glob'", "x"),
+    "true": ("a: 1\non: 3\n", "line 2: the key 'on' is no text", "reads as true or false"),
+    "null": ("a:\n  ~: 3\n", "line 2: the key '~' is no text", "reads as nothing"),
+    "latin": (
+        "# a\nb: Übung\n".encode("latin-1"),
+        "parameters.yml, line 2: this file is not written in UTF-8",
+        "the byte 0xdc ('Ü' in Latin-1)",
+    ),
+    "control": ("a: 1\nb: \0\n", "parameters.yml, line 2: this is no valid", "a character"),
+}
+
+
+@pytest.mark.parametrize(("content", "what", "said"), FILES.values(), ids=FILES)
+def test_files_of_parameters(tmp_path, content, what, said):
+    error = raised(lambda: read_case(tmp_path, content))
+    assert isinstance(error, UserError)
+    assert said in three_lines(error)
+    assert what in error.what
+
+
+@pytest.mark.parametrize("kind", ["globals", "cluster", "catalog"])
+def test_other_files_of_an_environment(tmp_path, kind):
+    error = raised(lambda: read_case(tmp_path, "a: 1\na: 2\n", f"{kind}.yml", kind))
+    assert f"conf/case/{kind}.yml, line 2: the key 'a' stands twice" in three_lines(error)
+
+
+def test_what_no_study_names_is_found_with_its_file(tmp_path, smoke_parameters, monkeypatch):
+    from temshift import context
+
+    content = "networks: {n1: {train_on: [low_dose]}, n0: {train_on: [low_dose]}}\n"
+    loader = case_loader(tmp_path, content)
+    parameters = copy.deepcopy(smoke_parameters)
+    own = {name: {"train_on": ["low_dose"]} for name in ("n0", "n1")}
+    parameters["networks"] |= {**own, "in_base": {"train_on": ["low_dose"]}}
+    parameters["splits"]["idle"] = {"where": {"material": "Au"}}
+    parameters["studies"]["dose"]["networks"] = ["n0"]
+    monkeypatch.setattr(context, "_loader", loader)
+    monkeypatch.setattr(context, "_checked", (loader, parameters))
+    assert context.declared_in_vain() == {"networks.n1": "conf/case/parameters.yml"}
+    assert {"splits.idle", "networks.in_base"} <= set(context.study_plan().unused)
+
+
+def test_what_two_files_may_share(tmp_path):
+    found = read_case(tmp_path, "studies: {dose: {splits: [a, b]}}\n")
+    assert found["studies"] == {"dose": {"varies": "x", "networks": ["n0"], "splits": ["a", "b"]}}
 
 
 ARCHITECTURES = [
@@ -599,6 +728,8 @@ def test_arguments(arguments, said):
     [
         ("--env mien", "did you mean 'mine'?"),
         ("--env smoke --tags low_dos", "did you mean 'low_dose'?"),
+        ("--env smoke --tags au_2nm", "splits.au_2nm is declared, but no study names it"),
+        ("--env smoke --to-outputs au_5nm_884e.networks", "splits.au_5nm_884e is declared, but"),
         ("--env smoke --params modeling.training.steps=3", "did you mean 'modelling'?"),
         ("--env mine --pipelines data_curation", "the metadata table is not there"),
     ],

@@ -150,6 +150,8 @@ def _unknown_node(error: Exception, chosen: dict[str, Any]) -> UserError | None:
     for option, kind, valid in options:
         for name in chosen.get(option) or ():
             if name not in set(valid):
+                if (unnamed := _named_by_no_study(name)) is not None:
+                    return unnamed
                 flag = "--nodes" if option == "node_names" else f"--{option.replace('_', '-')}"
                 where = ", ".join(asked).replace("__default__", "the default pipeline")
                 return unknown_name(
@@ -170,6 +172,22 @@ def _unknown_node(error: Exception, chosen: dict[str, Any]) -> UserError | None:
             f"Write it into a file of the environment (conf/*/parameters_{asked[0]}.yml has an "
             "example), or name one that has it with --env",
         )
+    return None
+
+
+def _named_by_no_study(name: str) -> UserError | None:
+    """Return the error for what belongs to a split or network that no study names, if it does."""
+    from temshift.context import study_plan
+
+    for key in study_plan().unused:
+        block, _, owner = key.partition(".")
+        if owner in name.split("."):
+            return UserError(
+                f"{name!r} is not made: {key} is declared, but no study names it",
+                f"Found {owner!r} in {block!r} and in no study; expected it in studies.<name>."
+                f"{block}",
+                f"Add {owner!r} to {block!r} of a study, e.g. studies.<name>.{block}: [{owner}]",
+            )
     return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConf
 from kedro.framework.context import CatalogCommandsMixin, KedroContext
 from kedro.framework.project import pipelines, settings
 from kedro.io import DataCatalog
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from temshift.catalog.study_catalog import Origin, StudyCatalog
@@ -27,6 +30,8 @@ from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError, invalid, problems_of
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
+from temshift.config.sweep import SweepParameters
+from temshift.config.yaml_files import set_twice, unlike_kinds, wrong_content, wrong_file
 from temshift.mistakes import as_user_error, environment_exists
 from temshift.progress import said_if_slow
 
@@ -40,11 +45,109 @@ class OrderedConfigLoader(OmegaConfigLoader):
     """Kedro's loader, which takes the files of a folder in the order of their names.
 
     Kedro takes them as a set, so that blocks in several files (``networks``) come in another order
-    in every process: another order of rows and of what the report says.
+    in every process: another order of rows and of what the report says. And it tells what is wrong
+    with a file without saying which.
+
+    Raises
+    ------
+    UserError
+        (from ``loader[...]``) a file cannot be read, or two of one environment set the same key.
     """
 
-    def _read_dir_configs(self, *args: Any, **kwargs: Any) -> dict[Path, Any]:
-        return dict(sorted(super()._read_dir_configs(*args, **kwargs).items()))
+    def _read_dir_configs(
+        self, conf_path: str, patterns: Iterable[str], *args: Any, **kwargs: Any
+    ) -> dict[Path, Any]:
+        patterns = list(patterns)
+        try:
+            configs = super()._read_dir_configs(conf_path, patterns, *args, **kwargs)
+        except (MissingConfigException, UserError):
+            raise
+        except Exception as error:
+            for path in self._files(conf_path, patterns):
+                problem = wrong_file(self._said(path), self._content(path))
+                if problem is not None:
+                    raise problem from error
+            raise
+        return dict(sorted(configs.items()))
+
+    def _check_duplicates(self, key: str, config_per_file: dict[Path, Any]) -> None:
+        """Refuse files that are no blocks of named keys, and keys that two of them set."""
+        contents: dict[str, Any] = {}
+        for path, config in sorted(config_per_file.items()):
+            file = self._said(path)
+            content = OmegaConf.to_container(config, resolve=False)
+            problem = wrong_content(file, content)
+            if problem is None and not _named(content):
+                problem = wrong_file(file, self._content(path))
+            if problem is not None:
+                raise problem
+            contents[file] = content
+        twice = set_twice(contents, deep=key == "parameters")
+        if twice is not None:
+            raise twice
+
+    def _resolve_from_raw_config(
+        self, key: str, base_configs: dict[Path, Any], env_configs: dict[Path, Any], *args: Any
+    ) -> dict[str, Any]:
+        contents: dict[str, Any] = {  # before: Kedro merges all of them into the first
+            self._said(path): OmegaConf.to_container(config, resolve=False)
+            for configs in (base_configs, env_configs)
+            for path, config in configs.items()
+        }
+        if key == "parameters":
+            contents["--params"] = dict(self.runtime_params or {})
+        try:
+            found: dict[str, Any] = super()._resolve_from_raw_config(
+                key, base_configs, env_configs, *args
+            )
+        except OmegaConfBaseException as error:
+            raise _in_its_file(error, contents) from error
+        return found
+
+    def _files(self, conf_path: str, patterns: Iterable[str]) -> list[Path]:
+        """Return the files that Kedro reads in a folder, in the order of their names."""
+        found = {
+            Path(path)
+            for pattern in patterns
+            for path in self._fs.glob(Path(f"{conf_path}/{pattern}").as_posix())
+            if not self.ignore_hidden or not self._is_hidden(path)
+        }
+        return sorted(filter(self._is_valid_config_path, found))
+
+    def _content(self, path: Path) -> bytes:
+        with self._fs.open(path.as_posix()) as file:
+            content: bytes = file.read()
+        return content
+
+    def _said(self, path: Path) -> str:
+        """Return a file as messages name it: from the folder of the project on."""
+        folder = Path(self.conf_source).parent
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _named(content: Any) -> bool:
+    """Whether all keys of a block, and of those in it, are text or numbers."""
+    if isinstance(content, list):
+        return all(map(_named, content))
+    if not isinstance(content, dict):
+        return True
+    return not any(isinstance(key, bool) or key is None for key in content) and all(
+        map(_named, content.values())
+    )
+
+
+def _in_its_file(error: OmegaConfBaseException, contents: dict[str, Any]) -> UserError:
+    """Return the error for values that cannot be put together, with the file they stand in."""
+    unlike = unlike_kinds(contents)
+    if isinstance(error, TypeError) and unlike is not None:
+        return unlike
+    told = as_user_error(error)
+    keys = re.findall(r"[^.\[\]]+", error.full_key or "")
+    files = [file for file, content in contents.items() if keys and _holds(content, keys)]
+    if not files:
+        return told
+    what = told.what.removeprefix("conf: ")
+    return UserError(f"{files[-1]}, {error.full_key}: {what}", told.found, told.remedy)
 
 
 class _ShellCatalog(StudyCatalog, CatalogCommandsMixin):
@@ -182,6 +285,26 @@ def study_plan() -> StudyPlan:
     return StudyPlan.from_parameters(project_parameters())
 
 
+def declared_in_vain() -> dict[str, str]:
+    """Return the splits and networks that the environment declares and no study names.
+
+    As keys (``networks.resnet``), each with the file that it stands in. What only ``base`` declares
+    is left out: an environment takes of it what it needs. So are the image sets of a sweep.
+    """
+    if _loader is None:
+        return {}
+    sweep = project_parameters().get("sweep")
+    sets = SweepParameters.model_validate(sweep).sets([]) if sweep else []
+    unused = [key for key in study_plan().unused if key not in {f"splits.{s}" for s in sets}]
+    sources = list(_sources(_loader, base=False)) if unused else []
+    places = {}
+    for key in unused:
+        files = [name for name, content in sources if _holds(content, key.split("."))]
+        if files:
+            places[key] = files[0]
+    return places
+
+
 def _cluster_parameters(loader: AbstractConfigLoader) -> ClusterParameters | None:
     """Return what ``cluster.yml`` of the environment says, ``None`` if it has none.
 
@@ -218,14 +341,20 @@ def _where(loader: AbstractConfigLoader, key: str) -> str:
     return f"conf/{loader.env or 'base'}"
 
 
-def _sources(loader: AbstractConfigLoader) -> Iterator[tuple[str, Any]]:
+def _sources(loader: AbstractConfigLoader, base: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield where parameters are set, and which, what wins first; without ``base`` if so asked."""
     import yaml
 
     yield "--params", loader.runtime_params or {}
     conf = Path(loader.conf_source)
     default = settings.CONFIG_LOADER_ARGS["default_run_env"]
-    for env in (loader.env or default, settings.CONFIG_LOADER_ARGS["base_env"]):
-        for file in sorted((conf / env).glob("**/parameters*.yml")):
+    below = settings.CONFIG_LOADER_ARGS["base_env"]
+    for env in (loader.env or default, below):
+        if env == below and not base:
+            continue
+        for file in sorted((conf / env).glob("**/parameters*")):
+            if file.suffix not in (".yml", ".yaml", ".json"):
+                continue
             yield str(file.relative_to(conf.parent)), yaml.safe_load(file.read_text("utf-8"))
 
 

@@ -28,12 +28,14 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Refuse an absent device, networks that do not fit the patches, missing new files.
 
-        Also runs that are to be listed in MLflow where it is not installed.
+        Also runs that are to be listed in MLflow where it is not installed. Warn of what is
+        declared and not made.
 
         Raises
         ------
         UserError
         """
+        _say_what_is_unused(pipeline)
         used = pipeline.datasets()
         if _SUMMARY in pipeline.all_outputs() and _tracking(catalog).mlflow:
             from temshift.catalog.tracking import import_mlflow
@@ -68,6 +70,20 @@ class ProjectHooks:
             new = track_run(tracking, plain(catalog.load("parameters")), summary, str(report))
             said = "listed in" if new else "the same run is already listed in"
             logger.info("MLflow: %s %s", said, tracking.database)
+
+
+def _say_what_is_unused(pipeline: Any) -> None:
+    """Warn of splits and networks of the environment that no study names, if any would be made."""
+    from temshift.context import declared_in_vain
+
+    stages = {(node.namespace or "").partition(".")[0] for node in pipeline.nodes}
+    unused = declared_in_vain() if stages & {"data_curation", "modelling"} else {}
+    if unused:
+        logger.warning(
+            "Declared, but named by no study and so not made: %s. Name a split in 'splits' of a "
+            "study (studies.<name>), a network in its 'networks'; null removes what is inherited",
+            ", ".join(f"{key} ({file})" for key, file in unused.items()),
+        )
 
 
 def _tracking(catalog: Any) -> TrackingParameters:

@@ -16,6 +16,7 @@ from typing import Any
 
 from temshift.config.base import hint
 from temshift.config.errors import UserError, invalid, problems_of
+from temshift.config.yaml_files import wrong_yaml
 
 __all__ = ["as_user_error", "environment_exists", "unknown_name"]
 
@@ -175,26 +176,20 @@ def _of_pydantic(error: Any) -> UserError:
 
 
 def _of_yaml(error: Any) -> UserError:
-    text = str(error)
-    file = re.search(r"(?:file |in \")([^\s\",]+)", text)
-    line = re.search(r"line (\d+)", text)
-    where = f"{_relative(file[1])}, line {line[1]}" if file and line else _first_lines(text, 120)
-    return UserError(
-        f"{where}: this is no valid YAML",
-        "Found a line that cannot be read; expected 'key: value' with equal indentation by blanks "
-        "(no tabs), closed brackets and quotes, and each key once",
-        "Mend the line named, or the one before it",
-    )
+    """Return the error for what is no YAML; Kedro tells the file and YAML the line."""
+    told = error.__cause__ if hasattr(error.__cause__, "problem_mark") else error
+    file = re.search(r"(?:Invalid YAML or JSON file |in \")([^\s\",]+)", str(error))
+    return wrong_yaml(told, _relative(file[1]) if file else "")
 
 
 def _of_interpolation(error: Any) -> UserError:
     text = str(error)
-    key = re.search(r"(?:[Kk]ey|resolver)\s+'([^']+)'", text)
-    name = key[1] if key else _first_lines(text, 80)
+    key = re.search(r"(?:[Kk]ey|resolver)\s+'([^']+)'|interpolation type (\S+)", text)
+    name = (key[1] or key[2]) if key else _first_lines(text, 80)
     return UserError(
         f"conf: a value refers to {name!r}, which is not defined",
         f"Found ${{globals:{name}}} or the like; expected a key of globals.yml",
-        f"Define {name!r} in globals.yml of the environment, or mend its name in the catalog",
+        f"Define {name!r} in globals.yml of the environment, or mend its name where it is used",
     )
 
 
@@ -268,8 +263,8 @@ def _of_encoding(error: Any) -> UserError:
         "A text file is not written in the encoding that is expected",
         f"Found the byte 0x{error.object[error.start]:02x} at {error.start}; expected "
         f"{error.encoding}",
-        "Save it as UTF-8, or set load_args: {encoding: ...} of its dataset in the catalog, e.g. "
-        "latin-1, cp1252 or utf-16",
+        "Save it as UTF-8; if it is a table, you may set load_args: {encoding: ...} of its dataset "
+        "in the catalog instead, e.g. latin-1, cp1252 or utf-16",
     )
 
 

@@ -59,6 +59,7 @@ def test_nothing_selected_lists_the_nearest_values(table):
     assert "dose_e_per_A2: 884 is fulfilled by 0; nearest values where the other" in text
     assert "conditions hold: 80, 423" in text
     assert "diameter_nm: 5 is fulfilled by 4" in text
+    assert ".yml" not in text  # which file it was read from is not known here
 
 
 def test_nothing_selected_by_a_text_or_an_empty_column(table):

@@ -6,11 +6,13 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 __all__ = [
     "NAME",
     "PLAUSIBLE_PIXEL_NM",
+    "Ascending",
+    "EachOnce",
     "PixelSize",
     "Strict",
     "close_to",
@@ -86,10 +88,30 @@ def hint(wrong: str, valid: Iterable[str]) -> str:
     return f"one of {', '.join(few)}{said}"
 
 
-class Strict(BaseModel):
-    """A block of parameters in which a key that is not known is an error."""
+def _each_once(values: Any) -> Any:
+    given = values if isinstance(values, list) else []
+    again = [value for i, value in enumerate(given) if value in given[:i]]
+    if again:
+        raise ValueError(f"{again[0]!r} stands there twice; expected each once")
+    return values
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("expected [lowest, highest]")
+    return ends
+
+
+#: For a list in which nothing may be named again.
+EachOnce = AfterValidator(_each_once)
+#: For the two ends of a range.
+Ascending = AfterValidator(_ascending)
+
+
+class Strict(BaseModel):
+    """A block of parameters: a key that is not known, and a number without end, are errors."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 def overlay(model: _M, overrides: Mapping[str, Any]) -> _M:

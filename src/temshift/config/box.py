@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from temshift.config.base import Strict
+from temshift.config.base import Ascending, EachOnce, Strict
 
 __all__ = ["BoxParameters", "RandomExposures", "RandomFields"]
 
@@ -14,6 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+_Material = Literal["Au", "Ag", "CdSe"]
 
 
 class RandomFields(Strict):
@@ -46,15 +47,15 @@ class RandomFields(Strict):
 
     count: Count
     seed: Annotated[int, Field(ge=0)]
-    diameter_nm: tuple[Positive, Positive] = (1.5, 12.0)
-    diameter_spread: tuple[NotNegative, NotNegative] = (0.04, 0.2)
-    materials: list[Literal["Au", "Ag", "CdSe"]] = ["Au", "Ag", "CdSe"]
-    coverage: tuple[Positive, Positive] = (0.04, 0.35)
+    diameter_nm: Annotated[tuple[Positive, Positive], Ascending] = (1.5, 12.0)
+    diameter_spread: Annotated[tuple[NotNegative, NotNegative], Ascending] = (0.04, 0.2)
+    materials: Annotated[list[_Material], Field(min_length=1), EachOnce] = ["Au", "Ag", "CdSe"]
+    coverage: Annotated[tuple[Share, Share], Ascending] = (0.04, 0.35)
     least_width_nm: Positive = 20.0
     widths_of_diameter: Positive = 2.6
     empty: Share = 0.06
     sin: Share = 0.25
-    thickness_nm: tuple[Positive, Positive] = (3.0, 18.0)
+    thickness_nm: Annotated[tuple[Positive, Positive], Ascending] = (3.0, 18.0)
     point_nm: Positive = 0.02844
 
 
@@ -86,22 +87,14 @@ class RandomExposures(Strict):
 
     per_field: Count = 4
     patches: Count = 3
-    pixel_size_nm: tuple[Positive, Positive] = (0.015, 0.05)
-    dose_e_per_A2: tuple[Positive, Positive] = (50.0, 1500.0)
-    defocus_A: tuple[float, float] = (-100.0, 500.0)
+    pixel_size_nm: Annotated[tuple[Positive, Positive], Ascending] = (0.015, 0.05)
+    dose_e_per_A2: Annotated[tuple[Positive, Positive], Ascending] = (50.0, 1500.0)
+    defocus_A: Annotated[tuple[float, float], Ascending] = (-100.0, 500.0)
     uncorrected: Share = 0.2
-    unevenness: tuple[NotNegative, Share] = (0.0, 0.35)
+    unevenness: Annotated[tuple[Share, Share], Ascending] = (0.0, 0.35)
     bars: Share = 0.3
     pictures: Share = 0.25
     opaque: Share = 0.2
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RandomExposures:
-        for name in ("pixel_size_nm", "dose_e_per_A2", "defocus_A", "unevenness"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"'{name}' must be [lowest, highest], found {[low, high]}")
-        return self
 
 
 class BoxParameters(Strict):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temshift.config.base import NAME, PixelSize, Strict
+from temshift.config.base import NAME, EachOnce, PixelSize, Strict
 
 __all__ = ["DeploymentParameters"]
 
@@ -63,7 +63,7 @@ class DeploymentParameters(Strict):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
     masks: str | None = None
     judge: bool = True
-    networks: Literal["nearest", "best", "box"] | list[NetworkName] = "nearest"
+    networks: Annotated[Literal["nearest", "best", "box"] | list[NetworkName], EachOnce] = "nearest"
     pixel_size_nm: PixelSize | None = None
     dose_e_per_A2: Positive | None = None
     material: str | None = None

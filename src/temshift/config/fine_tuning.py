@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temshift.config.base import NAME, PixelSize, Strict
+from temshift.config.base import NAME, EachOnce, PixelSize, Strict
 from temshift.config.modelling import Augmentation
 
 __all__ = ["FewLabelsParameters", "FineTuning"]
+
+_Several = Annotated[int, Field(ge=1)]
 
 
 class FineTuning(Strict):
@@ -79,7 +81,7 @@ class FewLabelsParameters(FineTuning):
     pixel_size_nm: PixelSize | None = None
     dose_e_per_A2: Annotated[float, Field(gt=0)] | None = None
     material: str | None = None
-    labelled: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 2, 4, 8]
+    labelled: Annotated[list[_Several], Field(min_length=1), EachOnce] = [1, 2, 4, 8]
     held_out: Annotated[int, Field(ge=2)] = 5
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     device: str = "auto"

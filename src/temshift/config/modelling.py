@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from temshift.config.base import Strict, overlay
+from temshift.config.base import Ascending, EachOnce, Strict, overlay
 
 __all__ = [
     "Adaptation",
@@ -18,6 +18,10 @@ __all__ = [
     "TargetTuning",
     "Training",
 ]
+
+
+#: Of a pixel size: beyond it a crop holds less than a particle, or hardly more than its own pixels.
+_Factor = Annotated[float, Field(ge=0.2, le=5)]
 
 
 class Architecture(Strict):
@@ -39,6 +43,20 @@ class Architecture(Strict):
     encoder_weights: str | None = None
     normalisation: Literal["batch", "instance", "group"] = "batch"
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _has_levels(self) -> Architecture:
+        filters = self.options.get("filters")
+        if self.name == "published_unet" and "filters" in self.options:
+            whole = isinstance(filters, list | tuple) and all(
+                isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in filters
+            )
+            if not filters or not whole:
+                raise ValueError(
+                    f"'options.filters' of published_unet is {filters!r}; expected a list of "
+                    "whole numbers above 0, one for each level, e.g. [4, 8, 16, 32]"
+                )
+        return self
 
     @model_validator(mode="after")
     def _own_normalisation(self) -> Architecture:
@@ -76,7 +94,7 @@ class Augmentation(Strict):
         Share of patches turned by a random angle; corners get the median background, label 0.
     noise : NoiseAugmentation, optional
     pixel_size_factor : (float, float), optional
-        Range of a random factor of the pixel size; below 1 magnifies.
+        Lowest and highest of a random factor of the pixel size, 0.2 to 5; below 1 magnifies.
     contrast : float, optional
         Half-range of a random contrast factor ``1 ± c``.
     """
@@ -84,7 +102,7 @@ class Augmentation(Strict):
     dihedral: Literal["random", "all", "none"] = "random"
     rotate_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     noise: NoiseAugmentation | None = None
-    pixel_size_factor: tuple[float, float] | None = None
+    pixel_size_factor: Annotated[tuple[_Factor, _Factor], Ascending] | None = None
     contrast: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
@@ -152,7 +170,7 @@ class Training(Strict):
     background_threshold: Annotated[int, Field(ge=0)] = 400
     validations: Annotated[int, Field(gt=0)] = 5
     seed: Annotated[int, Field(ge=0)] = 962
-    seeds: list[int] = [962, 1662, 621, 72115, 45521]
+    seeds: list[Annotated[int, Field(ge=0)]] = [962, 1662, 621, 72115, 45521]
     learned_above: Annotated[float, Field(ge=0, le=1)] = 0.6
     restarts: Annotated[int, Field(ge=0)] = 2
     checkpoint_every: Annotated[int, Field(ge=0)] = 1
@@ -181,7 +199,9 @@ class ModellingParameters(Strict):
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    protocols: list[Literal["grouped", "published"]] = Field(["grouped"], min_length=1)
+    protocols: Annotated[list[Literal["grouped", "published"]], Field(min_length=1), EachOnce] = [
+        "grouped"
+    ]
     folds: Annotated[int, Field(ge=2)] = 5
     architecture: Architecture = Architecture()
     training: Training = Training(epochs=250)
@@ -285,7 +305,7 @@ class NetworkParameters(Strict):
         Overrides of the defaults in ``modelling``.
     """
 
-    train_on: list[str] = []
+    train_on: Annotated[list[str], EachOnce] = []
     imported: bool = False
     initial: str | None = None
     freeze: Literal["none", "encoder", "decoder"] = "none"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import date
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -16,6 +18,22 @@ from temshift.config.splits import Condition, SplitParameters, StudyParameters
 __all__ = ["StudyPlan"]
 
 _DECLARE = "A column of your own must be declared in curation.columns with its type"
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a condition is a finite number, be it written as a text."""
+    try:
+        return isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _is_date(value: Any) -> bool:
+    """Whether a value of a condition is a date as the table of micrographs has it."""
+    try:
+        return date.fromisoformat(str(value)).isoformat() == value
+    except ValueError:
+        return False
 
 
 class StudyPlan(BaseModel):
@@ -188,6 +206,18 @@ class StudyPlan(BaseModel):
                 f"asks for the range {dict(condition)} of {column!r}, which holds "
                 f"{self.columns[column].type}s and no numbers: give a value or a list of values"
             )
+        values = condition if isinstance(condition, list) else [condition]
+        for value in [] if isinstance(condition, Mapping) else values:
+            if self.columns[column].numeric and not _is_number(value):
+                return (
+                    f"asks for {value!r} of {column!r}, which holds numbers: give a number, a list "
+                    "of numbers, {value, tolerance} or {min, max}"
+                )
+            if self.columns[column].type == "date" and not _is_date(value):
+                return (
+                    f"asks for {value!r} of {column!r}, which holds dates: give a date such as "
+                    '"2021-08-26" (year, month, day), or a list of dates'
+                )
         return ""
 
     def title(self, study: str) -> str:
@@ -206,6 +236,19 @@ class StudyPlan(BaseModel):
         used = {s for study in self.studies.values() for s in study.splits}
         used |= {s for n in self.rows for s in self.train_on(n)}
         return [s for s in self.splits if s in used]
+
+    @property
+    def unused(self) -> list[str]:
+        """Splits and networks of which no study makes use, as keys: ``networks.resnet``.
+
+        Imported networks are none of them: they are there without a study, too.
+        """
+        used = self.used_splits
+        keys = [f"splits.{s}" for s in self.splits if s not in used]
+        for name, network in self.networks.items():
+            if name not in self.rows and not network.imported:
+                keys.append(f"networks.{name}")
+        return keys
 
     def varied(self, splits: Collection[str]) -> dict[str, list[str]]:
         """Return the columns that studies vary, each with those of ``splits`` that it varies in."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from temshift.config.base import NAME, PixelSize, Strict, nearest
+from temshift.config.base import NAME, Ascending, EachOnce, PixelSize, Strict, nearest
 
 __all__ = [
     "AcquisitionParameters",
@@ -189,7 +189,7 @@ class ImagingParameters(Strict):
     offset_counts: NotNegative = 0.0
     readout_noise_counts: NotNegative = 0.0
     xray_per_Mpx: NotNegative = 0.0
-    xray_counts: tuple[Positive, Positive] = (2000.0, 20000.0)
+    xray_counts: Annotated[tuple[Positive, Positive], Ascending] = (2000.0, 20000.0)
 
     @model_validator(mode="after")
     def _noise_is_transferred_at_least_as_well(self) -> ImagingParameters:
@@ -229,7 +229,7 @@ class AcquisitionParameters(Strict):
         The same for all fields; without it each specimen has its own, from ``imaging``.
     """
 
-    specimens: list[str] = Field(min_length=1)
+    specimens: Annotated[list[str], Field(min_length=1), EachOnce]
     session: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     dose_e_per_A2: Positive
     pixel_size_nm: PixelSize

@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from temshift.config.base import Strict, overlay
+from temshift.config.base import EachOnce, Strict, overlay
 from temshift.config.preprocessing import PreprocessingParameters
 
 __all__ = ["Condition", "Scalar", "SplitParameters", "StudyParameters"]
 
 Scalar = str | float | int
-Condition = Scalar | list[Scalar] | dict[Literal["value", "tolerance", "min", "max"], float]
+
+
+def _can_be_in_a_table(condition: Any) -> Any:
+    """Refuse what no cell equals: true, false and what is no finite number."""
+    values = condition.values() if isinstance(condition, Mapping) else condition
+    for value in values if isinstance(condition, Mapping | list) else [condition]:
+        if isinstance(value, bool):
+            text = str(value).lower()
+            raise ValueError(
+                f"expected numbers or texts; put a text into quotes ('{text}'), as it stands in "
+                "the table"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(
+                "expected finite numbers; of a range that is open leave out 'min' or 'max'; "
+                "micrographs without a value are in no split"
+            )
+    return condition
+
+
+def _can_be_fulfilled(condition: Any) -> Any:
+    """Refuse a condition of several parts that do not mean one thing."""
+    if isinstance(condition, list) and not condition:
+        raise ValueError("expected at least one value in the list; without one nothing is selected")
+    if not isinstance(condition, dict):
+        return condition
+    form = "expected {value}, {value, tolerance}, {min}, {max} or {min, max}"
+    if not condition:
+        raise ValueError(form)
+    if "value" in condition and ("min" in condition or "max" in condition):
+        raise ValueError(f"{form}: either a value or a range")
+    if "tolerance" in condition and "value" not in condition:
+        raise ValueError(f"{form}: 'tolerance' needs the 'value' that it is of")
+    if condition.get("tolerance", 0) < 0:
+        raise ValueError(f"{form}, with a 'tolerance' of 0 or more")
+    if condition.get("min", -math.inf) > condition.get("max", math.inf):
+        raise ValueError(f"{form}, with a 'min' that is not above 'max'")
+    return condition
+
+
+Condition = Annotated[
+    Scalar | list[Scalar] | dict[Literal["value", "tolerance", "min", "max"], float],
+    BeforeValidator(_can_be_in_a_table),
+    AfterValidator(_can_be_fulfilled),
+]
 
 
 class SplitParameters(Strict):
@@ -65,5 +111,5 @@ class StudyParameters(Strict):
 
     title: str | None = None
     varies: str
-    splits: list[str] = Field(min_length=2)
-    networks: list[str] = []
+    splits: Annotated[list[str], Field(min_length=2), EachOnce]
+    networks: Annotated[list[str], EachOnce] = []

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from temshift.config.base import Strict, overlay
+from temshift.config.base import EachOnce, Strict, overlay
 from temshift.config.errors import Problem, problems_of, shown
 from temshift.config.modelling import ModellingParameters
 from temshift.config.preprocessing import PreprocessingParameters
@@ -70,12 +70,12 @@ class SweepParameters(Strict):
         values or a range (``{min, max, log}``). An environment removes a key by ``null``.
     """
 
-    train_on: Annotated[list[str], Field(min_length=1)] | None = None
-    also_on: list[str] = []
+    train_on: Annotated[list[str], Field(min_length=1), EachOnce] | None = None
+    also_on: Annotated[list[str], EachOnce] = []
     method: Literal["grid", "tpe", "random"] = "grid"
     trials: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 1
-    space: dict[str, Annotated[list[Any], Field(min_length=1)] | Range | None]
+    space: dict[str, Annotated[list[Any], Field(min_length=1), EachOnce] | Range | None]
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> SweepParameters:

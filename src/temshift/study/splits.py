@@ -83,8 +83,8 @@ def select_split(
         raise SplitError(
             f"Split {name!r} selects none of {len(table)} micrographs (splits.{name}.where)",
             ". ".join(conditions),
-            f"Mend splits.{name}.where in parameters_data_curation.yml, or the table; null removes "
-            "a split or a study that is inherited from conf/base",
+            f"Mend splits.{name}.where in the parameters, or the table; null removes a split or a "
+            "study that is inherited from conf/base",
         )
     return table[selected].reset_index(drop=True)
 

@@ -213,7 +213,7 @@ def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
         raise TableError(
             "The metadata table lacks what curation.columns asks for",
             last,
-            "Mend curation.columns in parameters_data_curation.yml, or the header of the table",
+            "Mend curation.columns in the parameters, or the header of the table",
             [f"- {problem}" for problem in others],
         )
     return pd.DataFrame(columns).reset_index(drop=True)
