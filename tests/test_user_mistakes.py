@@ -207,6 +207,131 @@ def test_architectures(architecture, preprocessing, said):
     assert said in three_lines(caught.value)
 
 
+def plan_of(network, **splits):
+    """Return a plan in which ``n1`` is trained on one of two splits, and its parameters."""
+    doses = {"low": 80, "high": 884}
+    return StudyPlan.from_parameters(
+        {
+            "splits": {
+                n: {"where": {"dose_e_per_A2": d}, **splits.get(n, {})} for n, d in doses.items()
+            },
+            "studies": {
+                "dose": {"varies": "dose_e_per_A2", "splits": [*doses], "networks": ["n1"]}
+            },
+            "networks": {"n1": {"train_on": ["high"], **network}},
+        }
+    )
+
+
+def refused(network, training=(), preprocessing=(), **modelling):
+    """Return what the check before a run says of a network ``n1``."""
+    settings = ModellingParameters(training={"steps": 3, **dict(training)}, **modelling)
+    patches = PreprocessingParameters(**{"patch_px": 64, **dict(preprocessing)})
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan_of(network), settings, patches)
+    return three_lines(caught.value)
+
+
+RESNET = {"encoder": "resnet18"}
+SIZES = "networks.n1.architecture: the network 'n1' cannot take"
+FORMS = "networks.n1.architecture: the network 'n1' does not give logits of 64 × 64 px"
+IMAGES = [
+    ({"name": "PAN", **RESNET}, {}, (SIZES, "Output size is too small", "preprocessing.patch_px")),
+    (
+        {"name": "Unet", "encoder": "tu-maxvit_tiny_tf_224"},
+        {"crop_px": 64},
+        (SIZES, "must be divisible by window", "Set another networks.n1.training.crop_px (now 64)"),
+    ),
+    (
+        {"name": "DPT", "encoder": "tu-vit_tiny_patch16_224"},
+        {},
+        (SIZES, "Input height (64) doesn't match model (224)", "images of one size only"),
+    ),
+    (
+        {"name": "DeepLabV3", **RESNET},
+        {"batch_size": 1},
+        (SIZES, "one crop of 64 × 64 px at a time", "networks.n1.training.batch_size to 2 or more"),
+    ),
+    (
+        {"name": "Unet", **RESNET, "options": {"aux_params": {"classes": 2}}},
+        {},
+        (FORMS, "gives a tuple", "networks.n1.architecture.options"),
+    ),
+    (
+        {"name": "FPN", **RESNET, "options": {"upsampling": 2}},
+        {},
+        (FORMS, "shape (2, 2, 32, 32); expected the shape (2, 2, 64, 64)", "such as upsampling"),
+    ),
+    (
+        {"name": "Unet", **RESNET, "options": {"activation": "softmax"}},
+        {},
+        ("networks.n1.architecture.options.activation", "Found 'softmax'", "Leave it out"),
+    ),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18", "options": {"activation": "sigmoid"}},
+        {},
+        ("networks.n1.architecture.options.activation", "Found 'sigmoid'"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("architecture", "training", "said"), IMAGES)
+def test_images_that_a_network_cannot_take(architecture, training, said):
+    text = refused({"architecture": architecture, "training": training})
+    assert not [words for words in said if words not in text], text
+
+
+def test_an_architecture_of_all_networks_is_named_as_such():
+    text = refused({}, architecture={"name": "PAN", **RESNET})
+    assert "modelling.architecture: the network 'low' cannot take a crop of 64 × 64 px" in text
+
+
+@pytest.mark.parametrize(
+    ("network", "training", "said"),
+    [
+        ({"training": {"crop_px": 80}}, {}, "networks.n1.training.crop_px"),
+        ({}, {"crop_px": 80}, "modelling.training.crop_px"),
+        ({"architecture": {"name": "Unet"}}, {"crop_px": 80}, "modelling.training.crop_px"),
+    ],
+)
+def test_a_crop_is_told_by_the_key_in_which_it_stands(network, training, said):
+    text = refused(network, training, {"patch_px": 96}, architecture={"name": "Unet", **RESNET})
+    assert text.startswith(f"{said} does not suit the network ")
+    assert f"Set {said} to 64 or 96" in text
+
+
+def test_weights_are_told_by_the_key_in_which_they_stand():
+    default = {"name": "Unet", **RESNET, "encoder_weights": "swsl"}
+    text = refused({"architecture": {"encoder": "vgg11"}}, architecture=default)
+    assert text.startswith("modelling.architecture.encoder_weights: ")
+
+
+def test_a_patch_that_a_network_is_tested_on_is_tried_too():
+    """It takes the crops that it is trained on, but not the patches."""
+    text = refused(
+        {"architecture": {"name": "DPT", "encoder": "tu-vit_tiny_patch16_224"}},
+        {"crop_px": 224},
+        {"patch_px": 256},
+    )
+    assert "the network 'n1' cannot take a patch of 256 × 256 px" in text
+    assert "Set another preprocessing.patch_px (now 256)" in text
+
+
+def test_sound_networks_pass_once_and_leave_the_random_state(monkeypatch):
+    import torch
+
+    from temshift.learning import checks
+
+    passes = []
+    form = checks._form
+    monkeypatch.setattr(checks, "_form", lambda *a: passes.append(a) or form(*a))
+    settings = ModellingParameters(training={"steps": 3}, architecture={"name": "FPN", **RESNET})
+    before = torch.get_rng_state()
+    check_architectures(plan_of({}), settings, PreprocessingParameters(patch_px=64))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [seen.training for _, seen in passes] == [True, False]
+
+
 # --------------------------------------------------------------------------- the file of the table
 UMLAUT = "File,Ort\na.png,München\n"
 TABLES = [

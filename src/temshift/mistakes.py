@@ -83,7 +83,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _is_ours(error: BaseException) -> bool:
     """Whether our own code has raised an error with words for the user."""
-    if not isinstance(error, ValueError | OSError | RuntimeError) and not _is_dataset_error(error):
+    kinds = ValueError | OSError | RuntimeError | FloatingPointError
+    if not isinstance(error, kinds) and not _is_dataset_error(error):
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return False
