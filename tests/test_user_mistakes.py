@@ -27,7 +27,7 @@ from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.splits import SplitParameters
 from temshift.learning.checks import check_architectures
-from temshift.mistakes import as_user_error, environment_exists
+from temshift.mistakes import _of_text, as_user_error, environment_exists
 from temshift.study.integrity import accept, inspect_micrographs, report_integrity
 from temshift.study.quality import Patches
 from temshift.study.tables import standardise_table
@@ -304,6 +304,42 @@ def test_weights_are_told_by_the_key_in_which_they_stand():
     default = {"name": "Unet", **RESNET, "encoder_weights": "swsl"}
     text = refused({"architecture": {"encoder": "vgg11"}}, architecture=default)
     assert text.startswith("modelling.architecture.encoder_weights: ")
+
+
+def test_patches_of_several_sizes_are_told_before_the_run():
+    plan = plan_of({"train_on": ["low", "high"]}, high={"preprocessing": {"patch_px": 96}})
+    settings = ModellingParameters(training={"steps": 3})
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan, settings, PreprocessingParameters(patch_px=64))
+    what, found, _ = three_lines(caught.value).splitlines()
+    assert what.startswith("networks.n1.train_on: ")
+    assert "low 64 px (preprocessing.patch_px)" in found
+    assert "high 96 px (splits.high.preprocessing.patch_px)" in found
+
+
+@pytest.mark.parametrize(
+    ("g", "modelling", "key"),
+    [
+        ({"architecture": {"normalisation": "group"}}, {}, "networks.g.architecture"),
+        ({}, {"architecture": {"normalisation": "instance"}}, "modelling.architecture"),
+    ],
+)
+def test_batch_norms_that_are_not_there_are_told_before_the_run(g, modelling, key):
+    splits = {n: {"where": {"dose_e_per_A2": d}} for n, d in (("low", 80), ("high", 884))}
+    study = {"varies": "dose_e_per_A2", "splits": [*splits], "networks": ["g", "n1"]}
+    networks = {
+        "g": {"train_on": ["low"], **g},
+        "n1": {"weights_of": "g", "adaptation": {"batch_norm": True}},
+    }
+    plan = StudyPlan.from_parameters(
+        {"splits": splits, "studies": {"dose": study}, "networks": networks}
+    )
+    settings = ModellingParameters(training={"steps": 3}, **modelling)
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan, settings, PreprocessingParameters(patch_px=64))
+    what, found, _ = three_lines(caught.value).splitlines()
+    assert what == "networks.n1.adaptation.batch_norm: the network 'g' has no batch norm"
+    assert found.startswith(f"Found {key}.normalisation: ")
 
 
 def test_a_patch_that_a_network_is_tested_on_is_tried_too():
@@ -676,6 +712,43 @@ def raised(function):
 )
 def test_errors_of_others(function, said):
     assert said in three_lines(raised(function))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "patches must have one size, found 32 and 64 px: give their splits the same patch_px",
+            ("Patches must have one size", "Found 32 and 64 px", "Give their splits the same"),
+        ),
+        (
+            "micrographs is 9, but there are 2 with a label: ask for fewer",
+            ("Micrographs is 9", "There are 2 with a label", "Ask for fewer"),
+        ),
+        (
+            "the network has no batch norm: choose another freeze",
+            ("The network has no batch norm", "See above", "Choose another freeze"),
+        ),
+        (
+            "the image is constant (0): there is nothing to standardise",
+            ("The image is constant (0)", "There is nothing to", "Mend what is named there"),
+        ),
+        (
+            "data/a.png: no micrograph. Put one there",
+            ("data/a.png cannot be used", "No micrograph", "Put one there"),
+        ),
+        (
+            "one fold says nothing",
+            ("What was given cannot be used", "One fold says nothing", "Mend what is named"),
+        ),
+    ],
+)
+def test_messages_in_one_line(text, told):
+    said = _of_text(text, "")
+    assert [a.startswith(b) for a, b in zip(str(said).splitlines(), told, strict=True)] == [
+        True
+    ] * 3
+    assert ("cannot be used" in said.what) == ("cannot be used" in told[0])
 
 
 @pytest.mark.parametrize(

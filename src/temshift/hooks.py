@@ -83,7 +83,7 @@ def _computed_elsewhere(catalog: Any) -> bool:
 
 
 def _check_architectures(catalog: Any) -> None:
-    from temshift.config.modelling import Architecture, ModellingParameters
+    from temshift.config.modelling import ModellingParameters
     from temshift.config.plan import StudyPlan
     from temshift.config.preprocessing import PreprocessingParameters
 
@@ -91,11 +91,7 @@ def _check_architectures(catalog: Any) -> None:
     plan = StudyPlan.from_parameters(parameters)
     modelling = ModellingParameters.model_validate(parameters["modelling"])
     preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
-    if all(
-        modelling.with_overrides(plan.networks.get(name)).architecture == Architecture()
-        for name in plan.trained
-    ):
-        return  # patches suit it by their type: torch need not be loaded
     from temshift.learning.checks import check_architectures
 
+    # where all have the default architecture, torch is not loaded
     check_architectures(plan, modelling, preprocessing)

@@ -349,8 +349,8 @@ def test_an_interruption_stops_all_workers():
 
 def test_patches_of_different_sizes_are_refused():
     (a, la), (b, lb) = discs(2, 32), discs(2, 64)
-    with pytest.raises(ValueError, match="found 32 and 64 px"):
-        TrainingData.from_arrays([a, b], [la, lb], "cpu")
+    with pytest.raises(ValueError, match=r"n1: .*\nFound low 32 px, high 64 px; expected one"):
+        TrainingData.from_arrays([a, b], [la, lb], "cpu", None, ["low", "high"], "n1")
 
 
 def test_an_exploding_loss_is_told_with_network_fold_and_learning_rate():

@@ -51,9 +51,12 @@ def check_architectures(
     UserError
         An architecture, an encoder, weights or an option that do not exist; a patch or crop whose
         side is no multiple of the network's stride, or that the network cannot take; a result
-        other than two channels of logits of the same side.
+        other than two channels of logits of the same side; splits to be trained on together whose
+        patches have several sizes; batch norms to be adapted where there are none.
     """
     built: dict[str, _Built] = {}
+    for name in plan.trained:
+        _check_one_patch_size(name, plan, preprocessing)
     for name in plan.trained:
         network = modelling.with_overrides(plan.networks.get(name))
         architecture = network.architecture
@@ -72,6 +75,8 @@ def check_architectures(
         if built[known].network is not None:
             for seen in _images(name, plan, network, preprocessing):
                 _check_pass(name, plan, architecture, built[known], seen)
+    for name in plan.rows:
+        _check_adapted(name, plan, modelling)
 
 
 def _key(name: str, plan: StudyPlan, *path: str) -> str:
@@ -99,6 +104,38 @@ def _patch_sides(
                 where = f"splits.{split}.{where}"
             sides[split] = where, preprocessing.with_overrides(own.preprocessing).patch_px
     return sides
+
+
+def _check_one_patch_size(
+    name: str, plan: StudyPlan, preprocessing: PreprocessingParameters
+) -> None:
+    """Refuse a network that is to be trained on patches of several sizes."""
+    patches = _patch_sides(name, plan, preprocessing)
+    trained = {split: patches[split] for split in plan.train_on(name) if split in patches}
+    if len({side for _, side in trained.values()}) > 1:
+        found = ", ".join(f"{split} {side} px ({key})" for split, (key, side) in trained.items())
+        raise UserError(
+            f"networks.{name}.train_on: the patches of its splits have several sizes",
+            f"Found {found}; expected one size",
+            f"Give these splits the same preprocessing.patch_px, or leave all but one size out of "
+            f"networks.{name}.train_on",
+        )
+
+
+def _check_adapted(name: str, plan: StudyPlan, modelling: ModellingParameters) -> None:
+    """Refuse batch norms to be adapted in a network that has none."""
+    own = plan.networks.get(name)
+    if own is None or own.adaptation is None or not own.adaptation.batch_norm:
+        return
+    base = plan.weights_of(name)
+    kind = modelling.with_overrides(plan.networks.get(base)).architecture.normalisation
+    if kind != "batch":
+        raise UserError(
+            f"networks.{name}.adaptation.batch_norm: the network {base!r} has no batch norm",
+            f"Found {_key(base, plan, 'architecture', 'normalisation')}: {kind}; expected batch",
+            "Leave this adaptation out (with this normalisation the statistics are those of each "
+            "image already), or name another network in weights_of",
+        )
 
 
 def _sides(
@@ -144,7 +181,7 @@ class _Built:
 
 
 def _build(architecture: Architecture, key: Callable[..., str]) -> _Built:
-    """Build an architecture, unless it is the default one; ``key`` says where a part of it stands."""
+    """Build an architecture, unless it is the default one; ``key`` returns where a part stands."""
     if architecture == Architecture():
         return _Built(16)
     import torch
@@ -242,7 +279,7 @@ def _check_options(architecture: Architecture, key: Callable[..., str]) -> None:
     activation = architecture.options.get("activation")
     if architecture.name != "published_unet" and activation not in (None, "identity"):
         raise UserError(
-            f"{key('options', 'activation')}: the loss takes logits, which no activation may change",
+            f"{key('options', 'activation')}: the loss takes logits, not what an activation gives",
             f"Found {activation!r}; expected null",
             "Leave it out: what the network gives is turned into probabilities later",
         )

@@ -109,6 +109,8 @@ class TrainingData:
         labels: Sequence[NDArray[np.uint8]],
         device: str,
         layouts: Sequence[PatchLayout] | None = None,
+        splits: Sequence[str] = (),
+        network: str = "a network",
     ) -> TrainingData:
         """Put stacks of patches ``(N_i, P, P)``, maybe memory-mapped, on the device, in a row.
 
@@ -118,14 +120,24 @@ class TrainingData:
         device : str
         layouts : sequence of PatchLayout, optional
             Micrographs that the patches show; ``None`` draws crops from single patches.
+        splits, network : sequence of str, str
+            Where the stacks come from and what is trained on them, for messages.
+
+        Raises
+        ------
+        UserError
+            Patches of several sizes.
         """
-        side = images[0].shape[1]
-        for x in images:
-            if x.shape[1] != side:
-                raise ValueError(
-                    f"patches to be trained on together must have one size, found {side} and "
-                    f"{x.shape[1]} px: give their splits the same preprocessing.patch_px"
-                )
+        sides = [x.shape[1] for x in images]
+        if len(set(sides)) > 1:
+            names = splits or [f"stack {i}" for i in range(len(sides))]
+            found = ", ".join(f"{name} {side} px" for name, side in zip(names, sides, strict=True))
+            raise UserError(
+                f"{network}: patches to be trained on together have several sizes",
+                f"Found {found}; expected one size",
+                "Give these splits the same preprocessing.patch_px (curated sets have their own), "
+                "or leave all but one size out of train_on",
+            )
         # one stack stays where it is: on the CPU, in the file that is mapped into memory
         pixels = np.asarray(images[0]) if len(images) == 1 else np.concatenate(images)
         labelled = np.asarray(labels[0]) if len(labels) == 1 else np.concatenate(labels)
