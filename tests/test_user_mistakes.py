@@ -186,6 +186,28 @@ ARCHITECTURES = [
     ({"name": "Unett"}, {}, "did you mean 'Unet'"),
     ({"name": "Unet", "encoder": "resnet17"}, {}, "unknown encoder 'resnet17'; did you mean"),
     ({"name": "Unet", "encoder_weights": "imagnet"}, {}, "did you mean 'imagenet'?"),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18", "encoder_weights": "imagnet"},
+        {},
+        "expected one of a1_in1k, imagenet (did you mean 'imagenet'?)",
+    ),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18", "encoder_weights": "a2_in1k"},
+        {},
+        "others are named with the encoder: tu-resnet18.a2_in1k",
+    ),
+    (
+        {"name": "Unet", "encoder": "tu-coatnet_0_224", "encoder_weights": "imagenet"},
+        {},
+        "tu-coatnet_0_224 has no pretrained weights",
+    ),
+    ({"name": "Unet", "encoder": "tu-resnet18xx"}, {}, "did you mean 'tu-resnet18'"),
+    ({"name": "Unet", "encoder": "tu-resnet18.a3_in1"}, {}, "did you mean 'tu-resnet18.a3_in1k'"),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18.a9_in1k", "encoder_weights": "imagenet"},
+        {},
+        "unknown encoder 'tu-resnet18.a9_in1k'; did you mean 'tu-resnet18.",
+    ),
     ({"name": "published_unet", "encoder": "resnet18"}, {}, "has no 'encoder'"),
     ({"name": "Unet", "encoder": "resnet18", "options": {"depht": 3}}, {}, "depht"),
     (
@@ -340,6 +362,48 @@ def test_batch_norms_that_are_not_there_are_told_before_the_run(g, modelling, ke
     what, found, _ = three_lines(caught.value).splitlines()
     assert what == "networks.n1.adaptation.batch_norm: the network 'g' has no batch norm"
     assert found.startswith(f"Found {key}.normalisation: ")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "source"),
+    [("resnet18", "smp-hub/resnet18.imagenet"), ("tu-resnet18", "timm/resnet18.a1_in1k")],
+)
+def test_weights_that_cannot_be_downloaded_are_told_before_the_run(encoder, source, monkeypatch):
+    import huggingface_hub
+
+    from temshift.learning import checks
+
+    asked = {"name": "Unet", "encoder": encoder, "encoder_weights": "imagenet"}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr(checks, "_reachable", lambda address: False)
+    what, found, remedy = refused({"architecture": asked}).splitlines()
+    assert what.startswith("networks.n1.architecture.encoder_weights: the weights 'imagenet' of ")
+    assert f"expected them from https://huggingface.co/{source}," in found
+    assert "encoder_weights: null" in remedy
+    plan, settings = plan_of({"architecture": asked}), ModellingParameters(training={"steps": 3})
+    patches = PreprocessingParameters(patch_px=64)
+    check_architectures(plan, settings, patches, trains=False)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: "/kept")
+    check_architectures(plan, settings, patches)
+
+
+def test_weights_that_cannot_be_downloaded_are_told_in_training(monkeypatch):
+    import segmentation_models_pytorch as smp
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from temshift.learning.networks import build_network
+
+    def fail(*given, **named):
+        raise LocalEntryNotFoundError("we cannot find the requested files in the local cache")
+
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", fail)
+    error = raised(lambda: build_network("Unet", "resnet18", "imagenet"))
+    assert "https://huggingface.co/smp-hub/resnet18.imagenet" in three_lines(error)
+    text = three_lines(raised(fail))
+    assert "cannot be downloaded" in text
+    assert "encoder_weights: null" in text
+    assert "globals.yml" not in text
 
 
 def test_a_patch_that_a_network_is_tested_on_is_tried_too():

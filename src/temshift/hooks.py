@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -50,7 +51,7 @@ class ProjectHooks:
                 choose_device(device)
         if any(name.startswith("params:modelling") for name in used) and "parameters" in catalog:
             with said_if_slow("Checking that the networks fit the patches", logger):
-                _check_architectures(catalog)
+                _check_architectures(catalog, pipeline.all_outputs())
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
@@ -82,7 +83,7 @@ def _computed_elsewhere(catalog: Any) -> bool:
     return cluster is not None and cluster.scheduler != "local"
 
 
-def _check_architectures(catalog: Any) -> None:
+def _check_architectures(catalog: Any, made: Collection[str]) -> None:
     from temshift.config.modelling import ModellingParameters
     from temshift.config.plan import StudyPlan
     from temshift.config.preprocessing import PreprocessingParameters
@@ -94,4 +95,5 @@ def _check_architectures(catalog: Any) -> None:
     from temshift.learning.checks import check_architectures
 
     # where all have the default architecture, torch is not loaded
-    check_architectures(plan, modelling, preprocessing)
+    trains = any(f"{name}.networks" in made for name in plan.trained)
+    check_architectures(plan, modelling, preprocessing, trains)

@@ -240,11 +240,27 @@ def _of_interpolation(error: Any) -> UserError:
 
 def _of_missing_file(error: Any) -> UserError:
     path = _relative(str(error.filename or error))
+    told = error.filename is None and " " in path.strip()  # a library's own words
     return UserError(
-        f"{path}: there is no such file",
-        "Found nothing at this path; expected a file",
+        "A file is not there" if told else f"{path}: there is no such file",
+        f"Found: {_first_lines(path, 200)}"
+        if told
+        else "Found nothing at this path; expected a file",
         "Put it there or mend the path (globals.yml and the catalog of the environment); if a "
         "pipeline makes it, run that first: kedro run",
+    )
+
+
+def _of_download(error: Any) -> UserError:
+    """Say what the hub of Hugging Face could not give, from whose errors it is known."""
+    address = re.search(r"https?://[^\s'\"]+", " ".join(str(e) for e in _chain(error)))
+    place = address[0].partition("/resolve/")[0].rstrip(".:,") if address else "huggingface.co"
+    return UserError(
+        "Weights of an encoder (architecture.encoder_weights) cannot be downloaded",
+        f"Found {_first_lines(str(error), 160).rstrip('.')}; expected them from {place}",
+        "Repeat the command with access to the network (once: they are kept), copy the cache of "
+        "huggingface_hub (~/.cache/huggingface, or $HF_HOME) from a machine that has them, or set "
+        "encoder_weights: null for random ones",
     )
 
 
@@ -326,6 +342,9 @@ _EXPLAIN = {
     "YAMLError": _of_yaml,
     "InterpolationResolutionError": _of_interpolation,
     "InterpolationKeyError": _of_interpolation,
+    "LocalEntryNotFoundError": _of_download,
+    "HfHubHTTPError": _of_download,
+    "OfflineModeIsEnabled": _of_download,
     "FileNotFoundError": _of_missing_file,
     "IsADirectoryError": _of_folder,
     "NotADirectoryError": _of_missing_file,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,7 +33,10 @@ _REFUSALS = (
 
 
 def check_architectures(
-    plan: StudyPlan, modelling: ModellingParameters, preprocessing: PreprocessingParameters
+    plan: StudyPlan,
+    modelling: ModellingParameters,
+    preprocessing: PreprocessingParameters,
+    trains: bool = True,
 ) -> None:
     """Build every architecture once; see whether it takes the images that it is to see.
 
@@ -45,6 +48,8 @@ def check_architectures(
     plan : StudyPlan
     modelling : ModellingParameters
     preprocessing : PreprocessingParameters
+    trains : bool
+        Whether networks are to be trained, which needs the weights of their encoders.
 
     Raises
     ------
@@ -52,7 +57,8 @@ def check_architectures(
         An architecture, an encoder, weights or an option that do not exist; a patch or crop whose
         side is no multiple of the network's stride, or that the network cannot take; a result
         other than two channels of logits of the same side; splits to be trained on together whose
-        patches have several sizes; batch norms to be adapted where there are none.
+        patches have several sizes; batch norms to be adapted where there are none; weights of an
+        encoder that cannot be downloaded.
     """
     built: dict[str, _Built] = {}
     for name in plan.trained:
@@ -63,6 +69,8 @@ def check_architectures(
         known = json.dumps(architecture.model_dump(), sort_keys=True)
         if known not in built:
             built[known] = _build(architecture, partial(_key, name, plan, "architecture"))
+            if trains and plan.initial(name) is None:
+                _check_download(architecture, _key(name, plan, "architecture", "encoder_weights"))
         stride = built[known].stride
         for where, side in _sides(name, plan, network, preprocessing):
             if side % stride:
@@ -260,18 +268,81 @@ def _form(built: _Built, seen: _Image) -> tuple[int, ...] | str:
 
 
 def _check_weights(architecture: Architecture, key: Callable[..., str]) -> None:
-    if architecture.encoder_weights is None or architecture.name == "published_unet":
+    """Refuse weights of an encoder that neither smp nor timm has."""
+    weights, encoder = architecture.encoder_weights, architecture.encoder or "resnet34"
+    if weights is None or architecture.name == "published_unet":
         return
+    import timm
     from segmentation_models_pytorch.encoders import encoders
 
-    known = encoders.get(architecture.encoder or "resnet34", {}).get("pretrained_settings")
-    if known is not None and architecture.encoder_weights not in known:
+    from temshift.learning.networks import other_encoders, timm_encoder
+
+    known: Collection[str] | None = encoders.get(encoder, {}).get("pretrained_settings")
+    remedy = "Name one of these, or null for random ones"
+    if (name := timm_encoder(encoder)) is not None:
+        base = name.partition(".")[0]
+        if other_encoders(name):
+            return  # told when it is built
+        known = []
+        if timm.models.is_model_pretrained(name):
+            # smp takes any word for yes: the weights are those that the encoder's name says
+            config = timm.models.get_pretrained_cfg(name)
+            known = ["imagenet", *([config.tag] if config and config.tag else [])]
+            remedy += f"; others are named with the encoder: {_tagged(base, known)}"
+    if known is not None and weights not in known:
         raise UserError(
             f"{key('encoder_weights')}: there are no such weights",
-            f"Found {architecture.encoder_weights!r}; expected "
-            f"{hint(architecture.encoder_weights, known)}",
-            "Name one of these, or null for random ones",
+            f"Found {weights!r}; expected {hint(weights, known)}"
+            + ("" if known else f", since {encoder} has no pretrained weights"),
+            remedy if known else "Set it to null",
         )
+
+
+def _tagged(base: str, without: Collection[str]) -> str:
+    """Return encoders of timm with other weights, as they are named in the parameters."""
+    import timm
+
+    tags = [str(name) for name in timm.list_pretrained(base)]
+    others = [name for name in tags if name.partition(".")[2] not in without]
+    return ", ".join(f"tu-{name}" for name in others[:5]) or f"tu-{base}.<tag>"
+
+
+def _check_download(architecture: Architecture, key: str) -> None:
+    """Refuse weights of an encoder that are neither here nor within reach."""
+    weights, encoder = architecture.encoder_weights, architecture.encoder or "resnet34"
+    if weights is None or architecture.name == "published_unet":
+        return
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    from temshift.learning.networks import encoder_source, no_weights
+
+    source = encoder_source(encoder, weights)
+    if source is None:
+        return
+    repository, revision = source
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        if isinstance(try_to_load_from_cache(repository, file, revision=revision), str):
+            return
+    if constants.HF_HUB_OFFLINE:
+        raise no_weights(encoder, weights, "HF_HUB_OFFLINE is set", key)
+    if not _reachable(constants.ENDPOINT):
+        raise no_weights(encoder, weights, f"that {constants.ENDPOINT} cannot be reached", key)
+
+
+def _reachable(address: str, timeout_s: float = 5.0) -> bool:
+    """Whether a host answers; behind a proxy it is taken to."""
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    parts = urlsplit(address)
+    if {"http", "https", "all"} & set(getproxies()) or not parts.hostname:
+        return True
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 443), timeout_s):
+            return True
+    except OSError:
+        return False
 
 
 def _check_options(architecture: Architecture, key: Callable[..., str]) -> None:

@@ -277,7 +277,10 @@ class FoldTrainer:
         self.step = 0
         self._draws: bool | None = None  # whether the network does in training: not known yet
         with _seeded(self.seed, self.device):
-            network = build_network(**self.parameters.architecture.model_dump())
+            settings = self.parameters.architecture.model_dump()
+            if self.start is not None:
+                settings["encoder_weights"] = None  # they would be replaced
+            network = build_network(**settings)
         if self.start is not None:
             network.load_state_dict(self.start)
         train_mode(network, self.freeze)
