@@ -371,12 +371,12 @@ def test_batch_norms_that_are_not_there_are_told_before_the_run(g, modelling, ke
 def test_weights_that_cannot_be_downloaded_are_told_before_the_run(encoder, source, monkeypatch):
     import huggingface_hub
 
-    from temshift.learning import checks
+    from temshift.learning import networks
 
     asked = {"name": "Unet", "encoder": encoder, "encoder_weights": "imagenet"}
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
-    monkeypatch.setattr(checks, "_reachable", lambda address: False)
+    monkeypatch.setattr(networks, "out_of_reach", lambda *source: "Name or service not known")
     what, found, remedy = refused({"architecture": asked}).splitlines()
     assert what.startswith("networks.n1.architecture.encoder_weights: the weights 'imagenet' of ")
     assert f"expected them from https://huggingface.co/{source}," in found

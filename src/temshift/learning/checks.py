@@ -314,7 +314,7 @@ def _check_download(architecture: Architecture, key: str) -> None:
         return
     from huggingface_hub import constants, try_to_load_from_cache
 
-    from temshift.learning.networks import encoder_source, no_weights
+    from temshift.learning.networks import encoder_source, no_weights, out_of_reach
 
     source = encoder_source(encoder, weights)
     if source is None:
@@ -325,24 +325,8 @@ def _check_download(architecture: Architecture, key: str) -> None:
             return
     if constants.HF_HUB_OFFLINE:
         raise no_weights(encoder, weights, "HF_HUB_OFFLINE is set", key)
-    if not _reachable(constants.ENDPOINT):
-        raise no_weights(encoder, weights, f"that {constants.ENDPOINT} cannot be reached", key)
-
-
-def _reachable(address: str, timeout_s: float = 5.0) -> bool:
-    """Whether a host answers; behind a proxy it is taken to."""
-    import socket
-    from urllib.parse import urlsplit
-    from urllib.request import getproxies
-
-    parts = urlsplit(address)
-    if {"http", "https", "all"} & set(getproxies()) or not parts.hostname:
-        return True
-    try:
-        with socket.create_connection((parts.hostname, parts.port or 443), timeout_s):
-            return True
-    except OSError:
-        return False
+    if why := out_of_reach(repository, revision):
+        raise no_weights(encoder, weights, why, key)
 
 
 def _check_options(architecture: Architecture, key: Callable[..., str]) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "encoder_source",
     "no_weights",
     "other_encoders",
+    "out_of_reach",
     "standardise_outputs",
     "timm_encoder",
     "train_mode",
@@ -315,6 +316,24 @@ def no_weights(encoder: str, weights: str, why: str, key: str = "") -> UserError
         "default ~/.cache/huggingface, otherwise $HF_HOME) from a machine that has them, or set "
         "encoder_weights: null for random ones",
     )
+
+
+def out_of_reach(repository: str, revision: str | None = None) -> str:
+    """Return why weights on huggingface.co cannot be fetched, nothing if they can; fetch none."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        get_hf_file_metadata(
+            hf_hub_url(repository, "model.safetensors", revision=revision), timeout=5
+        )
+    except EntryNotFoundError:
+        return ""  # it has them in a file of another name
+    except Exception as error:
+        if not _of_a_download(error):
+            raise
+        return str(error) or type(error).__name__
+    return ""
 
 
 def other_encoders(name: str) -> list[str]:
