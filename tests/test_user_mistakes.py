@@ -29,7 +29,7 @@ from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.splits import SplitParameters
 from temshift.context import OrderedConfigLoader
 from temshift.learning.checks import check_architectures
-from temshift.mistakes import as_user_error, environment_exists
+from temshift.mistakes import _of_text, as_user_error, environment_exists
 from temshift.settings import CONFIG_LOADER_ARGS
 from temshift.study.integrity import accept, inspect_micrographs, report_integrity
 from temshift.study.quality import Patches
@@ -315,6 +315,28 @@ ARCHITECTURES = [
     ({"name": "Unett"}, {}, "did you mean 'Unet'"),
     ({"name": "Unet", "encoder": "resnet17"}, {}, "unknown encoder 'resnet17'; did you mean"),
     ({"name": "Unet", "encoder_weights": "imagnet"}, {}, "did you mean 'imagenet'?"),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18", "encoder_weights": "imagnet"},
+        {},
+        "expected one of a1_in1k, imagenet (did you mean 'imagenet'?)",
+    ),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18", "encoder_weights": "a2_in1k"},
+        {},
+        "others are named with the encoder: tu-resnet18.a2_in1k",
+    ),
+    (
+        {"name": "Unet", "encoder": "tu-coatnet_0_224", "encoder_weights": "imagenet"},
+        {},
+        "tu-coatnet_0_224 has no pretrained weights",
+    ),
+    ({"name": "Unet", "encoder": "tu-resnet18xx"}, {}, "did you mean 'tu-resnet18'"),
+    ({"name": "Unet", "encoder": "tu-resnet18.a3_in1"}, {}, "did you mean 'tu-resnet18.a3_in1k'"),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18.a9_in1k", "encoder_weights": "imagenet"},
+        {},
+        "unknown encoder 'tu-resnet18.a9_in1k'; did you mean 'tu-resnet18.",
+    ),
     ({"name": "published_unet", "encoder": "resnet18"}, {}, "has no 'encoder'"),
     ({"name": "Unet", "encoder": "resnet18", "options": {"depht": 3}}, {}, "depht"),
     (
@@ -334,6 +356,209 @@ def test_architectures(architecture, preprocessing, said):
     with pytest.raises(UserError) as caught:
         check_architectures(plan, modelling, PreprocessingParameters(**preprocessing))
     assert said in three_lines(caught.value)
+
+
+def plan_of(network, **splits):
+    """Return a plan in which ``n1`` is trained on one of two splits, and its parameters."""
+    doses = {"low": 80, "high": 884}
+    return StudyPlan.from_parameters(
+        {
+            "splits": {
+                n: {"where": {"dose_e_per_A2": d}, **splits.get(n, {})} for n, d in doses.items()
+            },
+            "studies": {
+                "dose": {"varies": "dose_e_per_A2", "splits": [*doses], "networks": ["n1"]}
+            },
+            "networks": {"n1": {"train_on": ["high"], **network}},
+        }
+    )
+
+
+def refused(network, training=(), preprocessing=(), **modelling):
+    """Return what the check before a run says of a network ``n1``."""
+    settings = ModellingParameters(training={"steps": 3, **dict(training)}, **modelling)
+    patches = PreprocessingParameters(**{"patch_px": 64, **dict(preprocessing)})
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan_of(network), settings, patches)
+    return three_lines(caught.value)
+
+
+RESNET = {"encoder": "resnet18"}
+SIZES = "networks.n1.architecture: the network 'n1' cannot take"
+FORMS = "networks.n1.architecture: the network 'n1' does not give logits of 64 × 64 px"
+IMAGES = [
+    ({"name": "PAN", **RESNET}, {}, (SIZES, "Output size is too small", "preprocessing.patch_px")),
+    (
+        {"name": "Unet", "encoder": "tu-maxvit_tiny_tf_224"},
+        {"crop_px": 64},
+        (SIZES, "must be divisible by window", "Set another networks.n1.training.crop_px (now 64)"),
+    ),
+    (
+        {"name": "DPT", "encoder": "tu-vit_tiny_patch16_224"},
+        {},
+        (SIZES, "Input height (64) doesn't match model (224)", "images of one size only"),
+    ),
+    (
+        {"name": "DeepLabV3", **RESNET},
+        {"batch_size": 1},
+        (SIZES, "one crop of 64 × 64 px at a time", "networks.n1.training.batch_size to 2 or more"),
+    ),
+    (
+        {"name": "Unet", **RESNET, "options": {"aux_params": {"classes": 2}}},
+        {},
+        (FORMS, "gives a tuple", "networks.n1.architecture.options"),
+    ),
+    (
+        {"name": "FPN", **RESNET, "options": {"upsampling": 2}},
+        {},
+        (FORMS, "shape (2, 2, 32, 32); expected the shape (2, 2, 64, 64)", "such as upsampling"),
+    ),
+    (
+        {"name": "Unet", **RESNET, "options": {"activation": "softmax"}},
+        {},
+        ("networks.n1.architecture.options.activation", "Found 'softmax'", "Leave it out"),
+    ),
+    (
+        {"name": "Unet", "encoder": "tu-resnet18", "options": {"activation": "sigmoid"}},
+        {},
+        ("networks.n1.architecture.options.activation", "Found 'sigmoid'"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("architecture", "training", "said"), IMAGES)
+def test_images_that_a_network_cannot_take(architecture, training, said):
+    text = refused({"architecture": architecture, "training": training})
+    assert not [words for words in said if words not in text], text
+
+
+def test_an_architecture_of_all_networks_is_named_as_such():
+    text = refused({}, architecture={"name": "PAN", **RESNET})
+    assert "modelling.architecture: the network 'low' cannot take a crop of 64 × 64 px" in text
+
+
+@pytest.mark.parametrize(
+    ("network", "training", "said"),
+    [
+        ({"training": {"crop_px": 80}}, {}, "networks.n1.training.crop_px"),
+        ({}, {"crop_px": 80}, "modelling.training.crop_px"),
+        ({"architecture": {"name": "Unet"}}, {"crop_px": 80}, "modelling.training.crop_px"),
+    ],
+)
+def test_a_crop_is_told_by_the_key_in_which_it_stands(network, training, said):
+    text = refused(network, training, {"patch_px": 96}, architecture={"name": "Unet", **RESNET})
+    assert text.startswith(f"{said} does not suit the network ")
+    assert f"Set {said} to 64 or 96" in text
+
+
+def test_weights_are_told_by_the_key_in_which_they_stand():
+    default = {"name": "Unet", **RESNET, "encoder_weights": "swsl"}
+    text = refused({"architecture": {"encoder": "vgg11"}}, architecture=default)
+    assert text.startswith("modelling.architecture.encoder_weights: ")
+
+
+def test_patches_of_several_sizes_are_told_before_the_run():
+    plan = plan_of({"train_on": ["low", "high"]}, high={"preprocessing": {"patch_px": 96}})
+    settings = ModellingParameters(training={"steps": 3})
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan, settings, PreprocessingParameters(patch_px=64))
+    what, found, _ = three_lines(caught.value).splitlines()
+    assert what.startswith("networks.n1.train_on: ")
+    assert "low 64 px (preprocessing.patch_px)" in found
+    assert "high 96 px (splits.high.preprocessing.patch_px)" in found
+
+
+@pytest.mark.parametrize(
+    ("g", "modelling", "key"),
+    [
+        ({"architecture": {"normalisation": "group"}}, {}, "networks.g.architecture"),
+        ({}, {"architecture": {"normalisation": "instance"}}, "modelling.architecture"),
+    ],
+)
+def test_batch_norms_that_are_not_there_are_told_before_the_run(g, modelling, key):
+    splits = {n: {"where": {"dose_e_per_A2": d}} for n, d in (("low", 80), ("high", 884))}
+    study = {"varies": "dose_e_per_A2", "splits": [*splits], "networks": ["g", "n1"]}
+    networks = {
+        "g": {"train_on": ["low"], **g},
+        "n1": {"weights_of": "g", "adaptation": {"batch_norm": True}},
+    }
+    plan = StudyPlan.from_parameters(
+        {"splits": splits, "studies": {"dose": study}, "networks": networks}
+    )
+    settings = ModellingParameters(training={"steps": 3}, **modelling)
+    with pytest.raises(UserError) as caught:
+        check_architectures(plan, settings, PreprocessingParameters(patch_px=64))
+    what, found, _ = three_lines(caught.value).splitlines()
+    assert what == "networks.n1.adaptation.batch_norm: the network 'g' has no batch norm"
+    assert found.startswith(f"Found {key}.normalisation: ")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "source"),
+    [("resnet18", "smp-hub/resnet18.imagenet"), ("tu-resnet18", "timm/resnet18.a1_in1k")],
+)
+def test_weights_that_cannot_be_downloaded_are_told_before_the_run(encoder, source, monkeypatch):
+    import huggingface_hub
+
+    from temshift.learning import networks
+
+    asked = {"name": "Unet", "encoder": encoder, "encoder_weights": "imagenet"}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr(networks, "out_of_reach", lambda *source: "Name or service not known")
+    what, found, remedy = refused({"architecture": asked}).splitlines()
+    assert what.startswith("networks.n1.architecture.encoder_weights: the weights 'imagenet' of ")
+    assert f"expected them from https://huggingface.co/{source}," in found
+    assert "encoder_weights: null" in remedy
+    plan, settings = plan_of({"architecture": asked}), ModellingParameters(training={"steps": 3})
+    patches = PreprocessingParameters(patch_px=64)
+    check_architectures(plan, settings, patches, trains=False)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: "/kept")
+    check_architectures(plan, settings, patches)
+
+
+def test_weights_that_cannot_be_downloaded_are_told_in_training(monkeypatch):
+    import segmentation_models_pytorch as smp
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from temshift.learning.networks import build_network
+
+    def fail(*given, **named):
+        raise LocalEntryNotFoundError("we cannot find the requested files in the local cache")
+
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", fail)
+    error = raised(lambda: build_network("Unet", "resnet18", "imagenet"))
+    assert "https://huggingface.co/smp-hub/resnet18.imagenet" in three_lines(error)
+    text = three_lines(raised(fail))
+    assert "cannot be downloaded" in text
+    assert "encoder_weights: null" in text
+    assert "globals.yml" not in text
+
+
+def test_a_patch_that_a_network_is_tested_on_is_tried_too():
+    """It takes the crops that it is trained on, but not the patches."""
+    text = refused(
+        {"architecture": {"name": "DPT", "encoder": "tu-vit_tiny_patch16_224"}},
+        {"crop_px": 224},
+        {"patch_px": 256},
+    )
+    assert "the network 'n1' cannot take a patch of 256 × 256 px" in text
+    assert "Set another preprocessing.patch_px (now 256)" in text
+
+
+def test_sound_networks_pass_once_and_leave_the_random_state(monkeypatch):
+    import torch
+
+    from temshift.learning import checks
+
+    passes = []
+    form = checks._form
+    monkeypatch.setattr(checks, "_form", lambda *a: passes.append(a) or form(*a))
+    settings = ModellingParameters(training={"steps": 3}, architecture={"name": "FPN", **RESNET})
+    before = torch.get_rng_state()
+    check_architectures(plan_of({}), settings, PreprocessingParameters(patch_px=64))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [seen.training for _, seen in passes] == [True, False]
 
 
 # --------------------------------------------------------------------------- the file of the table
@@ -680,6 +905,43 @@ def raised(function):
 )
 def test_errors_of_others(function, said):
     assert said in three_lines(raised(function))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "patches must have one size, found 32 and 64 px: give their splits the same patch_px",
+            ("Patches must have one size", "Found 32 and 64 px", "Give their splits the same"),
+        ),
+        (
+            "micrographs is 9, but there are 2 with a label: ask for fewer",
+            ("Micrographs is 9", "There are 2 with a label", "Ask for fewer"),
+        ),
+        (
+            "the network has no batch norm: choose another freeze",
+            ("The network has no batch norm", "See above", "Choose another freeze"),
+        ),
+        (
+            "the image is constant (0): there is nothing to standardise",
+            ("The image is constant (0)", "There is nothing to", "Mend what is named there"),
+        ),
+        (
+            "data/a.png: no micrograph. Put one there",
+            ("data/a.png cannot be used", "No micrograph", "Put one there"),
+        ),
+        (
+            "one fold says nothing",
+            ("What was given cannot be used", "One fold says nothing", "Mend what is named"),
+        ),
+    ],
+)
+def test_messages_in_one_line(text, told):
+    said = _of_text(text, "")
+    assert [a.startswith(b) for a, b in zip(str(said).splitlines(), told, strict=True)] == [
+        True
+    ] * 3
+    assert ("cannot be used" in said.what) == ("cannot be used" in told[0])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -52,7 +53,7 @@ class ProjectHooks:
                 choose_device(device)
         if any(name.startswith("params:modelling") for name in used) and "parameters" in catalog:
             with said_if_slow("Checking that the networks fit the patches", logger):
-                _check_architectures(catalog)
+                _check_architectures(catalog, pipeline.all_outputs())
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
@@ -98,8 +99,8 @@ def _computed_elsewhere(catalog: Any) -> bool:
     return cluster is not None and cluster.scheduler != "local"
 
 
-def _check_architectures(catalog: Any) -> None:
-    from temshift.config.modelling import Architecture, ModellingParameters
+def _check_architectures(catalog: Any, made: Collection[str]) -> None:
+    from temshift.config.modelling import ModellingParameters
     from temshift.config.plan import StudyPlan
     from temshift.config.preprocessing import PreprocessingParameters
 
@@ -107,11 +108,8 @@ def _check_architectures(catalog: Any) -> None:
     plan = StudyPlan.from_parameters(parameters)
     modelling = ModellingParameters.model_validate(parameters["modelling"])
     preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
-    if all(
-        modelling.with_overrides(plan.networks.get(name)).architecture == Architecture()
-        for name in plan.trained
-    ):
-        return  # patches suit it by their type: torch need not be loaded
     from temshift.learning.checks import check_architectures
 
-    check_architectures(plan, modelling, preprocessing)
+    # where all have the default architecture, torch is not loaded
+    trains = any(f"{name}.networks" in made for name in plan.trained)
+    check_architectures(plan, modelling, preprocessing, trains)

@@ -84,7 +84,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _is_ours(error: BaseException) -> bool:
     """Whether our own code has raised an error with words for the user."""
-    if not isinstance(error, ValueError | OSError | RuntimeError) and not _is_dataset_error(error):
+    kinds = ValueError | OSError | RuntimeError | FloatingPointError
+    if not isinstance(error, kinds) and not _is_dataset_error(error):
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return False
@@ -96,26 +97,65 @@ def _is_dataset_error(error: BaseException) -> bool:
     return type(error).__name__ in ("DatasetError", "DatasetNotFoundError")
 
 
+#: With these a remedy begins in a message of ours.
+_IMPERATIVES = (
+    "add|ask|binarise|change|check|choose|close|cut|declare|delete|fetch|give|import|install|leave"
+    "|list|lower|make|mend|name|put|raise|read|remove|repair|run|save|say|set|take|train"
+)
+
+#: Words that make a sentence of the first part of a message; a file or a key has none of them.
+_VERBS = re.compile(
+    r"\b(is|are|was|were|has|have|must|needs?|takes?|gives?|asks?|names?|holds?|makes?|cannot|can|do"
+    r"|does|contains?|lacks?|misses|resamples?|diverges)\b"
+)
+
+
 def _of_text(text: str, dataset: str) -> UserError:
-    """Return a message of ours as three lines: its head, what was found, what to do."""
+    """Return a message of ours as three lines: its head, what was found, what to do.
+
+    A head that is a sentence stands for itself; of a file or a key it is said that it cannot be
+    used.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
-    sentences = re.split(r"(?<=[^.\d])\. (?=[A-Z])|; (?=check|mend|set|add)", lines[-1])
+    sentences = re.split(
+        rf"(?<=[^.\d])\. (?=[A-Z])|[;:] (?=(?:{_IMPERATIVES})\b)", lines[-1], flags=re.ASCII
+    )
     remedy = sentences[-1] if len(sentences) > 1 else ""
     first, found = lines[0], lines[-1]
-    if len(lines) == 1:
-        head, colon, rest = first.partition(": ")
-        known = bool(colon) and len(head) < 120
-        first, found = (head, rest) if known else (dataset or "What was given", first)
     if remedy:
-        found = found.removesuffix(remedy).rstrip(" ;.")
+        found = found.removesuffix(remedy).rstrip(" ;:.")
+    if len(lines) == 1:
+        head, colon, rest = found.partition(": ")
+        if colon and len(head) < 120:
+            first, found = head, rest
+            first = (
+                _sentence(first) if _is_sentence(head) else f"{first.rstrip(':')} cannot be used"
+            )
+        elif remedy and _is_sentence(found):
+            what, parted, rest = _parted(found)
+            first, found = _sentence(what), f"{parted}{rest}"
+        else:
+            first = f"{dataset or 'What was given'} cannot be used"
+    expected = "; docs/own_images.md lists what is expected" if dataset else ""
     return UserError(
-        f"{first.rstrip(':')} cannot be used" if len(lines) == 1 else first,
-        _sentence(found) if found else "See above",
-        (remedy or "Mend what is named there; docs/own_images.md lists what is expected").rstrip(
-            "."
-        ),
+        first,
+        _sentence(found) if found else (f"Found in {dataset}" if dataset else "See above"),
+        _sentence((remedy or f"Mend what is named there{expected}").rstrip(".")),
         lines[1:-1],
     )
+
+
+def _is_sentence(head: str) -> bool:
+    """Whether words say something of themselves, as ``no results`` and ``the image is empty``."""
+    return bool(_VERBS.search(head)) or head.startswith(("no ", "nothing ", "none ", "unknown "))
+
+
+def _parted(sentence: str) -> tuple[str, str, str]:
+    """Return what is wrong, and what was found, if a sentence says both."""
+    parts = re.split(r"[,;] (but|found) ", sentence, maxsplit=1)
+    if len(parts) == 1:
+        return sentence, "", ""
+    return parts[0], "found " if parts[1] == "found" else "", parts[2]
 
 
 def _sentence(text: str) -> str:
@@ -195,11 +235,27 @@ def _of_interpolation(error: Any) -> UserError:
 
 def _of_missing_file(error: Any) -> UserError:
     path = _relative(str(error.filename or error))
+    told = error.filename is None and " " in path.strip()  # a library's own words
     return UserError(
-        f"{path}: there is no such file",
-        "Found nothing at this path; expected a file",
+        "A file is not there" if told else f"{path}: there is no such file",
+        f"Found: {_first_lines(path, 200)}"
+        if told
+        else "Found nothing at this path; expected a file",
         "Put it there or mend the path (globals.yml and the catalog of the environment); if a "
         "pipeline makes it, run that first: kedro run",
+    )
+
+
+def _of_download(error: Any) -> UserError:
+    """Say what the hub of Hugging Face could not give, from whose errors it is known."""
+    address = re.search(r"https?://[^\s'\"]+", " ".join(str(e) for e in _chain(error)))
+    place = address[0].partition("/resolve/")[0].rstrip(".:,") if address else "huggingface.co"
+    return UserError(
+        "Weights of an encoder (architecture.encoder_weights) cannot be downloaded",
+        f"Found {_first_lines(str(error), 160).rstrip('.')}; expected them from {place}",
+        "Repeat the command with access to the network (once: they are kept), copy the cache of "
+        "huggingface_hub (~/.cache/huggingface, or $HF_HOME) from a machine that has them, or set "
+        "encoder_weights: null for random ones",
     )
 
 
@@ -281,6 +337,9 @@ _EXPLAIN = {
     "YAMLError": _of_yaml,
     "InterpolationResolutionError": _of_interpolation,
     "InterpolationKeyError": _of_interpolation,
+    "LocalEntryNotFoundError": _of_download,
+    "HfHubHTTPError": _of_download,
+    "OfflineModeIsEnabled": _of_download,
     "FileNotFoundError": _of_missing_file,
     "IsADirectoryError": _of_folder,
     "NotADirectoryError": _of_missing_file,

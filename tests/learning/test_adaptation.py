@@ -121,6 +121,16 @@ def test_statistics_come_from_the_tested_patches_only():
 def test_networks_without_batch_norm_are_refused():
     with pytest.raises(ValueError, match="no batch norm"):
         adapt_batch_norm(torch.nn.Conv2d(1, 2, 3), list(stack().images))
+    network = PublishedUNet(normalisation="group")
+    card = network_card(folds=2, network="g", architecture={"normalisation": "group"})
+    with pytest.raises(ValueError, match=r"the network 'g' has no batch norm\nFound .*'group'"):
+        adapt(
+            TrainedNetwork(network.state_dict(), card),
+            Adaptation(batch_norm=True),
+            stack(),
+            np.arange(2),
+            "cpu",
+        )
 
 
 @pytest.mark.parametrize("name", ["Unet"])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -169,6 +170,14 @@ def test_any_smp_model_takes_one_channel_and_gives_two():
 def test_an_unknown_architecture_lists_the_nearest(arguments, hint):
     with pytest.raises(ValueError, match=f"did you mean.*{hint}"):
         build_network(**arguments)
+
+
+def test_a_trained_network_is_built_without_the_weights_that_its_encoder_began_with(monkeypatch):
+    asked = {"name": "Unet", "encoder": "resnet18", "encoder_weights": "imagenet"}
+    state = build_network("Unet", "resnet18").state_dict()
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", None)  # none is fetched
+    built = TrainedNetwork(state, network_card(architecture=asked)).build()
+    assert all(torch.equal(a, state[key]) for key, a in built.state_dict().items())
 
 
 def test_published_unet_takes_no_encoder():

@@ -1,6 +1,8 @@
 """Training: it learns, it repeats itself, it goes on after a kill as if nothing had happened."""
 
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from temshift.learning.training import (
     learning_rate,
     train_folds,
 )
+from temshift.mistakes import as_user_error
 from temshift.study.folds import FoldIndices
 
 
@@ -346,13 +349,22 @@ def test_an_interruption_stops_all_workers():
 
 def test_patches_of_different_sizes_are_refused():
     (a, la), (b, lb) = discs(2, 32), discs(2, 64)
-    with pytest.raises(ValueError, match="found 32 and 64 px"):
-        TrainingData.from_arrays([a, b], [la, lb], "cpu")
+    with pytest.raises(ValueError, match=r"n1: .*\nFound low 32 px, high 64 px; expected one"):
+        TrainingData.from_arrays([a, b], [la, lb], "cpu", None, ["low", "high"], "n1")
 
 
-def test_an_exploding_loss_is_an_error():
-    with pytest.raises(FloatingPointError, match=r"lower training.learning_rate"):
+def test_an_exploding_loss_is_told_with_network_fold_and_learning_rate():
+    with pytest.raises(FloatingPointError) as caught:
         train(learning_rate=1e12, steps=30)
+    what, found, remedy = str(as_user_error(caught.value)).splitlines()
+    assert re.fullmatch(r"t, grouped_fold\d: the training diverges", what)
+    assert re.fullmatch(
+        r"Found the loss (nan|inf) at step \d+, with the learning rate 1e\+12; expected .*", found
+    )
+    assert remedy.startswith("Lower the learning rate, modelling.training.learning_rate")
+    again = pickle.loads(pickle.dumps(caught.value))  # from another process
+    assert isinstance(again, FloatingPointError)
+    assert str(again) == str(caught.value)
 
 
 def test_one_cycle_is_that_of_torch():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.network_cards import network_card
 
+from temshift.config.errors import UserError
 from temshift.config.evaluation import EvaluationParameters
 from temshift.config.modelling import NetworkParameters, TargetTuning
 from temshift.learning.evaluation import evaluate_network
@@ -70,6 +71,15 @@ def test_empty_micrographs_are_not_chosen_and_too_few_are_told():
     assert set(labelled_micrographs(table, 0, 2, 17)) == {"m3", "m7"}
     with pytest.raises(ValueError, match="there are 2 micrographs"):
         labelled_micrographs(table, 0, 3, 17)
+
+
+def test_too_few_micrographs_are_told_with_the_network():
+    many = TUNING.model_copy(update={"micrographs": 1000})
+    with pytest.raises(UserError) as caught:
+        tune_to_target("n1", networks(), stack(), many, "cpu")
+    assert caught.value.what.startswith("networks.n1.fine_tuning.micrographs: ")
+    assert "Found 1000; expected at most " in caught.value.found
+    assert caught.value.remedy.startswith("Set networks.n1.fine_tuning.micrographs to ")
 
 
 def test_labels_of_what_is_tested_change_no_weight():

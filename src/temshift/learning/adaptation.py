@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from temshift.config.errors import UserError
 from temshift.config.modelling import Adaptation
 from temshift.learning.cards import NetworkCard
 from temshift.learning.inference import (
@@ -132,6 +133,14 @@ def adapt(
     if adaptation.pixel_size:
         predictor = _resampling(predictor, card, stack)
     if adaptation.batch_norm:
+        if not _batch_norms(predictor.network):
+            raise UserError(
+                f"adaptation.batch_norm: the network {card.network!r} has no batch norm",
+                "Found the architecture "
+                f"{card.architecture.model_dump(mode='json', exclude_defaults=True)}; expected one "
+                "with batch norms: without them, the statistics are those of each image already",
+                "Leave this adaptation out, or name another network in weights_of",
+            )
         most = max(1, _STATISTICS_PX // images.shape[1] ** 2)
         picked = np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int)
         seen = predictor.seen(images[chosen[picked]])
@@ -164,11 +173,11 @@ def adapt_batch_norm(
     ValueError
         The network has no batch norm.
     """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
+    norms = _batch_norms(network)
     if not norms:
         raise ValueError(
-            "adaptation.batch_norm was asked for, but the network has no batch norm: its "
-            "statistics are those of each image already"
+            "adaptation.batch_norm was asked for, but the network has no batch norm, and its "
+            "statistics are those of each image already: leave this adaptation out"
         )
     stride = stride_px(network)
     height, width = (side // stride * stride for side in images[0].shape)
@@ -187,6 +196,10 @@ def adapt_batch_norm(
     for norm, before in zip(norms, momentum, strict=True):
         norm.momentum = before
     network.train(training)
+
+
+def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    return [part for part in network.modules() if isinstance(part, _BatchNorm)]
 
 
 def _resampling(predictor: Predictor, card: NetworkCard, stack: PatchStack) -> Predictor:

@@ -90,6 +90,8 @@ def fine_tune_network(
         choose_precision("auto", device),
         start=trained.state,
         freeze=parameters.freeze,
+        name=f"fine-tuning {trained.card.network}, fold {trained.card.fold}",
+        rate_key="fine_tuning.learning_rate",
     )
     with single_threaded_operations(device):
         while not trainer.finished:

@@ -149,7 +149,7 @@ def train_network_set(
             images, labels = (
                 [getattr(s, x) for s in stacks.values()] for x in ("images", "labels")
             )
-            drawn = TrainingData.from_arrays(images, labels, device, layouts)
+            drawn = TrainingData.from_arrays(images, labels, device, layouts, list(stacks), name)
         else:
             drawn = drawn.with_areas(layouts)
         for fold, indices in enumerate(made):

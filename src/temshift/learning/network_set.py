@@ -47,7 +47,8 @@ class TrainedNetwork:
         """Return the network with its weights, in evaluation mode on the CPU."""
         from temshift.learning.networks import build_network
 
-        network = build_network(**self.card.architecture.model_dump())
+        # the weights of the encoder are among these: none is downloaded
+        network = build_network(**self.card.architecture.model_dump() | {"encoder_weights": None})
         network.load_state_dict(self.state)
         return network.eval()
 

@@ -14,9 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temshift.config.errors import UserError
 from temshift.learning.few_channels import BatchNorm
 
-__all__ = ["PublishedUNet", "build_network", "standardise_outputs", "train_mode"]
+__all__ = [
+    "PublishedUNet",
+    "build_network",
+    "encoder_source",
+    "no_weights",
+    "other_encoders",
+    "out_of_reach",
+    "standardise_outputs",
+    "timm_encoder",
+    "train_mode",
+]
 
 
 #: Channels of a group of the group normalisation.
@@ -212,6 +223,8 @@ def build_network(
     ------
     ValueError
         Unknown architecture or encoder; lists the nearest valid names.
+    UserError
+        Weights of the encoder that cannot be downloaded.
     """
     options = dict(options or {})
     if name == "published_unet":
@@ -226,13 +239,19 @@ def build_network(
 
     import segmentation_models_pytorch as smp
 
-    from temshift.config.base import nearest
+    from temshift.config.base import close_to, nearest
 
     models = {cls.__name__.lower(): cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if name.lower() not in models:
         valid = ["published_unet", *(cls.__name__ for cls in models.values())]
         raise ValueError(f"unknown architecture {name!r}; {nearest(name, valid)}")
     encoder = encoder or "resnet34"
+    if (timm_name := timm_encoder(encoder)) is not None and (known := other_encoders(timm_name)):
+        near = " or ".join(repr(f"tu-{close}") for close in close_to(timm_name, known))
+        raise ValueError(
+            f"unknown encoder {encoder!r}; {f'did you mean {near}? ' if near else ''}Valid: 'tu-' "
+            "and any name that timm.list_models() gives"
+        )
     try:
         return models[name.lower()](
             encoder_name=encoder,
@@ -244,3 +263,91 @@ def build_network(
     except KeyError as error:
         valid = smp.encoders.get_encoder_names()
         raise ValueError(f"unknown encoder {encoder!r}; {nearest(encoder, valid)}") from error
+    except Exception as error:
+        if encoder_weights is None or not _of_a_download(error):
+            raise
+        raise no_weights(encoder, encoder_weights, str(error)) from error
+
+
+def timm_encoder(encoder: str) -> str | None:
+    """Return the name in timm of an encoder that smp takes from there, otherwise ``None``."""
+    from segmentation_models_pytorch.encoders import is_equivalent_to_timm_universal
+
+    if is_equivalent_to_timm_universal(encoder):  # older names of the same
+        encoder = encoder.replace("timm-", "tu-tf_" if "mobilenetv3" in encoder else "tu-")
+    return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
+
+
+def encoder_source(encoder: str, weights: str) -> tuple[str, str | None] | None:
+    """Return where on huggingface.co the weights of an encoder are: repository and revision.
+
+    ``None`` if they are elsewhere, or there are none.
+    """
+    import timm
+    from segmentation_models_pytorch.encoders import encoders
+
+    name = timm_encoder(encoder)
+    if name is None:
+        settings = encoders.get(encoder, {}).get("pretrained_settings", {}).get(weights, {})
+        return (settings["repo_id"], settings["revision"]) if "repo_id" in settings else None
+    known = timm.models.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
+    return (known.hf_hub_id, None) if known is not None and known.hf_hub_id else None
+
+
+def no_weights(encoder: str, weights: str, why: str, key: str = "") -> UserError:
+    """Return the error for weights of an encoder that cannot be fetched.
+
+    Parameters
+    ----------
+    encoder, weights : str
+    why : str
+        What stands in the way.
+    key : str, optional
+        Where they are asked for.
+    """
+    source = encoder_source(encoder, weights)
+    place = f"https://huggingface.co/{source[0]}" if source else "where timm says"
+    return UserError(
+        f"{key or 'architecture.encoder_weights'}: the weights {weights!r} of the encoder "
+        f"{encoder!r} cannot be downloaded",
+        f"Found {' '.join(why.split()).rstrip('.')}; expected them from {place}, or in the cache "
+        "of huggingface_hub",
+        "Repeat the command with access to the network (once: they are kept), copy that cache (by "
+        "default ~/.cache/huggingface, otherwise $HF_HOME) from a machine that has them, or set "
+        "encoder_weights: null for random ones",
+    )
+
+
+def out_of_reach(repository: str, revision: str | None = None) -> str:
+    """Return why weights on huggingface.co cannot be fetched, nothing if they can; fetch none."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        get_hf_file_metadata(
+            hf_hub_url(repository, "model.safetensors", revision=revision), timeout=5
+        )
+    except EntryNotFoundError:
+        return ""  # it has them in a file of another name
+    except Exception as error:
+        if not _of_a_download(error):
+            raise
+        return str(error) or type(error).__name__
+    return ""
+
+
+def other_encoders(name: str) -> list[str]:
+    """Return what could have been meant by an encoder that timm lacks; nothing if it has it."""
+    import timm
+
+    base, _, tag = name.partition(".")
+    if base not in timm.list_models():
+        return list(timm.list_models())
+    tagged = list(timm.list_pretrained(base)) if hasattr(timm, "list_pretrained") else []
+    return [] if not tag or not tagged or name in tagged else [base, *tagged]
+
+
+def _of_a_download(error: BaseException) -> bool:
+    """Whether weights could not be fetched: what huggingface_hub and its transport raise."""
+    kinds = ("huggingface_hub", "httpx", "requests", "urllib")
+    return isinstance(error, ConnectionError) or type(error).__module__.startswith(kinds)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from temshift import progress
+from temshift.config.errors import UserError
 from temshift.config.modelling import ModellingParameters
 from temshift.learning.augmentation import Areas, BatchPlan, augment, draw_plan, window_px
 from temshift.learning.devices import (
@@ -40,7 +41,14 @@ from temshift.microscopy.patches import PatchLayout, patch_grid
 from temshift.parallel import available_cores
 from temshift.study.folds import FoldIndices
 
-__all__ = ["Checkpoints", "FoldResult", "FoldTrainer", "TrainingData", "train_folds"]
+__all__ = [
+    "Checkpoints",
+    "DivergedError",
+    "FoldResult",
+    "FoldTrainer",
+    "TrainingData",
+    "train_folds",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -50,12 +58,19 @@ _TURN_STEPS = 5
 #: Labelled pixels kept of each area, for crops to be centred on.
 _PIXELS = 256
 
+#: Where the learning rate of a network is set.
+_RATE_KEY = "modelling.training.learning_rate or training.learning_rate of this network"
+
 #: Training patches on which is measured whether a fold has learned.
 _JUDGED = 8
 
 #: Initial weights, dropout and stochastic depth are drawn from the random state of the process,
 #: and folds are threads.
 _one_seed_at_a_time = threading.Lock()
+
+
+class DivergedError(UserError, FloatingPointError):
+    """A loss that is no longer a finite number."""
 
 
 class Checkpoints(Protocol):
@@ -94,6 +109,8 @@ class TrainingData:
         labels: Sequence[NDArray[np.uint8]],
         device: str,
         layouts: Sequence[PatchLayout] | None = None,
+        splits: Sequence[str] = (),
+        network: str = "a network",
     ) -> TrainingData:
         """Put stacks of patches ``(N_i, P, P)``, maybe memory-mapped, on the device, in a row.
 
@@ -103,14 +120,24 @@ class TrainingData:
         device : str
         layouts : sequence of PatchLayout, optional
             Micrographs that the patches show; ``None`` draws crops from single patches.
+        splits, network : sequence of str, str
+            Where the stacks come from and what is trained on them, for messages.
+
+        Raises
+        ------
+        UserError
+            Patches of several sizes.
         """
-        side = images[0].shape[1]
-        for x in images:
-            if x.shape[1] != side:
-                raise ValueError(
-                    f"patches to be trained on together must have one size, found {side} and "
-                    f"{x.shape[1]} px: give their splits the same preprocessing.patch_px"
-                )
+        sides = [x.shape[1] for x in images]
+        if len(set(sides)) > 1:
+            names = splits or [f"stack {i}" for i in range(len(sides))]
+            found = ", ".join(f"{name} {side} px" for name, side in zip(names, sides, strict=True))
+            raise UserError(
+                f"{network}: patches to be trained on together have several sizes",
+                f"Found {found}; expected one size",
+                "Give these splits the same preprocessing.patch_px (curated sets have their own), "
+                "or leave all but one size out of train_on",
+            )
         # one stack stays where it is: on the CPU, in the file that is mapped into memory
         pixels = np.asarray(images[0]) if len(images) == 1 else np.concatenate(images)
         labelled = np.asarray(labels[0]) if len(labels) == 1 else np.concatenate(labels)
@@ -191,6 +218,8 @@ class FoldTrainer:
         Weights to start from instead of random ones.
     freeze : {"none", "encoder", "decoder", "all_but_batch_norm"}
         What stays as it is (:func:`temshift.learning.networks.train_mode`).
+    name, rate_key : str
+        What is trained, and where its learning rate is set, for messages.
     """
 
     data: TrainingData
@@ -201,6 +230,8 @@ class FoldTrainer:
     precision: str
     start: Mapping[str, Tensor] | None = None
     freeze: str = "none"
+    name: str = "a fold"
+    rate_key: str = _RATE_KEY
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -246,7 +277,10 @@ class FoldTrainer:
         self.step = 0
         self._draws: bool | None = None  # whether the network does in training: not known yet
         with _seeded(self.seed, self.device):
-            network = build_network(**self.parameters.architecture.model_dump())
+            settings = self.parameters.architecture.model_dump()
+            if self.start is not None:
+                settings["encoder_weights"] = None  # they would be replaced
+            network = build_network(**settings)
         if self.start is not None:
             network.load_state_dict(self.start)
         train_mode(network, self.freeze)
@@ -405,9 +439,11 @@ class FoldTrainer:
         self._loss_sum.zero_()
         self.history.append(row)
         if not np.isfinite(row["train_loss"]):
-            raise FloatingPointError(
-                f"the training loss became {row['train_loss']} at step {self.step}: lower "
-                f"training.learning_rate (now {self.parameters.training.learning_rate})"
+            raise DivergedError(
+                f"{self.name}: the training diverges",
+                f"Found the loss {row['train_loss']} at step {self.step}, with the learning rate "
+                f"{self.parameters.training.learning_rate:g}; expected a finite number",
+                f"Lower the learning rate, {self.rate_key}",
             )
         last = self.parameters.training.keep == "last" or not np.isfinite(loss)
         if last or self._best is None or loss < self._best[0]:
@@ -571,6 +607,11 @@ def train_folds(
     Returns
     -------
     dict of str to FoldResult
+
+    Raises
+    ------
+    DivergedError
+        A loss that is no longer finite.
     """
     precision = choose_precision(parameters.precision, device)
     with single_threaded_operations(device):  # also the forward passes of the initialisation
@@ -584,6 +625,7 @@ def train_folds(
                 precision,
                 start=(starts or {}).get(key),
                 freeze=freeze,
+                name=f"{title}, {key}",
             )
             for key, fold in folds.items()
         }

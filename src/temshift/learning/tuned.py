@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from temshift.config.errors import UserError
 from temshift.config.fine_tuning import FineTuning
 from temshift.config.modelling import TargetTuning
 from temshift.learning.devices import single_threaded_operations
@@ -20,7 +21,7 @@ __all__ = ["labelled_micrographs", "tune_to_target"]
 
 
 def labelled_micrographs(
-    table: pd.DataFrame, fold: int, micrographs: int, seed: int
+    table: pd.DataFrame, fold: int, micrographs: int, seed: int, key: str = "fine_tuning"
 ) -> NDArray[np.str_]:
     """Choose the micrographs that a fold may see the labels of.
 
@@ -35,6 +36,8 @@ def labelled_micrographs(
         always among those chosen for more.
     seed : int
         Of the order.
+    key : str
+        Where these settings stand, for messages.
 
     Returns
     -------
@@ -42,7 +45,7 @@ def labelled_micrographs(
 
     Raises
     ------
-    ValueError
+    UserError
         There are not as many with a labelled pixel.
     """
     known = table.assign(labelled_px=table["labelled_px"].astype(float))
@@ -51,9 +54,13 @@ def labelled_micrographs(
     )
     known = known[(known["fold"] != fold) & (known["labelled_px"] > 0)]
     if len(known) < micrographs:
-        raise ValueError(
-            f"fine_tuning.micrographs is {micrographs}, but outside of fold {fold} there are "
-            f"{len(known)} micrographs with a labelled particle: ask for fewer"
+        raise UserError(
+            f"{key}.micrographs: there are not as many labelled micrographs",
+            f"Found {micrographs}; expected at most {len(known)}, as there are {len(known)} "
+            f"micrographs with a labelled particle outside of fold {fold}",
+            f"Set {key}.micrographs to {len(known)} or less"
+            if len(known)
+            else f"Label some, or leave {key} out",
         )
     digests = [hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in known.index]
     known = known.assign(digest=digests).sort_values("digest")
@@ -78,7 +85,7 @@ def tune_to_target(
     Parameters
     ----------
     name : str
-        Of the tuned network, for the progress bar.
+        Of the tuned network, for the progress bar and messages.
     networks : NetworkSet
     stack : PatchStack
         Of the split.
@@ -87,12 +94,16 @@ def tune_to_target(
 
     Raises
     ------
-    ValueError
+    UserError
         No fold of the protocol ``grouped``; too few labelled micrographs.
     """
     grouped = {k: trained for k, trained in networks.items() if trained.card.protocol == "grouped"}
     if not grouped:
-        raise ValueError(f"{name}: fine-tuning needs networks of the protocol 'grouped'")
+        raise UserError(
+            f"networks.{name}.fine_tuning needs networks of the protocol 'grouped'",
+            "Found none; expected folds that keep its micrographs out of the test",
+            "Add 'grouped' to modelling.protocols, or leave this network out",
+        )
     layouts = micrograph_layouts(stack.table, stack.images.shape[1])
     parameters = FineTuning(
         steps=tuning.steps, learning_rate=tuning.learning_rate, seed=tuning.seed
@@ -100,7 +111,11 @@ def tune_to_target(
 
     def tune(trained: TrainedNetwork) -> TrainedNetwork:
         chosen = labelled_micrographs(
-            stack.table, trained.card.fold, tuning.micrographs, tuning.seed
+            stack.table,
+            trained.card.fold,
+            tuning.micrographs,
+            tuning.seed,
+            f"networks.{name}.fine_tuning",
         )
         rows = np.flatnonzero(stack.table["micrograph_id"].isin(chosen).to_numpy())
         first = {int(old): new for new, old in enumerate(rows)}

@@ -111,8 +111,9 @@ def run_sweep(sweep: Sweep, trials: SweepStore) -> pd.DataFrame:
         try:
             scores = _run_trial(sweep, trials, trial, settings)
         except FloatingPointError as error:  # a rate that is too high is a result
-            _log.warning("Trial %s (%s) failed: %s", trial, said, error)
-            scores = pd.DataFrame({"fold": [None], "failed": [str(error)]})
+            why = "; ".join(str(error).splitlines())
+            _log.warning("Trial %s (%s) failed: %s", trial, said, why)
+            scores = pd.DataFrame({"fold": [None], "failed": [why]})
             scores = scores.assign(trial=trial, settings=json.dumps(settings))
             tell(None)
         else:

@@ -186,7 +186,8 @@ def size_distribution(
         d90`` of the number distribution, ``area_mean, area_d10, area_d50, area_d90`` weighted by
         area, ``low, high`` (interval of the mean), and its parts ``error_counting, error_networks,
         error_outline, error_pixel_size``. What cannot be known is NaN: all without whole particles,
-        the standard deviation of one, the interval with fewer than two networks, or with one particle and no ``spread``.
+        the standard deviation of one, the interval with fewer than two networks, or with one
+        particle and no ``spread``.
 
     Notes
     -----
