@@ -174,3 +174,26 @@ def test_only_imported_networks_are_judged_by_the_box(gold, tmp_path, monkeypatc
     assert found.judgement["verdict"] != "not judged"
     plain = temshift.segment(gold[0], 0.03, networks=tmp_path, device="cpu", judge=False)
     assert plain.judgement["verdict"] == "not judged"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"trust": "evidence"}, "judged by its own"),
+        ({"networks": ["box"]}, "expected a folder of trained networks"),
+        ({"input": "folder"}, "is of the pipeline deployment"),
+    ],
+)
+def test_what_the_function_cannot_do_is_refused(asked, said):
+    with pytest.raises(ValueError, match=said):
+        temshift.segment(np.ones((64, 64)), **{"networks": "box", **asked})
+
+
+def test_without_judgement_nothing_is_said_of_trust():
+    image = np.random.default_rng(0).poisson(400, (64, 64)).astype(np.float32)
+    judged, not_judged = (
+        temshift.segment(image, 0.03, networks="box", judge=judge) for judge in (True, False)
+    )
+    assert judged.judgement["verdict"] != "not judged"
+    assert not_judged.judgement["verdict"] == "not judged"
+    assert np.isnan(not_judged.judgement["predicted_dice"])

@@ -528,3 +528,21 @@ def test_specks_have_no_contrast_that_could_rise():
     found = segment(image, {"a": sensitive()}, pixel_size_nm=0.1)
     assert 0.15 < (found.mask > 0).mean() < 0.85
     assert not about_the_flat_field(found)
+
+
+def test_a_given_pixel_size_that_the_file_contradicts_is_told():
+    given = DeploymentParameters(pixel_size_nm=0.1)
+    contradicted, agreed = (
+        segment(field(), {"a": network_set()}, given, said) for said in (0.05, 0.101)
+    )
+    assert contradicted.sizes["mean"] == agreed.sizes["mean"]
+    assert any("the file says 0.05 nm" in note for note in contradicted.notes)
+    assert not any("the file says" in note for note in agreed.notes)
+
+
+def test_pixels_that_are_masked_out_are_no_counts():
+    image = field()
+    with pytest.raises(ValueError, match="masked out"):
+        segment(np.ma.masked_less(image, 99), {"a": network_set()})
+    whole = segment(np.ma.masked_array(image), {"a": network_set()})
+    assert np.array_equal(whole.mask, segment(image, {"a": network_set()}).mask)

@@ -104,6 +104,8 @@ def test_a_mask_without_particles_is_not_trusted():
     judged = model.judge(features_of(evidence, agreement).assign(labelled_share=0.0))
     assert set(judged["verdict"]) == {"do not trust"}
     assert judged["reasons"].str.contains("no particle was found").all()
+    assert (judged[["predicted_dice", "low"]] == 0).all(axis=None), "whatever was labelled"
+    assert (judged["high"] > 0).any(), "there may be nothing to label"
 
 
 def test_a_mask_that_fills_more_of_the_field_than_any_of_use_is_not_trusted():

@@ -86,6 +86,15 @@ def test_names_are_escaped_and_nothing_is_fetched_or_run():
     assert not re.search(r'(?:src|href)="(?!#|data:)', text)
 
 
+def test_a_pixel_size_is_not_advised_for_files_that_have_one():
+    in_px = {**RESULT.sizes, "unit": "px"}
+    unknown = result("a.tif", pixel_size_nm=None, sizes=in_px)
+    text = page(unknown, result("b.tif"))
+    assert "The pixel size of 1 of 2 micrographs is unknown" in text
+    assert "put these files into a folder of their own" in text
+    assert "put these files" not in page(unknown)
+
+
 def test_what_is_not_judged_and_has_no_pixel_size_says_so_at_the_top():
     in_px = {**RESULT.sizes, "unit": "px"}
     text = page(result("a.tif", "not judged", None, pixel_size_nm=None, sizes=in_px))

@@ -64,7 +64,8 @@ def test_what_cannot_be_known_is_not_said():
     assert np.isnan([nothing["mean"], nothing["low"], nothing["d50"]]).all()
     one = describe(particles([5.0]))
     assert one["mean"] == 5
-    assert np.isnan(one["low"])
+    assert np.isnan([one["low"], one["sd"]]).all()
+    assert describe(particles([5.0, 5.0]))["sd"] == 0
     assert np.isnan(describe(particles([4.0, 5.0]), folds=(5.0,))["low"])
     assert np.isnan(mean_size(particles([]), "equivalent_diameter_nm"))
     assert np.isnan(one["error_outline"])  # not judged

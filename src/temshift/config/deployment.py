@@ -42,9 +42,9 @@ class DeploymentParameters(Strict):
     resample : bool
         Resample every micrograph to the pixel size of its network first.
     refit_flat_field : {"auto", "always", "never"}
-        Where the first mask covers a good part of the micrograph: fit the flat field once more, to
-        what lies outside the mask, and segment again; kept only if the particles then stand out
-        clearly more. ``auto`` does so for networks whose images are prepared with the fit to the
+        Where the first mask covers a good part of the micrograph: try a flat field fitted to what
+        lies outside the mask, and even light; kept only if the particles then stand out clearly
+        more. ``auto`` does so for networks whose images are prepared with the fit to the
         background, ``always`` for those with the published fit too.
     bar_px : int
         Rows at the bottom that are a burnt-in bar: neither standardised nor segmented.

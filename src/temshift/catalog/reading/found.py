@@ -22,6 +22,10 @@ MAX_PX = 2**30
 #: Names of an axis of channels, in small letters.
 _CHANNELS = ("c", "channel", "channels")
 
+#: Channels that a field may have; more of them are frames, which some programs (tifffile for ImageJ)
+#: call channels if nobody says what they are.
+_MOST_CHANNELS = 16
+
 #: Weights of red, green and blue in the luminance (ITU-R BT.709, as in scikit-image).
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721], np.float32)
 
@@ -83,7 +87,7 @@ def check_shape(shape: Sequence[int], what: str = "") -> tuple[int, int]:
 
 
 def refuse_channels(axes: Sequence[str], shape: Sequence[int]) -> None:
-    """Refuse an array with an axis of channels, which show one field several times.
+    """Refuse an array with an axis of up to 16 channels, which show one field several times.
 
     Parameters
     ----------
@@ -93,7 +97,7 @@ def refuse_channels(axes: Sequence[str], shape: Sequence[int]) -> None:
         Their lengths.
     """
     for axis, n in zip(axes, shape, strict=False):
-        if n > 1 and axis.strip().lower() in _CHANNELS:
+        if 1 < n <= _MOST_CHANNELS and axis.strip().lower() in _CHANNELS:
             raise RefusedError(
                 f"it holds {n} channels of one field ({times(shape)}, axes {', '.join(axes)}), "
                 "which are no frames: save the channel to be segmented as a file of its own, or, "
