@@ -22,8 +22,8 @@ MAX_PX = 2**30
 #: Names of an axis of channels, in small letters.
 _CHANNELS = ("c", "channel", "channels")
 
-#: Channels that a field may have; more of them are frames, which some programs (tifffile for ImageJ)
-#: call channels if nobody says what they are.
+#: Channels that a field may have; more of them are frames, which some programs (tifffile for
+#: ImageJ) call channels if nobody says what they are.
 _MOST_CHANNELS = 16
 
 #: Weights of red, green and blue in the luminance (ITU-R BT.709, as in scikit-image).
