@@ -512,9 +512,23 @@ def test_weights_that_cannot_be_downloaded_are_told_before_the_run(encoder, sour
     assert "encoder_weights: null" in remedy
     plan, settings = plan_of({"architecture": asked}), ModellingParameters(training={"steps": 3})
     patches = PreprocessingParameters(patch_px=64)
-    check_architectures(plan, settings, patches, trains=False)
+    check_architectures(plan, settings, patches, downloaded=[])
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: "/kept")
     check_architectures(plan, settings, patches)
+
+
+def test_of_an_imported_network_its_card_says_what_it_has():
+    splits = {n: {"where": {"dose_e_per_A2": d}} for n, d in (("low", 80), ("high", 884))}
+    study = {"varies": "dose_e_per_A2", "splits": [*splits], "networks": ["g", "n1"]}
+    networks = {
+        "g": {"imported": True},
+        "n1": {"weights_of": "g", "adaptation": {"batch_norm": True}},
+    }
+    plan = StudyPlan.from_parameters(
+        {"splits": splits, "studies": {"dose": study}, "networks": networks}
+    )
+    group = ModellingParameters(training={"steps": 3}, architecture={"normalisation": "group"})
+    check_architectures(plan, group, PreprocessingParameters(patch_px=64))
 
 
 def test_weights_that_cannot_be_downloaded_are_told_in_training(monkeypatch):
@@ -929,6 +943,14 @@ def test_errors_of_others(function, said):
         (
             "data/a.png: no micrograph. Put one there",
             ("data/a.png cannot be used", "No micrograph", "Put one there"),
+        ),
+        (
+            "data/do-not-use/has it/a.tif: it is truncated",
+            ("data/do-not-use/has it/a.tif cannot be used", "It is truncated", "Mend what is"),
+        ),
+        (
+            "the image has values up to 1e+300, expected less: divide it by a constant",
+            ("The image has values up to", "See above", "Divide it by a constant"),
         ),
         (
             "one fold says nothing",

@@ -29,7 +29,7 @@ class ProjectHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Refuse an absent device, networks that do not fit the patches, missing new files.
 
-        Also runs that are to be listed in MLflow where it is not installed. Warn of what is
+        Also runs that are to be listed in MLflow where it is not installed. Tell what is
         declared and not made.
 
         Raises
@@ -74,13 +74,13 @@ class ProjectHooks:
 
 
 def _say_what_is_unused(pipeline: Any) -> None:
-    """Warn of splits and networks of the environment that no study names, if any would be made."""
+    """Tell splits and networks of the environment that no study names, if any would be made."""
     from temshift.context import declared_in_vain
 
     stages = {(node.namespace or "").partition(".")[0] for node in pipeline.nodes}
     unused = declared_in_vain() if stages & {"data_curation", "modelling"} else {}
     if unused:
-        logger.warning(
+        logger.info(
             "Declared, but named by no study and so not made: %s. Name a split in 'splits' of a "
             "study (studies.<name>), a network in its 'networks'; null removes what is inherited",
             ", ".join(f"{key} ({file})" for key, file in unused.items()),
@@ -110,6 +110,8 @@ def _check_architectures(catalog: Any, made: Collection[str]) -> None:
     preprocessing = PreprocessingParameters.model_validate(parameters["preprocessing"])
     from temshift.learning.checks import check_architectures
 
+    trained = [name for name in plan.trained if f"{name}.networks" in made]
+    new = [name for name in trained if not catalog.exists(f"{name}.networks")]
+    downloaded = [] if _computed_elsewhere(catalog) else new
     # where all have the default architecture, torch is not loaded
-    trains = any(f"{name}.networks" in made for name in plan.trained)
-    check_architectures(plan, modelling, preprocessing, trains)
+    check_architectures(plan, modelling, preprocessing, trained, downloaded)

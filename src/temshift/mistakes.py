@@ -99,8 +99,9 @@ def _is_dataset_error(error: BaseException) -> bool:
 
 #: With these a remedy begins in a message of ours.
 _IMPERATIVES = (
-    "add|ask|binarise|change|check|choose|close|cut|declare|delete|fetch|give|import|install|leave"
-    "|list|lower|make|mend|name|put|raise|read|remove|repair|run|save|say|set|take|train"
+    "add|ask|binarise|change|check|choose|close|copy|cut|declare|delete|divide|export|fetch|fill"
+    "|give|import|install|leave|list|lower|make|mend|multiply|name|put|raise|read|remove|repair|run"
+    "|save|say|set|subtract|take|train|use"
 )
 
 #: Words that make a sentence of the first part of a message; a file or a key has none of them.
@@ -147,7 +148,10 @@ def _of_text(text: str, dataset: str) -> UserError:
 
 def _is_sentence(head: str) -> bool:
     """Whether words say something of themselves, as ``no results`` and ``the image is empty``."""
-    return bool(_VERBS.search(head)) or head.startswith(("no ", "nothing ", "none ", "unknown "))
+    words = re.sub(r"\S*[/\\]\S*", "", head)  # without paths
+    if " " not in words.strip():
+        return False
+    return bool(_VERBS.search(words)) or head.startswith(("no ", "nothing ", "none ", "unknown "))
 
 
 def _parted(sentence: str) -> tuple[str, str, str]:

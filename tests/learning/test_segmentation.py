@@ -14,6 +14,8 @@ from temshift.config.deployment import DeploymentParameters
 from temshift.learning.network_set import TrainedNetwork, network_key
 from temshift.learning.networks import build_network
 from temshift.learning.segmentation import (
+    JUDGED_PX,
+    PreparedMicrograph,
     Segmenter,
     ensemble,
     plan_work,
@@ -542,7 +544,14 @@ def test_a_given_pixel_size_that_the_file_contradicts_is_told():
 
 def test_pixels_that_are_masked_out_are_no_counts():
     image = field()
-    with pytest.raises(ValueError, match="masked out"):
+    with pytest.raises(ValueError, match="masked pixels"):
         segment(np.ma.masked_less(image, 99), {"a": network_set()})
     whole = segment(np.ma.masked_array(image), {"a": network_set()})
     assert np.array_equal(whole.mask, segment(image, {"a": network_set()}).mask)
+
+
+def test_the_middle_of_an_evenly_lit_micrograph_is_evenly_lit():
+    large = np.zeros((JUDGED_PX + 2, JUDGED_PX + 2), np.uint8)
+    whole = PreparedMicrograph(large, None)
+    assert whole.lit_by(np.ones((3, 3))).middle()._illumination is not None
+    assert whole.lit_by(np.arange(1.0, 10).reshape(3, 3)).middle()._illumination is None

@@ -90,7 +90,8 @@ def hint(wrong: str, valid: Iterable[str]) -> str:
 
 def _each_once(values: Any) -> Any:
     given = values if isinstance(values, list) else []
-    again = [value for i, value in enumerate(given) if value in given[:i]]
+    kinds = [(type(value), value) for value in given]  # True is not 1
+    again = [value for i, (_, value) in enumerate(kinds) if kinds[i] in kinds[:i]]
     if again:
         raise ValueError(f"{again[0]!r} stands there twice; expected each once")
     return values

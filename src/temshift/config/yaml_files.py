@@ -6,6 +6,7 @@ their lines from 0. Nothing is read here: the content of a file is given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -132,17 +133,20 @@ def set_twice(contents: Mapping[str, Mapping[Any, Any]], deep: bool) -> UserErro
         belongs to one file.
     """
     files = list(contents)
-    keys = {file: set(_keys(content, deep)) for file, content in contents.items()}
+    keys = {
+        file: {key for key in _keys(content, deep) if not key.startswith("_")}
+        for file, content in contents.items()
+    }
+    blocks = {
+        file: {key[: dot.start()] for key in own for dot in re.finditer(r"\.", key)}
+        for file, own in keys.items()
+    }
     cases = []
     for i, first in enumerate(files):
         for second in files[i + 1 :]:
-            both = sorted(k for k in keys[first] & keys[second] if not k.startswith("_"))
-            both += sorted(
-                key
-                for one, other in ((first, second), (second, first))
-                for key in keys[one]
-                if deep and any(o.startswith(f"{key}.") for o in keys[other])
-            )
+            both = sorted(keys[first] & keys[second])
+            if deep:
+                both += sorted(keys[first] & blocks[second] | keys[second] & blocks[first])
             if both:
                 cases.append((first, second, both))
     if not cases:

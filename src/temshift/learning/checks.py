@@ -36,7 +36,8 @@ def check_architectures(
     plan: StudyPlan,
     modelling: ModellingParameters,
     preprocessing: PreprocessingParameters,
-    trains: bool = True,
+    trained: Collection[str] | None = None,
+    downloaded: Collection[str] | None = None,
 ) -> None:
     """Build every architecture once; see whether it takes the images that it is to see.
 
@@ -48,8 +49,11 @@ def check_architectures(
     plan : StudyPlan
     modelling : ModellingParameters
     preprocessing : PreprocessingParameters
-    trains : bool
-        Whether networks are to be trained, which needs the weights of their encoders.
+    trained : collection of str, optional
+        Networks that are to be trained: they are given images. By default all.
+    downloaded : collection of str, optional
+        Those of them for which this machine must have the weights of their encoders. By default
+        all.
 
     Raises
     ------
@@ -61,6 +65,8 @@ def check_architectures(
         encoder that cannot be downloaded.
     """
     built: dict[str, _Built] = {}
+    trained = plan.trained if trained is None else trained
+    downloaded = trained if downloaded is None else downloaded
     for name in plan.trained:
         _check_one_patch_size(name, plan, preprocessing)
     for name in plan.trained:
@@ -69,8 +75,8 @@ def check_architectures(
         known = json.dumps(architecture.model_dump(), sort_keys=True)
         if known not in built:
             built[known] = _build(architecture, partial(_key, name, plan, "architecture"))
-            if trains and plan.initial(name) is None:
-                _check_download(architecture, _key(name, plan, "architecture", "encoder_weights"))
+        if name in downloaded and plan.initial(name) is None:
+            _check_download(architecture, _key(name, plan, "architecture", "encoder_weights"))
         stride = built[known].stride
         for where, side in _sides(name, plan, network, preprocessing):
             if side % stride:
@@ -80,7 +86,7 @@ def check_architectures(
                     f"Set {where} to {side // stride * stride or stride} or "
                     f"{(side // stride + 1) * stride}, or choose another architecture",
                 )
-        if built[known].network is not None:
+        if name in trained and built[known].network is not None:
             for seen in _images(name, plan, network, preprocessing):
                 _check_pass(name, plan, architecture, built[known], seen)
     for name in plan.rows:
@@ -136,6 +142,8 @@ def _check_adapted(name: str, plan: StudyPlan, modelling: ModellingParameters) -
     if own is None or own.adaptation is None or not own.adaptation.batch_norm:
         return
     base = plan.weights_of(name)
+    if base not in plan.trained:
+        return  # imported: what it has is on its card
     kind = modelling.with_overrides(plan.networks.get(base)).architecture.normalisation
     if kind != "batch":
         raise UserError(

@@ -66,6 +66,7 @@ from temshift.microscopy.preprocess import (
     clean_counts,
     preprocess_micrograph,
     resampled_back,
+    without_mask,
 )
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.sizes import mean_size, size_distribution
@@ -499,11 +500,14 @@ class Segmenter:
         if uneven > _UNEVEN:
             tried.append((_EVEN_LIGHT, _EVEN_INSTEAD))
         best, sureness = None, -np.inf
+        if tried:
+            prepared.keep_only(None)
         for coefficients, words in tried:
             refit = _Refit(
                 prepared.lit_by(coefficients), counts, coefficients, contrast, downsample, words
             )
             second = self._draw(name, refit.prepared, {})
+            refit.prepared.keep_only(None)
             if refit.is_better(second, drawn) and second.sureness() > sureness:
                 best, sureness = refit, second.sureness()
             del second
@@ -904,7 +908,9 @@ class PreparedMicrograph:
         part = _middle(self._image)
         if part.shape == self._image.shape:
             return self
-        return PreparedMicrograph(part, self._pixel_size_nm, self._resampled)
+        even = self._illumination is not None and np.ptp(self._illumination) == 0
+        illumination = self._illumination if even else None  # any other is that of the whole
+        return PreparedMicrograph(part, self._pixel_size_nm, self._resampled, illumination)
 
     def lit_by(self, illumination: NDArray[np.float64]) -> PreparedMicrograph:
         """Return the same micrograph with another flat field."""
@@ -981,13 +987,7 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             f"one grey image of shape (H, W) is segmented at a time, found shape {image.shape}: "
             "take the frames of a stack one by one, and a colour picture as grey values"
         )
-    if isinstance(image, np.ma.MaskedArray):
-        if np.ma.is_masked(image):
-            raise ValueError(
-                f"{np.ma.count_masked(image)} pixels of the image are masked out: networks need "
-                "them all; give image.filled(...) with the counts that are to stand there"
-            )
-        image = image.data
+    image = without_mask(image)
     image = image[: image.shape[0] - bar_px] if bar_px else image
     if min(image.shape) < SMALLEST_PX:
         raise ValueError(

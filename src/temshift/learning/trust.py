@@ -202,7 +202,8 @@ class TrustModel:
             ``micrograph_id, network, fold, predicted_dice, low, high, novelty, verdict, reasons``;
             ``novelty`` above 1 means farther from every calibrated image than any calibrated
             condition is from the others: no guarantee, and never "trust". The predicted Dice of a
-            mask without particles is 0, whatever the forest makes of its evidence.
+            mask without particles is 0, whatever the forest makes of its evidence; the upper end
+            of its interval is that of the forest, for there may be nothing to be found.
         """
         predicted, spread = _predict(self.forest, features)
         interval = intervals(

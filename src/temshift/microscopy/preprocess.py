@@ -21,6 +21,7 @@ __all__ = [
     "resampled_shape",
     "share_below_zero",
     "standardise",
+    "without_mask",
 ]
 
 _log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
         Some pixels are no finite numbers, are masked, or do not fit into float32; the image is
         constant and is to be standardised.
     """
-    image = _without_mask(image)
+    image = without_mask(image)
     with np.errstate(over="ignore", under="ignore"):
         counts = image.astype(np.float32)
     lowest, highest = counts.min(), counts.max()
@@ -134,7 +135,7 @@ def clean_counts(image: NDArray[Any], parameters: PreprocessingParameters) -> ND
     return counts
 
 
-def _without_mask(image: NDArray[Any]) -> NDArray[Any]:
+def without_mask(image: NDArray[Any]) -> NDArray[Any]:
     """Return the array under one of ``numpy.ma``; refuse masked pixels."""
     if not isinstance(image, np.ma.MaskedArray):
         return image
