@@ -27,7 +27,7 @@ _PIXEL_SIZE_NM, _WIDTH_NM, _GRID_PX, _SEED = 0.03, 14.0, 420, 3
 _MICROGRAPHS = {"gold": (600.0, True), "gold_low_dose": (60.0, True), "bare_film": (600.0, False)}
 
 #: Of the labelled example: its samples, and the doses at which each is imaged, in e/Å².
-_SAMPLES, _DOSES_E_PER_A2 = 6, (600.0, 30.0)
+_SAMPLES, _DOSES_E_PER_A2 = 6, (1500.0, 40.0)
 
 
 def write_example(folder: str | Path) -> list[Path]:

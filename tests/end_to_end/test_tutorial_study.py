@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.slow
 NAME = "tutorial_study.md"
 PAGE = (ROOT / "docs" / NAME).read_text(encoding="utf-8")
 WORDS = " ".join(PAGE.split())
+PERCENTILES = [2.3, 16, 50, 84, 97.7]
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +78,11 @@ def test_the_first_report_says_what_the_page_says(followed):
         key: float(re.search(pattern, WORDS).group(1))
         for key, pattern in {
             "gap": r"loses about ([\d.]+) Dice",
-            "high": r"about ([\d.]+) at 600",
-            "low": r"and ([\d.]+) at 30 e",
+            "high": r"about ([\d.]+) at 1500",
+            "low": r"and ([\d.]+) at 40 e",
         }.items()
     }
-    assert worst["gap"] == pytest.approx(told["gap"], abs=0.15)
+    assert worst["gap"] == pytest.approx(told["gap"], abs=0.1)
     matrix = table(ran, "08_reporting/matrix").set_index(["network", "test_split"])["dice"]
     assert matrix["high_dose", "high_dose"] == pytest.approx(told["high"], abs=0.04)
     assert matrix["low_dose", "low_dose"] == pytest.approx(told["low"], abs=0.08)
@@ -92,13 +94,13 @@ def test_the_first_report_says_what_the_page_says(followed):
 def test_the_remedy_alone_is_trained_and_has_its_row(followed):
     first, second = (after(followed, "make run", i) for i in (0, 1))
     before, now = weights(first), weights(second)
-    assert len(before) == 2 * 3
+    assert len(before) == 2 * 6
     assert before.items() <= now.items()
-    assert sorted("high_dose_noise" in name for name in now) == [False] * 6 + [True] * 3
+    assert sorted("high_dose_noise" in name for name in now) == [False] * 12 + [True] * 6
     assert table(first, "08_reporting/remedies")["remedy"].isna().all()
     row = table(second, "08_reporting/remedies").set_index("remedy").loc["high_dose_noise"]
     assert row["gain"] > 0
-    assert row["effect"] == "not shown"
+    assert row["effect"] == ("helps" if row["gain_low"] > 0 else "not shown")
 
 
 def test_nothing_is_left_when_the_page_is_done(followed):
@@ -120,7 +122,7 @@ def test_the_files_are_those_of_the_template_and_one_more():
 
 def test_only_the_dose_differs_between_the_doses(tmp_path):
     """Without another dose there is nothing to find: means and spread of the images agree."""
-    write_labelled_example(tmp_path, doses_e_per_A2=(600.0, 600.0))
+    write_labelled_example(tmp_path, doses_e_per_A2=(1500.0, 1500.0))
     from temshift.catalog.micrographs import MicrographStore
 
     store = MicrographStore(tmp_path)
@@ -131,4 +133,7 @@ def test_only_the_dose_differs_between_the_doses(tmp_path):
         assert (masks[0] == masks[1]).all()
         assert not (first == second).all()
         assert first.mean() == pytest.approx(second.mean(), rel=0.01)
-        assert first.std() == pytest.approx(second.std(), rel=0.02)
+        # percentiles, as a single x-ray may make a third of a standard deviation
+        assert np.percentile(first, PERCENTILES) == pytest.approx(
+            np.percentile(second, PERCENTILES), rel=0.01
+        )

@@ -28,7 +28,7 @@ _REFUSALS = (
     IndexError,
     AttributeError,
     AssertionError,
-    RuntimeError,  # among them NotImplementedError
+    RuntimeError,
 )
 
 
