@@ -6,27 +6,33 @@ Without a study the network that comes with the package draws the mask.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust, lent_trust
 from temshift.catalog.networks import NetworksDataset
 from temshift.catalog.patch_stack import PatchStackDataset
+from temshift.config.base import Strict
 from temshift.config.deployment import DeploymentParameters
+from temshift.config.errors import problems_of
 from temshift.config.fine_tuning import FewLabelsParameters
 from temshift.config.trust import TrustParameters
 from temshift.learning.calibration import trained_on
 from temshift.learning.few_labels import FewLabels, tune_on_few_labels
 from temshift.learning.network_set import NetworkSet
-from temshift.learning.segmentation import Segmentation, Segmenter
+from temshift.learning.segmentation import Segmentation, Segmenter, mask_of, usable_image
 from temshift.learning.trust import TrustModel
 from temshift.microscopy.micrograph import LabelledMicrograph
 
 __all__ = ["fine_tune", "judge_mask", "load_networks", "load_trust", "segment"]
+
+_Parameters = TypeVar("_Parameters", bound=Strict)
 
 #: Parameters of the pipeline that a function has no use for.
 _OF_THE_PIPELINE = {"input", "name", "masks"}
@@ -51,9 +57,10 @@ def segment(
     pixel_size_nm : float, optional
         Side of a pixel, nm; without it sizes are in px.
     networks : path or mapping of str to NetworkSet, optional
-        Folder of trained networks (``06_models`` of a study), or networks by name, or ``"box"``:
-        the network that comes with the package. By default those in ``data/06_models``, if there
-        are any, or else ``"box"``.
+        Folder of trained networks (``06_models`` of a study, or that of one of them), networks by
+        name, or ``"box"``: the network that comes with the package. By default those in
+        ``data/06_models``, if there are any, or else ``"box"``. Of a study's folder those that were
+        fine-tuned on a few labels are left out (:func:`load_networks`).
     trust : path or TrustModel, optional
         Folder of the study's evidence (``07_model_output/trust``). By default that beside the
         folder of networks, if there is one; without evidence nothing is said about trust, unless
@@ -112,6 +119,8 @@ def judge_mask(
     ValueError
         The image, the mask or a parameter cannot be used.
     """
+    bar_px = _validated(DeploymentParameters, parameters).bar_px
+    mask_of(mask, usable_image(image, bar_px).shape, bar_px)  # before the trust is fitted
     segmenter = _segmenter(networks, trust, device, parameters)
     return segmenter.segment(image, pixel_size_nm, masks={"mask": mask}).outside["mask"]
 
@@ -124,14 +133,10 @@ def _segmenter(
 ) -> Segmenter:
     for key in _OF_THE_PIPELINE & parameters.keys():
         raise ValueError(f"{key!r} is of the pipeline deployment, which reads and writes files")
-    asked = DeploymentParameters(**parameters)
+    asked = _validated(DeploymentParameters, parameters)
     if networks is None:
-        networks = "data/06_models" if _networks_in("data/06_models") else "box"
-    if not isinstance(networks, str | Path | Mapping):
-        raise ValueError(
-            f"networks is {networks!r}; expected a folder of trained networks, networks by name, "
-            "or 'box'"
-        )
+        networks = "data/06_models" if _networks_in("data/06_models")[0] else "box"
+    _check_networks(networks)
     if networks == "box":
         if isinstance(trust, str | Path):
             raise ValueError(
@@ -151,6 +156,29 @@ def _segmenter(
         trust = load_trust(trust, sets)
     lent = lent_trust(sets) if trust is None and asked.judge else {}
     return Segmenter(sets, asked, device=device, **(lent or {"trust": trust}))
+
+
+def _validated(model: type[_Parameters], given: Mapping[str, Any]) -> _Parameters:
+    """Return parameters; what is wrong with them is said in the words of the pipeline."""
+    try:
+        return model(**given)
+    except ValidationError as error:
+        told = [f"{problem.key}: {problem.said}" for problem in problems_of(error)]
+        raise ValueError("; ".join(told)) from None
+
+
+def _check_networks(networks: object) -> None:
+    """Refuse what is neither a folder nor networks by name."""
+    wanted = "expected a folder of trained networks, networks by name, or 'box'"
+    if not isinstance(networks, str | Path | Mapping):
+        raise ValueError(f"networks is {networks!r}; {wanted}")
+    if isinstance(networks, Mapping):
+        for name, own in networks.items():
+            if not isinstance(own, Mapping) or not own:
+                raise ValueError(
+                    f"networks[{name!r}] is {own!r}; expected the folds of a network, as "
+                    "load_networks(folder) gives them"
+                )
 
 
 def fine_tune(
@@ -190,9 +218,9 @@ def fine_tune(
         raise ValueError(
             f"each image needs a mask, found {len(images)} images and {len(masks)} masks"
         )
-    wanted = FewLabelsParameters(**parameters)
+    wanted = _validated(FewLabelsParameters, parameters)
     if networks is None:
-        networks = "data/06_models" if _networks_in("data/06_models") else "box"
+        networks = "data/06_models" if _networks_in("data/06_models")[0] else "box"
     if wanted.network == "box" or networks == "box":
         networks = boxed_networks()
     home = {}
@@ -210,26 +238,52 @@ def fine_tune(
 
 
 def load_networks(folder: str | Path) -> dict[str, NetworkSet]:
-    """Return the networks of a folder, a folder a network, by name.
+    """Return the networks of a study, by name, or a single one.
+
+    Parameters
+    ----------
+    folder : path
+        ``06_models`` of a study, a folder a network. Those that were fine-tuned on a few labels are
+        left out, as in the pipeline ``deployment``: name the folder of one,
+        ``06_models/fine_tuned``, to have it alone.
 
     Raises
     ------
     FileNotFoundError
         There is none.
     """
-    found = _networks_in(folder)
+    if any(Path(folder).glob("*/model.safetensors")):
+        return {Path(folder).resolve().name: NetworksDataset(str(folder)).load()}
+    found, tuned = _networks_in(folder)
     if not found:
         raise FileNotFoundError(
             f"{folder}: there is no trained network in this folder, expected "
-            "<network>/<protocol>_fold<i>/model.safetensors. Run a study first, or name its folder "
-            "06_models"
+            "<network>/<protocol>_fold<i>/model.safetensors. "
+            + (
+                f"Those fine-tuned on a few labels are named one by one: {tuned[0]}"
+                if tuned
+                else "Run a study first, or name its folder 06_models"
+            )
         )
     return {path.name: NetworksDataset(str(path)).load() for path in found}
 
 
-def _networks_in(folder: str | Path) -> list[Path]:
-    found = {p.parents[1] for p in Path(folder).glob("*/*/model.safetensors")}
-    return sorted(path for path in found if path.name[0] != ".")
+def _networks_in(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders of a study's networks, and of those that were fine-tuned since."""
+    cards: dict[Path, Path] = {}
+    for file in sorted(Path(folder).glob("*/*/model.safetensors")):
+        if file.parents[1].name[0] != ".":
+            cards.setdefault(file.parents[1], file.with_name("card.json"))
+    tuned = [path for path, card in cards.items() if _is_tuned(card)]
+    return [path for path in cards if path not in tuned], tuned
+
+
+def _is_tuned(card: Path) -> bool:
+    """Return whether a card says so; what is wrong with one is said by whoever loads it."""
+    try:
+        return bool(json.loads(card.read_text(encoding="utf-8")).get("fine_tuned"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def load_trust(
@@ -246,7 +300,18 @@ def load_trust(
     networks : mapping of str to NetworkSet
         Those of the study.
     parameters : TrustParameters, optional
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such evidence.
     """
+    for name in ("evidence.parquet", "agreement.parquet"):
+        if not (Path(folder) / name).is_file():
+            raise FileNotFoundError(
+                f"{folder}: there is no {name} in this folder, expected what the pipeline trust "
+                "wrote: 07_model_output/trust in the data of a study with three image sets"
+            )
     return TrustModel.fit(
         pd.read_parquet(Path(folder) / "evidence.parquet"),
         pd.read_parquet(Path(folder) / "agreement.parquet"),

@@ -182,11 +182,54 @@ def test_only_imported_networks_are_judged_by_the_box(gold, tmp_path, monkeypatc
         ({"trust": "evidence"}, "judged by its own"),
         ({"networks": ["box"]}, "expected a folder of trained networks"),
         ({"input": "folder"}, "is of the pipeline deployment"),
+        ({"pixel_size": 0.03}, "pixel_size: found a key that is not known; .*pixel_size_nm"),
+        ({"bar_px": "tall"}, "bar_px: found 'tall'; expected a whole number"),
+        ({"networks": {"a": "path"}}, r"networks\['a'\] is 'path'; expected the folds"),
+        ({"networks": next(iter(boxed_networks().values()))}, "expected the folds of a network"),
     ],
 )
 def test_what_the_function_cannot_do_is_refused(asked, said):
     with pytest.raises(ValueError, match=said):
         temshift.segment(np.ones((64, 64)), **{"networks": "box", **asked})
+
+
+def test_a_mask_is_looked_at_before_the_trust_is_fitted(monkeypatch):
+    monkeypatch.setattr("temshift.api.boxed_trust", lambda: pytest.fail("fitted"))
+    image = np.random.default_rng(0).poisson(400, (64, 64))
+    for mask, said in [
+        (image, "grey levels"),
+        (np.ones((64, 63)), "64 × 63 px, its image 64 × 64"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            temshift.judge_mask(image, mask, 0.03, networks="box")
+
+
+def test_networks_tuned_on_a_few_labels_draw_only_where_they_are_named(tmp_path, monkeypatch):
+    """As in the pipeline: of a study's networks, or the box where there are none but tuned ones."""
+    from temshift.catalog.networks import NetworksDataset
+
+    (key, own), *_ = boxed_networks()["box"].items()
+    tuned = own.card.model_copy(update={"fine_tuned": {"on": ["a"]}})
+    folder = tmp_path / "data" / "06_models"
+    NetworksDataset(str(folder / "tuned")).save({key: TrainedNetwork(own.state, tuned)})
+    monkeypatch.chdir(tmp_path)
+    image = np.random.default_rng(0).poisson(400, (64, 64))
+    quick = {"judge": False, "device": "cpu"}
+    assert temshift.segment(image, 0.03, **quick).network == "box"
+    with pytest.raises(FileNotFoundError, match=r"fine-tuned .* one by one: .*tuned"):
+        temshift.segment(image, 0.03, networks=folder, **quick)
+    assert temshift.segment(image, 0.03, networks=folder / "tuned", **quick).network == "tuned"
+    NetworksDataset(str(folder / "theirs")).save(imported(False)["theirs"])
+    found = temshift.segment(image, 0.03, **quick)
+    assert list(found.networks["network"]) == ["theirs"]
+
+
+def test_evidence_that_is_not_there_is_said_to_be_missing(tmp_path):
+    from temshift.catalog.networks import NetworksDataset
+
+    NetworksDataset(str(tmp_path / "theirs")).save(imported(False)["theirs"])
+    with pytest.raises(FileNotFoundError, match=r"no evidence\.parquet in this folder"):
+        temshift.segment(np.eye(64), 0.03, networks=tmp_path, trust=tmp_path / "nowhere")
 
 
 def test_without_judgement_nothing_is_said_of_trust():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -161,6 +162,11 @@ def test_a_burnt_in_bar_is_neither_standardised_nor_segmented():
             r"grey values only, 0 and 255.*deployment\.masks",
         ),
         (field(), {"bar_px": 100}, r"50 × 131 px without the bar of 100 px"),
+        (field(), {"bar_px": 400}, r"0 × 131 px without the bar of 400 px"),
+        (field().tolist(), {}, r"found list: make one of it, numpy\.asarray\(image\)"),
+        (np.fft.fft2(field()), {}, r"found complex64: a Fourier transform"),
+        ("a.tif", {}, r"found str: read the file first"),
+        (SimpleNamespace(axes_manager=0), {}, r"give its array, signal\.data"),
         (np.ones((80, 80, 3)), {}, r"found shape \(80, 80, 3\).*frames of a stack"),
         (np.ones((80, 80)), {}, "constant"),
         (np.full((80, 80), np.nan), {}, "NaN"),

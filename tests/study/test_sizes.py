@@ -1,5 +1,6 @@
 """Size distributions: known ones come back, and intervals hold what they promise."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -221,6 +222,26 @@ def test_two_micrographs_share_nothing():
     variance, degrees = shared_spread(np.array([0.1, 0.2, 0.0]), np.array([3, 3, 1]))
     np.testing.assert_allclose(variance, [0.01, 0.04, np.nan])
     np.testing.assert_array_equal(degrees, [2, 2, 0])
+
+
+@pytest.mark.parametrize("n_particles", [[1], [1, 3], [1, 3, 4, 5]])
+def test_one_particle_has_no_spread_in_the_files_either(n_particles):
+    """What is not known is null in result.json."""
+    rng = np.random.default_rng(8)
+    results, table = measured_folder(rng, n_particles, [0.1] * len(n_particles), 0.0)
+    filed = json.loads(
+        json.dumps(
+            [
+                {**r, "sizes": {k: None if v != v else v for k, v in r["sizes"].items()}}
+                for r in results
+            ]
+        )
+    )
+    assert filed[0]["sizes"]["sd"] is None
+    known = share_spread(filed, table, 0.0, 0.95)
+    for before, after in zip(share_spread(results, table, 0.0, 0.95), known, strict=True):
+        assert after["sizes"]["mean"] == before["sizes"]["mean"]
+        np.testing.assert_equal(after["sizes"]["low"], before["sizes"]["low"])
 
 
 def test_masks_that_are_not_to_be_trusted_lend_no_spread():

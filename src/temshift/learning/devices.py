@@ -48,7 +48,7 @@ def choose_device(wanted: str = "auto") -> str:
             "modelling.device names what this machine lacks",
             f"modelling.device is {wanted!r}, but this machine has only {', '.join(found)}",
             "Set it to 'auto' (conf/*/parameters_modelling.yml, or --params "
-            "modelling.device=auto), or install a torch build that supports your GPU",
+            "modelling.device=auto; in Python device='auto'), or install torch for your GPU",
         )
     return wanted
 

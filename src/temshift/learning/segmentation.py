@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -350,7 +351,7 @@ class Segmenter:
         _check_number("pixel_size_nm", pixel_size_nm, *PLAUSIBLE_PIXEL_NM)
         _check_number("dose_e_per_A2", dose_e_per_A2, *_DOSES)
         said_nm, pixel_size_nm = pixel_size_nm, parameters.pixel_size_nm or pixel_size_nm
-        image = _usable(image, parameters.bar_px)
+        image = usable_image(image, parameters.bar_px)
         others = {
             name: mask_of(mask, image.shape, parameters.bar_px)
             for name, mask in (masks or {}).items()
@@ -975,12 +976,25 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
         )
 
 
-def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
+def usable_image(image: NDArray[Any], bar_px: int = 0) -> NDArray[Any]:
+    """Return an image without its bar.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W), any real type
+    bar_px : int
+        Rows at the lower edge that are left out.
+
+    Raises
+    ------
+    ValueError
+        It is no NumPy array of real numbers, no single grey image, a mask, or too small.
+    """
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "buif":
         found = f"{image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(
-            f"the image is an array of real numbers of shape (H, W), found {found}: read a file "
-            "first, or give its folder to the pipeline 'deployment', which reads it"
+            f"the image is a NumPy array of real numbers of shape (H, W), found {found}: "
+            f"{_as_array(image)}"
         )
     if image.ndim != 2:
         raise ValueError(
@@ -988,7 +1002,7 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             "take the frames of a stack one by one, and a colour picture as grey values"
         )
     image = without_mask(image)
-    image = image[: image.shape[0] - bar_px] if bar_px else image
+    image = image[: max(0, image.shape[0] - bar_px)] if bar_px else image
     if min(image.shape) < SMALLEST_PX:
         raise ValueError(
             f"the image has {image.shape[0]} × {image.shape[1]} px"
@@ -1002,6 +1016,19 @@ def _usable(image: NDArray[Any], bar_px: int) -> NDArray[Any]:
             "own (deployment.masks)"
         )
     return image
+
+
+def _as_array(image: object) -> str:
+    """Return what makes an image of something else, in words."""
+    if isinstance(image, np.ndarray) and image.dtype.kind == "c":
+        return "a Fourier transform or a wave? The counts of the camera are needed"
+    if isinstance(image, str | bytes | os.PathLike):
+        return (
+            "read the file first, or give its folder to the pipeline 'deployment', which reads it"
+        )
+    if hasattr(image, "axes_manager"):
+        return "give its array, signal.data"
+    return "make one of it, numpy.asarray(image)"
 
 
 def _is_mask(image: NDArray[Any]) -> bool:
@@ -1189,7 +1216,7 @@ def _segment_file(
 ) -> tuple[NDArray[Any], Segmentation]:
     micrograph = store.read(path)
     known = micrograph.metadata
-    image = _usable(micrograph.image, segmenter.parameters.bar_px)
+    image = usable_image(micrograph.image, segmenter.parameters.bar_px)
     others, refused = {}, []
     for name in names:
         try:

@@ -341,7 +341,8 @@ def share_spread(
         return found
     sizes = [results[i]["sizes"] for i in alike]
     counts = np.array([own["n_particles"] for own in sizes])
-    relative_sd = np.array([own["sd"] / own["mean"] for own in sizes], float)
+    # files hold None where a number is not known: the standard deviation of one particle
+    relative_sd = np.array([own["sd"] for own in sizes], float) / [own["mean"] for own in sizes]
     own_particles = dict(list(particles.groupby("micrograph", sort=False)))
     spreads = zip(*shared_spread(relative_sd, counts), strict=True)
     for i, spread in zip(alike, spreads, strict=True):
