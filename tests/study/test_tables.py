@@ -158,8 +158,8 @@ def doses(*cells, **parameters):
         (
             ".",
             "-1,500",
-            "a number (a thousands separator? write -1500; or a decimal comma? write -1.500, or set "
-            "curation.decimal: ',')",
+            "a number (a thousands separator? write -1500; or a decimal comma? write -1.500, or "
+            "set curation.decimal: ',')",
         ),
         (".", "0,500", "a number (a decimal comma? write 0.500, or set curation.decimal: ',')"),
         (".", "1,500,000", "a number (a thousands separator? write 1500000)"),
@@ -192,6 +192,24 @@ def test_numbers_of_a_workbook_and_of_the_parameters_need_no_decimal_comma():
     assert found["dose_e_per_A2"].tolist() == [0.5, 1e-5]
     assert found["diameter_nm"].tolist() == [2.2, 2.2]
     assert found["specimen_id"].tolist() == ["2.5", "2.5"]  # names are no numbers
+
+
+@pytest.mark.parametrize(
+    ("date_format", "cell"),
+    [
+        ("%d.%m.%y", "26.08.21"),
+        ("%d %B %Y", "26 August 2021"),
+        ("%Y-%j", "2021-238"),
+        ("%d.%m.%Y %H:%M", "26.08.2021 13:05"),
+        ("%Y%m%dT%H%M%S%z", "20210826T130500+0200"),
+    ],
+)
+def test_date_formats_of_whole_dates(date_format, cell):
+    found, findings = standardise_table(
+        table(session=cell), CurationParameters(date_format=date_format)
+    )
+    assert findings.empty
+    assert found["session"].tolist() == ["2021-08-26"] * 2
 
 
 def test_date_format_that_does_not_fit_is_named():
