@@ -3,10 +3,12 @@
 import copy
 import datetime
 import errno
+import io
 import math
 import subprocess
 import sys
 import unicodedata
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,14 @@ PARAMETERS = [
     ("curation.label_kind", "instances", "did you mean 'instance'?"),
     ("curation.group_by", "specimen", "did you mean 'specimen_id'"),
     ("curation.decimal", ";", "expected one of ,, ."),
+    ("curation.date_format", "DD.MM.YYYY", "expected day, month and year as strptime writes them"),
+    ("curation.date_format", "DD.MM.YYYY", "'%d.%m.%Y' (null"),
+    ("curation.date_format", "tt.mm.jj", "'%d.%m.%y' (null"),
+    ("curation.date_format", "%D/%MMM/%Y", "'%d/%b/%Y' (null"),
+    ("curation.date_format", "%d.%m", "e.g. '%d.%m.%Y' for 26.08.2021"),
+    ("curation.date_format", "%d.%d.%Y", "e.g. '%d.%m.%Y' for 26.08.2021"),
+    ("curation.date_format", "%Q", "e.g. '%d.%m.%Y' for 26.08.2021"),
+    ("curation.date_format", "", "null reads ISO dates"),
     ("reporting.confidence", 95, "less than 1"),
     ("reporting.permutations", -1, "greater than or equal to"),
     ("reporting.breaks_above", 0.01, "must be larger than 'degrades_above'"),
@@ -576,6 +586,14 @@ def test_sound_networks_pass_once_and_leave_the_random_state(monkeypatch):
 
 
 # --------------------------------------------------------------------------- the file of the table
+def zipped(name):
+    """A zipped file that holds a file of this name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr(name, "rest")
+    return buffer.getvalue()
+
+
 UMLAUT = "File,Ort\na.png,München\n"
 TABLES = [
     ("absent.csv", None, {}, "the metadata table is not there"),
@@ -590,8 +608,15 @@ TABLES = [
     ("quotes.csv", b'File,Dose\n"a.png,3\nb.png,4\n', {}, "quotes that are not closed"),
     ("decimal.csv", b"File,Dose\na.png,0,02\n", {}, "cannot be divided into columns"),
     ("twice.csv", b"File,Dose,Dose\na.png,1,2\n", {}, "two columns of the metadata table have one"),
-    ("book.csv", b"PK\x03\x04rest", {}, "Let its name end in .xlsx"),
-    ("old.xls", b"\xd0\xcf\x11\xe0rest", {}, "Save it as .xlsx"),
+    ("book.csv", zipped("xl/workbook.xml"), {}, "Let its name end in .xlsx"),
+    ("table.ods", zipped("content.xml"), {}, "Found an OpenDocument file"),
+    ("table.ods", zipped("content.xml"), {}, "Save it as .xlsx or .csv"),
+    ("table.numbers", zipped("Index/Tables.iwa"), {}, "Save it as .xlsx or .csv"),
+    ("half.csv", b"PK\x03\x04rest", {}, "Found a damaged zipped file"),
+    ("old.xls", b"\xd0\xcf\x11\xe0rest", {}, "Save it as .xlsx or .csv"),
+    ("table.csv.gz", b"\x1f\x8b\x08rest", {}, "packed by gzip"),
+    ("page.xls", b"\n<HTML><table><tr>", {}, "Found a web page"),
+    ("table.pdf", b"%PDF-1.7", {}, "Found a PDF"),
     ("broken.xlsx", b"no book", {}, "the workbook cannot be opened"),
 ]
 
@@ -819,6 +844,81 @@ def test_identical_masks(folder):
     one_warning(check(where, raw), "1 masks with the same pixels")
     one_field = raw.assign(specimen_id=["a", "b", "c", "b", "d", "e"])
     assert check(where, one_field).empty
+
+
+def shared(raw, **changes):
+    """Give the micrographs 1 and 3 the mask of the first of them."""
+    masks = raw["label_path"].tolist()
+    return raw.assign(label_path=[*masks[:3], f"./{masks[1]}", *masks[4:]], **changes)
+
+
+def test_one_mask_for_micrographs_of_different_specimens(folder):
+    where, raw = folder
+    for specimens in ([""] * 6, list("abcdef"), ["a", "b", "c", "", "d", "e"]):
+        report = check(where, shared(raw, specimen_id=specimens))
+        (error,) = texts(report, "error")
+        assert report["file"].tolist() == ["0003.png"]
+        assert "0001_mask.png, which is also the mask of 0001.png" in error
+        assert "{File.parent}" in error
+
+
+def test_one_mask_for_a_field_that_was_imaged_twice(folder):
+    where, raw = folder
+    report = check(where, shared(raw, specimen_id=list("abcbde")))
+    warning = one_warning(report, "1 micrographs with the mask of another")
+    assert "0001_mask.png, which is also the mask of 0001.png" in warning
+    assert len(report) == 1
+
+
+def test_one_empty_mask_for_many(folder):
+    where, raw = folder
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(where / "0001_mask.png")
+    report = check(where, shared(raw))
+    assert set(report["found"]) == {"a mask without any particle"}
+
+
+def specimens(folder, one, other):
+    """Return what is said of two specimens of these names, and four others."""
+    where, raw = folder
+    report = check(where, raw.assign(specimen_id=["p", one, "q", other, "r", "s"]))
+    return texts(report, "warning")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("grid_1", "Grid 1"),
+        ("grid 01", "grid-1"),
+        ("007", "7"),
+        ("Au_grid", "augrid"),
+        ("1-1", "01_1"),
+        ("A 10 nm", "A10nm"),
+        ("grid\u20131", "grid1"),
+        ("Mo\u0308bius", "M\u00f6bius"),
+    ],
+)
+def test_specimens_whose_names_differ_only_in_typing(folder, one, other):
+    (warning,) = specimens(folder, one, other)
+    assert f"1 specimens with names that differ only in typing: {one!r} and {other!r}" in warning
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("grid_1", "grid_11"),
+        ("1-1", "11"),
+        ("1 10", "11 0"),
+        ("a1", "a10"),
+        ("0.05", "0.5"),
+        ("-1", "1"),
+        ("Au+", "Au-"),
+        ("Au", "Au-"),
+        ("2024-01-15", "2024-11-5"),
+        ("100", "1"),
+    ],
+)
+def test_specimens_whose_names_differ_in_fact(folder, one, other):
+    assert specimens(folder, one, other) == []
 
 
 def test_empty_cells_in_the_studied_column(folder):

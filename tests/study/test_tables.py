@@ -133,6 +133,85 @@ def test_every_problem_is_reported_at_once():
     assert found["dose_e_per_A2"].isna().tolist() == [True, False, False, True]
 
 
+def doses(*cells, **parameters):
+    """Return the doses read from two cells, and what was found and expected."""
+    found, findings = standardise_table(
+        table(dose_e_per_A2=list(cells)), CurationParameters(**parameters)
+    )
+    said = dict(zip(findings["found"], findings["expected"], strict=True))
+    assert set(findings["severity"]) <= {"error"}
+    return found["dose_e_per_A2"].tolist(), said
+
+
+@pytest.mark.parametrize(
+    ("decimal", "cell", "said"),
+    [
+        (
+            ",",
+            "1.500",
+            "a number (a thousands separator? write 1500; or a decimal point? write 1,500, or set "
+            "curation.decimal: '.')",
+        ),
+        (",", "40.5", "a number (a decimal point? write 40,5, or set curation.decimal: '.')"),
+        (",", "1.500,5", "a number (a thousands separator? write 1500,5)"),
+        (",", "1.500.000", "a number (a thousands separator? write 1500000)"),
+        (
+            ".",
+            "-1,500",
+            "a number (a thousands separator? write -1500; or a decimal comma? write -1.500, or "
+            "set curation.decimal: ',')",
+        ),
+        (".", "0,500", "a number (a decimal comma? write 0.500, or set curation.decimal: ',')"),
+        (".", "1,500,000", "a number (a thousands separator? write 1500000)"),
+        (".", "1,500.5", "a number (a thousands separator? write 1500.5)"),
+        (".", "1.500,5", "a number (a thousands separator? write 1500.5)"),
+        (".", "1 500", "a number (a thousands separator? write 1500)"),
+        (".", "1\u202f500", "a number (a thousands separator? write 1500)"),
+        (".", "1'500", "a number (a thousands separator? write 1500)"),
+        (".", "1.2.3", "a number"),
+        (",", "1.500 e/A2", "a number without its unit"),
+    ],
+)
+def test_thousands_and_decimals_are_not_mixed_up(decimal, cell, said):
+    """A cell that two people read as two numbers is refused, as it was typed."""
+    (refused, read), findings = doses(cell, "40", decimal=decimal)
+    assert np.isnan(refused)
+    assert read == 40
+    assert findings == {cell: said}
+
+
+def test_numbers_of_a_workbook_and_of_the_parameters_need_no_decimal_comma():
+    cells, findings = doses(1500.25, "40,5", decimal=",")
+    assert (cells, findings) == ([1500.25, 40.5], {})
+    raw = table(Dose=[np.float32(0.5), 1e-5], Grid=[2.5, "2.5"])
+    columns = {"dose_e_per_A2": "{Dose}", "specimen_id": "Grid"}
+    found, findings = standardise_table(
+        raw, CurationParameters(columns=columns, constants={"diameter_nm": 2.2}, decimal=",")
+    )
+    assert findings.empty
+    assert found["dose_e_per_A2"].tolist() == [0.5, 1e-5]
+    assert found["diameter_nm"].tolist() == [2.2, 2.2]
+    assert found["specimen_id"].tolist() == ["2.5", "2.5"]  # names are no numbers
+
+
+@pytest.mark.parametrize(
+    ("date_format", "cell"),
+    [
+        ("%d.%m.%y", "26.08.21"),
+        ("%d %B %Y", "26 August 2021"),
+        ("%Y-%j", "2021-238"),
+        ("%d.%m.%Y %H:%M", "26.08.2021 13:05"),
+        ("%Y%m%dT%H%M%S%z", "20210826T130500+0200"),
+    ],
+)
+def test_date_formats_of_whole_dates(date_format, cell):
+    found, findings = standardise_table(
+        table(session=cell), CurationParameters(date_format=date_format)
+    )
+    assert findings.empty
+    assert found["session"].tolist() == ["2021-08-26"] * 2
+
+
 def test_date_format_that_does_not_fit_is_named():
     _, findings = standardise_table(
         table(session=["26.8.21", "27.8.21"]), CurationParameters(date_format="%m/%d/%y")

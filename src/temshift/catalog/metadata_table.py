@@ -17,6 +17,22 @@ __all__ = ["MetadataTableDataset", "read_metadata_table"]
 #: Extensions of workbooks; everything else is read as text.
 WORKBOOKS = (".xlsx", ".xlsm")
 
+#: A workbook under another name, and other zipped files.
+_WORKBOOK, _ZIPPED = "an Excel workbook", "a zipped file that is no .xlsx workbook"
+
+#: How files begin (in small letters) that are no text, or no table.
+OTHER_KINDS = {
+    b"pk\x03\x04": _ZIPPED,
+    b"\xd0\xcf\x11\xe0": "an old or a protected Excel workbook",
+    b"\x1f\x8b": "a file packed by gzip",
+    b"%pdf": "a PDF",
+    b"{\\rtf": "a text document",
+    b"<?xml": "an XML file",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"<table": "a web page",
+}
+
 #: What can be said of how to read.
 LOAD_ARGS = ("sep", "encoding", "sheet")
 
@@ -148,18 +164,37 @@ def _beside(path: Path) -> str:
 
 
 def _refuse_other_kinds(path: Path, content: bytes) -> None:
-    for mark, kind, remedy in (
-        (b"PK\x03\x04", "a zipped file such as an Excel workbook", "Let its name end in .xlsx"),
-        (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save it as .xlsx or as CSV"),
-        (b"%PDF", "a PDF", "Save the table as CSV or .xlsx"),
-        (b"{\\rtf", "a text document", "Save the table as CSV or .xlsx"),
-    ):
-        if content.startswith(mark):
-            raise UserError(
-                f"{path}: the metadata table is no text file",
-                f"Found {kind}; expected CSV, by the file's extension",
-                f"{remedy} (and mend 'table' in globals.yml)",
-            )
+    """Refuse what is no text, by its first bytes, and say how it becomes a table."""
+    start = content[:64].lstrip().lower()
+    kind = next((kind for mark, kind in OTHER_KINDS.items() if start.startswith(mark)), None)
+    if kind is None:
+        return
+    if kind == _ZIPPED:
+        kind = _kind_of_zip(content)
+    remedy = "Let its name end in .xlsx" if kind == _WORKBOOK else "Save it as .xlsx or .csv"
+    raise UserError(
+        f"{path}: the metadata table is no text file",
+        f"Found {kind}; expected CSV, or Excel in a file whose name ends in "
+        f"{' or '.join(WORKBOOKS)}",
+        f"{remedy} (and mend 'table' in globals.yml)",
+    )
+
+
+def _kind_of_zip(content: bytes) -> str:
+    """Say what a zipped file is, by the names of what it holds."""
+    import io
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            names = file.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return "a damaged zipped file"
+    if "xl/workbook.xml" in names:
+        return _WORKBOOK
+    if "content.xml" in names:
+        return "an OpenDocument file, as LibreOffice writes it"
+    return _ZIPPED
 
 
 def _read_text(path: Path, content: bytes, sep: str, encoding: str) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -69,7 +70,8 @@ class CurationParameters(Strict):
     constants : dict
         Values of columns that the table lacks, e.g. ``{material: Au}``.
     date_format : str, optional
-        ``strptime`` format of the session and of dates of one's own; ISO dates need none.
+        ``strptime`` format of the session and of dates of one's own (day, month and year); ISO
+        dates need none.
     label_kind : {"binary", "instance"}
         ``binary``: {0, 1} or {0, 255}; ``instance``: 0 is background, any other value a particle.
     pixel_size_tolerance : float
@@ -95,6 +97,18 @@ class CurationParameters(Strict):
     allow_outside: bool = False
     group_by: Literal["specimen_id", "micrograph_id", "session"] = "specimen_id"
     fold_seed: Annotated[int, Field(ge=0)] = 20240115
+
+    @field_validator("date_format")
+    @classmethod
+    def _day_month_and_year(cls, value: str | None) -> str | None:
+        if value is None or _reads_dates(value):
+            return value
+        meant = _directives(value)
+        raise ValueError(
+            "expected day, month and year as strptime writes them, "
+            + (f"{meant!r}" if _reads_dates(meant) else "e.g. '%d.%m.%Y' for 26.08.2021")
+            + " (null reads ISO dates such as 2021-08-26)"
+        )
 
     @field_validator("columns", mode="before")
     @classmethod
@@ -141,6 +155,31 @@ class CurationParameters(Strict):
         """Return the name or template that ``columns`` gives for a column, if it gives one."""
         entry = self.columns.get(name)
         return entry.from_ if isinstance(entry, OwnColumn) else entry
+
+
+def _reads_dates(date_format: str) -> bool:
+    """Say whether dates written in a format are read as the same dates."""
+    for date in (datetime(2021, 8, 26, tzinfo=UTC), datetime(2024, 1, 5, tzinfo=UTC)):
+        try:
+            if datetime.strptime(date.strftime(date_format), date_format).date() != date.date():
+                return False
+        except (ValueError, re.error):  # a directive that is not known, or stands there twice
+            return False
+    return True
+
+
+def _directives(date_format: str) -> str:
+    """Return the ``strptime`` form of what spreadsheets write as DD.MM.YYYY or TT.MM.JJJJ."""
+
+    def directive(run: re.Match[str]) -> str:
+        letter, length = run[1].lower(), len(run[0].lstrip("%"))
+        if letter in "dt":
+            return "%d"
+        if letter in "yj":
+            return "%y" if length == 2 else "%Y"
+        return {3: "%b", 4: "%B"}.get(length, "%m") if letter == "m" else run[0]
+
+    return re.sub(r"%?([a-z])\1*", directive, date_format, flags=re.IGNORECASE)
 
 
 def _check_own_name(name: Any) -> None:

@@ -265,7 +265,9 @@ def report_integrity(
     found += quality.implausible_pixel_sizes(rows, measurements)
     found += quality.unused_micrographs(table, selected)
     found += quality.overlapping_splits(selected, splits)
+    found += quality.shared_masks(rows, measurements)
     found += quality.repeated_masks(rows, measurements)
+    found += quality.similar_specimens(rows)
     found += quality.unknown_cells(known, selected, varied)
     return findings_table(found)
 

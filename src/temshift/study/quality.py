@@ -1,14 +1,17 @@
 """What a whole table is asked, beside its single files: warnings, each told once with a number.
 
 All of it follows from the table, what was measured in the files, and the parameters; no file is
-read. Errors are what would stop the study later: micrographs smaller than a patch, and resampling
-without a pixel size.
+read. Errors are what would stop the study later or spoil it: micrographs smaller than a patch,
+resampling without a pixel size, and one mask for micrographs of different specimens.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import combinations
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,8 @@ __all__ = [
     "look_at_patches",
     "overlapping_splits",
     "repeated_masks",
+    "shared_masks",
+    "similar_specimens",
     "unknown_cells",
     "unused_micrographs",
 ]
@@ -35,6 +40,10 @@ PLAUSIBLE_DIAMETER_NM = (0.5, 500.0)
 
 #: Share of a micrograph's area outside of all patches from which it is told.
 DROPPED_SHARE = 0.25
+
+#: What stands between the words and numbers of a name, and the dashes among it.
+_DASHES = "\\-\u2010-\u2015\u2212"
+_GAPS = rf"[\s_{_DASHES}]+"
 
 Findings = list[dict[str, str]]
 
@@ -98,14 +107,64 @@ def overlapping_splits(
     return [finding("warning", _some(paths), "splits", found, expected)]
 
 
+def shared_masks(table: pd.DataFrame, measurements: pd.DataFrame) -> Findings:
+    """Tell which micrographs have one and the same file as their mask.
+
+    Returns
+    -------
+    list of findings
+        An error for each micrograph whose mask is that of another specimen's, as where a template
+        leaves out the folder (an unknown ``specimen_id`` is one of its own); one warning for all
+        that share it within a specimen, whose field may have been imaged twice. Empty masks do
+        not count.
+    """
+    found: Findings = []
+    same: list[tuple[str, str]] = []
+    for file, rows in _with_masks(table, measurements).groupby("label_file", sort=False):
+        first, *others = zip(rows["path"], rows["group"], strict=True)
+        for path, group in others:
+            what = f"{file}, which is also the mask of {first[0]}"
+            if group == first[1]:
+                same.append((path, what))
+                continue
+            expected = (
+                "a mask of its own, e.g. by the template label_path: "
+                '"{File.parent}/masks/{File.stem}.png" with the folder in it; or one specimen_id '
+                "for both, if they show one field"
+            )
+            found.append(finding("error", path, "label_path", what, expected))
+    if same:
+        paths, said = zip(*same, strict=True)
+        what = f"{len(same)} micrographs with the mask of another: {said[0]}"
+        expected = (
+            "a mask of its own (a template with the folder: {File.parent}), unless both show one "
+            "field"
+        )
+        found.append(finding("warning", _some(paths), "label_path", what, expected))
+    return found
+
+
+def similar_specimens(table: pd.DataFrame) -> Findings:
+    """Tell names of specimens that differ only in typing: ``grid_1`` and ``Grid 1``."""
+    known = table[table["specimen_id"].fillna("") != ""].drop_duplicates("specimen_id")
+    alike = known.groupby(known["specimen_id"].map(_plain_name), sort=False)
+    spellings = [rows for _, rows in alike if len(rows) > 1]
+    if not spellings:
+        return []
+    paths = [path for rows in spellings for path in rows["path"].iloc[1:]]
+    each = [" and ".join(map(repr, rows["specimen_id"])) for rows in spellings]
+    found = f"{len(spellings)} specimens with names that differ only in typing: {_listed(each, 3)}"
+    expected = "one name for one specimen: under two it could be trained on and tested"
+    return [finding("warning", _some(paths), "specimen_id", found, expected)]
+
+
 def repeated_masks(table: pd.DataFrame, measurements: pd.DataFrame) -> Findings:
-    """Tell how many masks are pixel for pixel those of another specimen.
+    """Tell how many masks are pixel for pixel those of another specimen, in another file.
 
     Empty ones do not count, nor do several images of one field (the same ``specimen_id``).
     """
-    rows = table.merge(measurements[["micrograph_id", "label_sha256"]], on="micrograph_id")
-    rows = rows[rows["label_sha256"] != ""]
-    rows = rows.assign(group=group_names(rows)).drop_duplicates(["label_sha256", "group"])
+    rows = _with_masks(table, measurements).drop_duplicates("label_file")
+    rows = rows.drop_duplicates(["label_sha256", "group"])
     again = rows[rows.duplicated("label_sha256")]
     if again.empty:
         return []
@@ -221,6 +280,27 @@ def look_at_patches(
             )
         )
     return found
+
+
+def _with_masks(table: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
+    """Return micrographs whose mask has particles, with their specimen and the mask's file."""
+    rows = table.merge(measurements[["micrograph_id", "label_sha256"]], on="micrograph_id")
+    rows = rows[rows["label_sha256"] != ""]
+    files = [str(PurePosixPath(path)) for path in rows["label_path"]]
+    return rows.assign(group=group_names(rows), label_file=files)
+
+
+def _plain_name(name: str) -> str:
+    """Return what is left of a name without the ways in which it may be typed.
+
+    Capitals, blanks, underscores, dashes and leading zeros do not matter; but between two digits
+    something stays (``1-1`` is not ``11``), as do signs in front or behind and zeros of a fraction.
+    """
+    plain = unicodedata.normalize("NFC", name).casefold()
+    plain = re.sub(rf"(?<=\d){_GAPS}(?=\d)", "-", plain)
+    plain = re.sub(r"[\s_]+", "", plain)
+    plain = re.sub(rf"(?<=[^\W\d])[{_DASHES}]+(?=\w)|(?<=\w)[{_DASHES}]+(?=[^\W\d])", "", plain)
+    return re.sub(r"(?<!\d)(?<!\d[.,])0+(?=\d)", "", plain)
 
 
 def _shape(

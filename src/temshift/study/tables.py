@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from numbers import Real
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -43,6 +44,12 @@ _COUNTS = ("n_micrographs", "n_groups", "n_patches")
 
 #: What a cell may hold that means nothing (docs/own_images.md), in any case.
 _EMPTY = ("", "nan", "none", "<na>", "nat")
+
+#: A number whose thousands are set apart, by one and the same character.
+_GROUPED = re.compile(
+    r"(?P<whole>[-+]?[1-9]\d{0,2}(?P<mark>[.,'’\s])\d{3}(?:(?P=mark)\d{3})*)"
+    r"(?:(?!(?P=mark))[.,](?P<fraction>\d+))?"
+)
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+?)(\.stem|\.parent)?\}")
 
@@ -118,9 +125,7 @@ def standardise_table(
     for column in parameters.contract.values():
         cells = table[column.name]
         if column.numeric:
-            if parameters.decimal == ",":
-                cells = cells.str.replace(",", ".", regex=False)
-            table[column.name] = _numbers(cells, column.name, names, findings)
+            table[column.name] = _numbers(cells, column.name, parameters.decimal, names, findings)
         elif column.type == "date":
             table[column.name] = _dates(cells, column.name, parameters.date_format, names, findings)
     table["sha256"] = table["sha256"].str.lower()
@@ -174,9 +179,11 @@ def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
             "Found a header at most; expected one row a micrograph",
             "Fill it, or name another table in globals.yml",
         )
-    text = raw.rename(columns=lambda name: str(name).strip()).map(_text)
+    named = raw.rename(columns=lambda name: str(name).strip())
+    texts, numbers = named.map(_text), named.map(_text, decimal=parameters.decimal)
     problems, columns = [], {}
-    for column in parameters.contract:
+    for column, kind in parameters.contract.items():
+        text, decimal = (numbers, parameters.decimal) if kind.numeric else (texts, ".")
         given = parameters.source(column)
         source = given or column
         if column in parameters.constants:
@@ -185,7 +192,8 @@ def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
                     f"curation.constants gives {column!r}, which the table has too: "
                     "remove one of them"
                 )
-            columns[column] = pd.Series(_text(parameters.constants[column]), index=text.index)
+            constant = _text(parameters.constants[column], decimal)
+            columns[column] = pd.Series(constant, index=text.index)
         elif given and "{" in given:
             columns[column] = _fill(text, given, column, problems)
         elif source in text:
@@ -219,12 +227,17 @@ def _rename(raw: pd.DataFrame, parameters: CurationParameters) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def _text(value: Any) -> str:
-    """Return a cell as text, whole numbers without a decimal point, nothing as ``""``."""
+def _text(value: Any, decimal: str = ".") -> str:
+    """Return a cell as text, whole numbers without a decimal point, nothing as ``""``.
+
+    What is a number already, as in a workbook, is written with ``decimal``; text stays as typed.
+    """
     if isinstance(value, datetime | date):
         return "" if pd.isna(value) else value.strftime("%Y-%m-%d")
     if isinstance(value, float) and np.isfinite(value) and value.is_integer():
         value = int(value)
+    if isinstance(value, Real):
+        value = str(value).replace(".", decimal)
     text = str(value).strip()
     return "" if text.lower() in _EMPTY else text
 
@@ -265,21 +278,33 @@ def _without_extension(path: str) -> str:
 
 
 def _numbers(
-    cells: pd.Series, column: str, names: list[str], findings: list[dict[str, str]]
+    cells: pd.Series, column: str, decimal: str, names: list[str], findings: list[dict[str, str]]
 ) -> pd.Series:
-    """Return text as float64; what is no number is a finding and NaN."""
-    numbers = pd.to_numeric(cells.where(cells != "", None), errors="coerce").astype(np.float64)
+    """Return text as float64; what is no number is a finding, as it was typed, and NaN."""
+    plain = cells.where(cells != "", None)
+    if decimal == ",":
+        plain = plain.mask(cells.str.contains(".", regex=False)).str.replace(",", ".", regex=False)
+    numbers = pd.to_numeric(plain, errors="coerce").astype(np.float64)
     for i in np.flatnonzero((cells != "").to_numpy() & ~np.isfinite(numbers.to_numpy())):
-        expected = f"a number{_why_no_number(cells.iloc[i])}"
+        expected = f"a number{_why_no_number(cells.iloc[i], decimal)}"
         findings.append(finding("error", names[i], column, cells.iloc[i], expected))
     return numbers.where(np.isfinite(numbers))
 
 
-def _why_no_number(cell: str) -> str:
+def _why_no_number(cell: str, decimal: str) -> str:
     """Say what a cell that is no number may have been meant to be."""
-    if re.fullmatch(r"[-+]?[\d.]*,\d+(e[-+]?\d+)?", cell, re.IGNORECASE):
-        return " (a decimal comma? write a point, or set curation.decimal: ',')"
-    if re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?\s*[^\d\s].*", cell, re.IGNORECASE):
+    readings = []
+    if grouped := _GROUPED.fullmatch(cell):
+        whole = re.sub(r"[^-+\d]", "", grouped["whole"])
+        fraction = f"{decimal}{grouped['fraction']}" if grouped["fraction"] else ""
+        readings.append(f"a thousands separator? write {whole}{fraction}")
+    other, name = {".": (",", "comma"), ",": (".", "point")}[decimal]
+    if re.fullmatch(rf"[-+]?\d*[{other}]\d+(e[-+]?\d+)?", cell, re.IGNORECASE):
+        written = cell.replace(other, decimal)
+        readings.append(f"a decimal {name}? write {written}, or set curation.decimal: {other!r}")
+    if readings:
+        return f" ({'; or '.join(readings)})"
+    if re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?\s*[^\d\s.,].*", cell, re.IGNORECASE):
         return " without its unit"
     if not any(c.isdigit() for c in cell):
         return ", or an empty cell if it is not known"
