@@ -159,6 +159,16 @@ def _names_of_datasets() -> set[str]:
     return set().union(*(pipeline.datasets() for pipeline in dict(pipelines).values()))
 
 
+def _makers_of_datasets() -> dict[str, str]:
+    """Return what pipelines write, each with the pipeline."""
+    return {
+        dataset: name
+        for name, pipeline in dict(pipelines).items()
+        if name != "__default__"
+        for dataset in pipeline.all_outputs()
+    }
+
+
 class ProjectContext(KedroContext):
     """Kedro's context, which remembers its configuration loader for the registry.
 
@@ -190,6 +200,7 @@ class ProjectContext(KedroContext):
             catalog = super()._get_catalog(catalog_class, *args, **kwargs)
         if isinstance(catalog, StudyCatalog):
             catalog.known = _names_of_datasets
+            catalog.makers = _makers_of_datasets
             modelling = project_parameters()["modelling"]
             catalog.origin = Origin(
                 project=Path(self.project_path),

@@ -151,7 +151,7 @@ def _problem(case: Any, model: type[BaseModel] | None, prefix: str) -> Problem:
         return Problem(key, "found nothing; expected a value, since this key must be given")
     if re.search(r"(^|\.)where\.[^.]+$", key):
         expected = "a value, a list of values, {value, tolerance} or {min, max}"
-    elif kind in _OF_ANOTHER_KIND and re.match(r"sweep\.space\..", key):
+    elif kind == "list_type" and key.startswith("sweep.space."):
         expected = "a list of values, such as [1, 2], or a range {min, max}"
     else:
         expected = _expected(kind, case)
