@@ -3,7 +3,9 @@
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from kedro_datasets.pandas import CSVDataset
 
+from temshift.catalog.provenance import ProvenanceDataset
 from temshift.config.modelling import ModellingParameters, Training
 from temshift.hooks import ProjectHooks
 
@@ -72,3 +74,23 @@ def test_a_run_that_reports_ends_with_its_findings_and_the_path(caplog):
 
 def test_a_run_without_a_report_finds_nothing(caplog):
     assert said_after(["a", "b"], caplog) == []
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_an_input_that_is_not_what_was_written_is_told(tmp_path, caplog, damage):
+    file = tmp_path / "histories.csv"
+    file.write_text("a\n1\n2\n")
+    records = ProvenanceDataset(str(tmp_path / ".provenance"))
+    store = records.load()
+    written = {"histories": store.content([file])}
+    store.put("evaluation.gather", {"parts": {"inputs": {}}, "outputs": written})
+    if damage:
+        file.write_text("a\n1\n")
+    catalog = DataCatalog(
+        {"provenance": records, "histories": CSVDataset(filepath=str(file)), "x": MemoryDataset(1)}
+    )
+    node = Node(lambda histories, x: x, ["histories", "x"], "out", name="report")
+    ProjectHooks().before_pipeline_run({}, Pipeline([node]), catalog)
+    told = [m for m in caplog.messages if "is not what was written there" in m]
+    assert len(told) == damage
+    assert all(m.startswith(str(file)) for m in told)

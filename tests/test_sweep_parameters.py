@@ -22,7 +22,9 @@ def parameters(text: str) -> dict:
         ("space: {modelling.training.learning_rat: [1]}", "did you mean 'learning_rate'"),
         ("space: {modelling.training.learning_rate: [-1.0]}", "greater than 0"),
         ("space: {modelling.folds: [2, 3]}", "all trials are judged in the same folds"),
-        ("space: {modelling.training: [{}]}", "it is always true"),
+        ("space: {modelling.training.hold_out: [true]}", "it is always true"),
+        ("space: {modelling.training: [{}]}", "itself decides on modelling.training.hold_out"),
+        ("space: {modelling: [2]}", "a key such as modelling.training.learning_rate"),
         ("space: {evaluation.batch_size: [2]}", "a key such as modelling.training.learning_rate"),
         ("space: {train_on: [[low]]}", "expected each to hold ['high'] (sweep.train_on)"),
         ("space: {train_on: [[hihg]]}", "expected lists of low, mid, high"),
@@ -47,6 +49,30 @@ def test_mistakes_are_told_before_anything_runs(text, message):
         check_parameters(parameters(text))
     assert message in str(error.value)
     assert "sweep" in error.value.what
+
+
+STEPS = "sweep.space.modelling.training.steps"
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "message"),
+    [
+        ("{min: 3, max: 2}", STEPS, "'min' (3) must be below 'max' (2)"),
+        ("[2, 2]", STEPS, "Found [2, 2]: 2 stands there twice; expected each once"),
+        ("[]", STEPS, "expected at least 1 entries"),
+        ("2", STEPS, "Found 2; expected a list of values, such as [1, 2], or a range {min, max}"),
+        ("{min: 0.001, max: .inf}", f"{STEPS}.max", "Found inf; expected a finite number"),
+        ("{min: 1}", f"{STEPS}.max", "this key must be given"),
+        ("{min: 1, max: many}", f"{STEPS}.max", "Found 'many'; expected a whole number"),
+        ("{min: 1, max: 2, step: 1}", f"{STEPS}.step", "expected one of log, max, min"),
+    ],
+)
+def test_of_a_list_or_a_range_the_real_reason_is_told_alone(values, key, message):
+    with pytest.raises(UserError) as error:
+        check_parameters(parameters(f"space: {{modelling.training.steps: {values}}}"))
+    assert error.value.what == f"The parameter {key!r} is not valid"
+    assert message in error.value.found
+    assert not error.value.details
 
 
 def test_what_fits_is_accepted():

@@ -5,6 +5,7 @@ import datetime
 import errno
 import io
 import math
+import sqlite3
 import subprocess
 import sys
 import unicodedata
@@ -19,12 +20,14 @@ from click.testing import CliRunner
 from kedro.config import OmegaConfigLoader
 from PIL import Image
 
+from temshift import context
 from temshift.catalog.metadata_table import MetadataTableDataset, read_metadata_table
 from temshift.catalog.micrographs import MicrographStore
 from temshift.cli import Told
+from temshift.config.base import Strict
 from temshift.config.check import check_parameters
 from temshift.config.curation import CurationParameters
-from temshift.config.errors import UserError
+from temshift.config.errors import PATTERNS, UserError
 from temshift.config.modelling import ModellingParameters
 from temshift.config.plan import StudyPlan
 from temshift.config.preprocessing import PreprocessingParameters
@@ -172,6 +175,17 @@ PARAMETERS = [
     ("splits.low_dose.where.material", {"min": 3}, "which holds texts and no numbers"),
     ("splits.low_dose.preprocessing", {"flat_feild": {}}, "did you mean 'flat_field'?"),
     ("splits.2nd", {"where": {"material": "Au"}}, "beginning with a letter"),
+    ("splits.history", {"where": {"material": "Au"}}, "the folder of the histories"),
+    ("networks.History", {"train_on": ["low_dose"]}, "expected another one, such as 'History_1'"),
+    ("networks.best", {"train_on": ["low_dose"]}, "'best' means the choice of the best network"),
+    ("networks.box", {"train_on": ["low_dose"]}, "the network that comes with the package"),
+    (f"studies.{'a' * 101}", {}, "a name of at most 100 letters"),
+    (f"splits.{'a' * 230}", {"where": {"material": "Au"}}, "a name of at most 100 letters"),
+    ("fine_tuning.name", "a" * 101, "a name of at most 100 letters"),
+    (f"simulation.specimens.{'a' * 101}", {}, "a name of at most 100 letters"),
+    ("deployment.name", "a" * 101, "at most 80 characters"),
+    ("deployment.name", "..", "beginning with none of - and ."),
+    ("deployment.networks", ["low-dose"], "Found 'low-dose'; expected a name of"),
     ("studies.dose.varies", "dosage", "unknown column 'dosage'"),
     ("studies.dose.varies", None, "expected text"),
     ("studies.dose.splits", ["low_dose"], "at least 2 entries"),
@@ -225,6 +239,48 @@ def test_parameters(smoke_parameters, key, value, said):
     text = three_lines(caught.value)
     assert said in text
     assert text.endswith("Change it in conf/smoke/parameters.yml")
+
+
+def models():
+    waiting = [Strict]
+    while waiting:
+        model = waiting.pop()
+        yield model
+        waiting += model.__subclasses__()
+
+
+def patterns(schema):
+    """Return all patterns in a JSON schema."""
+    if isinstance(schema, list):
+        return [p for part in schema for p in patterns(part)]
+    if not isinstance(schema, dict):
+        return []
+    own = [schema["pattern"]] if isinstance(schema.get("pattern"), str) else []
+    keys = list(schema.get("patternProperties", ()))
+    return [*own, *keys, *(p for part in schema.values() for p in patterns(part))]
+
+
+def test_what_every_pattern_asks_for_is_told_in_words():
+    found = {p for model in models() for p in patterns(model.model_json_schema())}
+    assert len(found) >= 6
+    assert found <= set(PATTERNS)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{scheduler: "127.0.0.1:8786"}', "Found '127.0.0.1:8786'; expected local, slurm or the"),
+        ("{scheduler: lokal}", "such as tcp://10.0.0.1:8786"),
+        ("{scheduler: slurm, slurm: {host: h, walltime: soon}}", "such as 12:00:00"),
+    ],
+)
+def test_of_a_cluster_it_is_told_what_an_address_looks_like(tmp_path, content, said):
+    loader = case_loader(tmp_path, content, "cluster.yml")
+    error = raised(lambda: context._cluster_parameters(loader))
+    text = three_lines(error)
+    assert said in text
+    assert "\\" not in text, "a pattern is shown"
+    assert text.endswith("Change it in conf/case/cluster.yml")
 
 
 # --------------------------------------------------------------------------- files of parameters
@@ -301,8 +357,6 @@ def test_other_files_of_an_environment(tmp_path, kind):
 
 
 def test_what_no_study_names_is_found_with_its_file(tmp_path, smoke_parameters, monkeypatch):
-    from temshift import context
-
     content = "networks: {n1: {train_on: [low_dose]}, n0: {train_on: [low_dose]}}\n"
     loader = case_loader(tmp_path, content)
     parameters = copy.deepcopy(smoke_parameters)
@@ -319,6 +373,32 @@ def test_what_no_study_names_is_found_with_its_file(tmp_path, smoke_parameters, 
 def test_what_two_files_may_share(tmp_path):
     found = read_case(tmp_path, "studies: {dose: {splits: [a, b]}}\n")
     assert found["studies"] == {"dose": {"varies": "x", "networks": ["n0"], "splits": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ("studies: {a.b: {varies: x}}\n", "studies.a.b"),
+        ("studies: {../../x: {varies: x}}\n", "studies.../../x"),
+        ("splits: {2024: {where: {material: Au}}}\n", "splits.2024"),
+        (
+            "sweep: {space: {modelling.training.steps: [0]}}\n",
+            "sweep.space.modelling.training.steps",
+        ),
+        ("networks: {n0: {train_on: [b]}}\n", "networks.n0.train_on.0"),
+        ("networks: {n1: {train_on: [b]}}\n", "networks.n1.trainon"),
+    ],
+)
+def test_a_key_is_found_in_its_file_whatever_its_name(tmp_path, content, key):
+    loader = case_loader(tmp_path, content, "parameters_x.yml")
+    assert context._where(loader, key) == "conf/case/parameters_x.yml"
+    assert context._where(loader, "networks.n0.imported") == (
+        "conf/case/parameters_x.yml" if "n0" in content else "conf/base/parameters_modelling.yml"
+    )
+    assert context._where(loader, "studies.dose.varies") == (
+        "conf/case/parameters_data_curation.yml"
+    )
+    assert context._where(loader, "trust.micrographs") == "conf/case"
 
 
 ARCHITECTURES = [
@@ -1071,6 +1151,7 @@ def test_messages_in_one_line(text, told):
     [
         (OSError(errno.ENOSPC, "No space left on device", "a.h5"), "a.h5: the disk is full"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+        (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
         (OSError(errno.EROFS, "Read-only file system", "a.h5"), "a.h5: not allowed"),
         (OSError(errno.EIO, "Input/output error", "a.h5"), "temshift does not know why"),
     ],

@@ -142,8 +142,8 @@ def _in_its_file(error: OmegaConfBaseException, contents: dict[str, Any]) -> Use
     if isinstance(error, TypeError) and unlike is not None:
         return unlike
     told = as_user_error(error)
-    keys = re.findall(r"[^.\[\]]+", error.full_key or "")
-    files = [file for file, content in contents.items() if keys and _holds(content, keys)]
+    key = ".".join(re.findall(r"[^.\[\]]+", error.full_key or ""))
+    files = [file for file, content in contents.items() if key and _reach(content, key) == len(key)]
     if not files:
         return told
     what = told.what.removeprefix("conf: ")
@@ -157,6 +157,16 @@ class _ShellCatalog(StudyCatalog, CatalogCommandsMixin):
 def _names_of_datasets() -> set[str]:
     """Return the datasets of all pipelines."""
     return set().union(*(pipeline.datasets() for pipeline in dict(pipelines).values()))
+
+
+def _makers_of_datasets() -> dict[str, str]:
+    """Return what pipelines write, each with the pipeline."""
+    return {
+        dataset: name
+        for name, pipeline in dict(pipelines).items()
+        if name != "__default__"
+        for dataset in pipeline.all_outputs()
+    }
 
 
 class ProjectContext(KedroContext):
@@ -190,6 +200,7 @@ class ProjectContext(KedroContext):
             catalog = super()._get_catalog(catalog_class, *args, **kwargs)
         if isinstance(catalog, StudyCatalog):
             catalog.known = _names_of_datasets
+            catalog.makers = _makers_of_datasets
             modelling = project_parameters()["modelling"]
             catalog.origin = Origin(
                 project=Path(self.project_path),
@@ -299,7 +310,7 @@ def declared_in_vain() -> dict[str, str]:
     sources = list(_sources(_loader, base=False)) if unused else []
     places = {}
     for key in unused:
-        files = [name for name, content in sources if _holds(content, key.split("."))]
+        files = [name for name, content in sources if _reach(content, key) == len(key)]
         if files:
             places[key] = files[0]
     return places
@@ -333,12 +344,11 @@ def _own_pipelines() -> list[str]:
 
 def _where(loader: AbstractConfigLoader, key: str) -> str:
     """Return where a parameter is set: ``--params`` or a file, the one that wins."""
-    keys = key.split(".")
-    for length in range(len(keys), 0, -1):
-        for name, content in _sources(loader):
-            if _holds(content, keys[:length]):
-                return name
-    return f"conf/{loader.env or 'base'}"
+    found, reach = f"conf/{loader.env or 'base'}", 0
+    for name, content in _sources(loader):
+        if (here := _reach(content, key)) > reach:
+            found, reach = name, here
+    return found
 
 
 def _sources(loader: AbstractConfigLoader, base: bool = True) -> Iterator[tuple[str, Any]]:
@@ -358,15 +368,23 @@ def _sources(loader: AbstractConfigLoader, base: bool = True) -> Iterator[tuple[
             yield str(file.relative_to(conf.parent)), yaml.safe_load(file.read_text("utf-8"))
 
 
-def _holds(content: Any, keys: list[str]) -> bool:
-    for key in keys:
-        if isinstance(content, list) and key.isdigit() and int(key) < len(content):
-            content = content[int(key)]
-        elif isinstance(content, dict) and key in content:
-            content = content[key]
-        else:
-            return False
-    return True
+def _reach(content: Any, key: str) -> int:
+    """Return how many characters of a key such as ``studies.dose.splits.0`` lead somewhere.
+
+    A name in it may have dots of its own (``sweep.space.modelling.folds``), and be no text in YAML
+    (``splits.2024``).
+    """
+    if isinstance(content, dict):
+        entries: Iterable[tuple[Any, Any]] = content.items()
+    else:
+        entries = enumerate(content) if isinstance(content, list) else ()
+    reach = 0
+    for name, inner in entries:
+        start = f"{name}."
+        if f"{key}.".startswith(start):
+            further = _reach(inner, key[len(start) :])
+            reach = max(reach, len(start) - 1 + (further and further + 1))
+    return reach
 
 
 def _find_root() -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
+from temshift.catalog.content import content_paths
 from temshift.config.base import plain
 from temshift.config.tracking import TrackingParameters
 from temshift.progress import said_if_slow
@@ -30,13 +31,14 @@ class ProjectHooks:
         """Refuse an absent device, networks that do not fit the patches, missing new files.
 
         Also runs that are to be listed in MLflow where it is not installed. Tell what is
-        declared and not made.
+        declared and not made, and which results of earlier runs are not those that were written.
 
         Raises
         ------
         UserError
         """
         _say_what_is_unused(pipeline)
+        _say_what_was_altered(pipeline, catalog)
         used = pipeline.datasets()
         if _SUMMARY in pipeline.all_outputs() and _tracking(catalog).mlflow:
             from temshift.catalog.tracking import import_mlflow
@@ -85,6 +87,29 @@ def _say_what_is_unused(pipeline: Any) -> None:
             "study (studies.<name>), a network in its 'networks'; null removes what is inherited",
             ", ".join(f"{key} ({file})" for key, file in unused.items()),
         )
+
+
+def _say_what_was_altered(pipeline: Any, catalog: Any) -> None:
+    """Warn of inputs that other pipelines have made and that are not what they wrote."""
+    if "provenance" not in catalog:
+        return
+    records = catalog.load("provenance")
+    inputs = sorted(name for name in pipeline.inputs() if name in catalog)
+    written: dict[str, str | None] = {}
+    for record in records.behind(inputs):
+        written |= record["outputs"]
+    for name in inputs:
+        dataset = catalog.get(name)
+        if name not in written or getattr(dataset, "volatile", False):
+            continue
+        paths = content_paths(dataset)
+        now = records.content(paths)
+        if now is not None and now != written[name]:
+            logger.warning(
+                "%s is not what was written there (cut short? edited?), and is used as it is. To "
+                "make it again, run the pipeline that makes it too: kedro run",
+                ", ".join(map(str, paths)),
+            )
 
 
 def _tracking(catalog: Any) -> TrackingParameters:

@@ -200,11 +200,15 @@ def _relative(path: str) -> str:
 
 
 # --------------------------------------------------------------------------- what others raise
+#: What libraries in other languages, and SQLite, say of a full disk.
+_FULL_DISK = ("No space left on device", "database or disk is full")
+
+
 def _known(error: BaseException) -> UserError | None:
     """Return the error for an exception whose cause is known from its type."""
     code = getattr(error, "errno", None)
     # libraries in other languages tell in words what the system has told them
-    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+    if code in (errno.ENOSPC, errno.EDQUOT) or any(said in str(error) for said in _FULL_DISK):
         return _of_full_disk(error)
     if code == errno.EROFS:
         return _of_permission(error)

@@ -99,9 +99,12 @@ def test_a_card_that_is_no_object_is_told_as_such(tmp_path, network_set):
 def test_weights_that_are_no_safetensors_are_refused(tmp_path, network_set):
     dataset = NetworksDataset(str(tmp_path / "net"))
     dataset.save(network_set)
-    (tmp_path / "net" / "grouped_fold0" / "model.safetensors").write_bytes(b"\x80\x04junk")
-    with pytest.raises(DatasetError):
-        dataset.load()
+    file = tmp_path / "net" / "grouped_fold0" / "model.safetensors"
+    whole = file.read_bytes()
+    for content in (b"\x80\x04junk", whole[: len(whole) // 2], b""):
+        file.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"grouped_fold0: the network .* Delete this folder"):
+            dataset.load()
 
 
 def test_checkpoints_belong_to_one_training(tmp_path):
@@ -112,6 +115,25 @@ def test_checkpoints_belong_to_one_training(tmp_path):
     assert store.load("grouped_fold0", "b") is None, "other data or parameters start anew"
     store.clear()
     assert store.load("grouped_fold0", "a") is None
+
+
+def test_a_damaged_checkpoint_is_told_and_the_fold_starts_anew(tmp_path, caplog):
+    store = CheckpointsDataset(str(tmp_path / "c")).load()
+    file = tmp_path / "c" / "grouped_fold0.pt"
+    store.save("grouped_fold0", "a", {"step": 3, "weights": torch.ones(2)})
+    whole = file.read_bytes()
+    torch.save([1], tmp_path / "other.pt")
+    other = (tmp_path / "other.pt").read_bytes()
+    for content in (b"\x80\x04junk", bytes(range(256)), whole[: len(whole) // 2], b"", other):
+        file.write_bytes(content)
+        caplog.clear()
+        assert store.load("grouped_fold0", "a") is None
+        (said,) = (r.getMessage() for r in caplog.records if r.name == "temshift.catalog.networks")
+        assert str(file) in said
+        assert "trained from its beginning" in said
+        assert "weights_only" not in said
+    store.save("grouped_fold0", "a", {"step": 4})
+    assert store.load("grouped_fold0", "a") == {"step": 4}
 
 
 def test_the_card_is_readable_json(tmp_path, network_set):

@@ -12,6 +12,7 @@ from temshift.catalog.micrographs import MicrographStore
 from temshift.catalog.networks import CheckpointStore
 from temshift.catalog.segmentations import SegmentationStore
 from temshift.catalog.study_catalog import NoSuchDatasetError, StudyCatalog
+from temshift.config.errors import UserError
 from temshift.learning.examples import Example
 from temshift.learning.network_set import TrainedNetwork
 from temshift.microscopy.micrograph import Micrograph
@@ -95,3 +96,41 @@ def test_objects_describe_themselves_in_a_line(thing, said):
 )
 def test_stores_say_how_much_they_hold(store, tmp_path):
     assert f"{store.__name__}('{tmp_path}'): 0 " in repr(store(tmp_path))
+
+
+TABLE = pd.DataFrame({"micrograph_id": ["a", "b"], "pixel_size_nm": [0.02, 0.03]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "data", "damage"),
+    [
+        ("pandas.ParquetDataset", "a.parquet", TABLE, lambda whole: whole[: len(whole) // 2]),
+        ("json.JSONDataset", "a.json", {"a": [1, 2]}, lambda whole: whole[: len(whole) // 2]),
+        ("pandas.CSVDataset", "a.csv", TABLE, lambda whole: b""),
+        ("pandas.CSVDataset", "a.csv", TABLE, lambda whole: b"\xff\xfe\x9d"),
+        (
+            "temshift.catalog.tables.TypedTableDataset",
+            "a.csv",
+            TABLE,
+            lambda whole: whole.replace(b"0.03", b"0x"),
+        ),
+    ],
+)
+def test_a_damaged_file_that_a_pipeline_makes_is_named_with_it(tmp_path, kind, file, data, damage):
+    path = tmp_path / file
+    catalog = StudyCatalog.from_config({"low.made": {"type": kind, "filepath": str(path)}})
+    catalog.save("low.made", data)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DatasetError):
+        catalog.load("low.made")  # no pipeline is known to make it: a user's own file
+    catalog.makers = lambda: {"low.made": "evaluation"}
+    with pytest.raises(UserError) as caught:
+        catalog.load("low.made")
+    assert caught.value.what.startswith(f"{path}: what a pipeline has written there cannot be read")
+    assert "Delete it and run the pipeline that makes it: kedro run --pipelines evaluation" in (
+        caught.value.remedy
+    )
+    path.unlink()
+    with pytest.raises(DatasetError) as absent:
+        catalog.load("low.made")
+    assert "Delete it" not in str(absent.value), "it is not there at all"

@@ -95,3 +95,18 @@ def test_more_groups_than_there_are_are_refused_before_the_first_trial(make_swee
     with pytest.raises(UserError, match=r"training\.groups: 4"):
         run_sweep(make_sweep([1, 4]), SweepStore(tmp_path / "sweep"))
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_damaged_record_of_the_trials_is_named_and_may_be_deleted(tmp_path):
+    store, file = SweepStore(tmp_path), tmp_path / "trials.sqlite"
+    study = store.study("sweep")
+    study.tell(study.ask(), 0.5)
+    whole = file.read_bytes()
+    for content in (b"\x80\x04junk" * 300, whole[: len(whole) // 2], whole[:100]):
+        file.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            store.study("sweep")
+        assert caught.value.what == f"{file}: the record of the trials is damaged"
+        assert "Delete it and repeat the command" in caught.value.remedy
+    file.write_bytes(whole)
+    assert len(store.study("sweep").trials) == 1

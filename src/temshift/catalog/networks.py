@@ -6,6 +6,7 @@ Loading a network never unpickles anything.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from temshift.learning.cards import CardError, NetworkCard, read_card
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
 
 __all__ = ["CheckpointStore", "CheckpointsDataset", "NetworksDataset"]
+
+_log = logging.getLogger(__name__)
 
 
 class NetworksDataset(FileDataset[NetworkSet, NetworkSet]):
@@ -39,6 +42,7 @@ class NetworksDataset(FileDataset[NetworkSet, NetworkSet]):
             A network without its card, or a file of it that is damaged; a card of another shape,
             with its file, the keys, what was found there and what was expected.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         networks = {}
@@ -48,9 +52,10 @@ class NetworksDataset(FileDataset[NetworkSet, NetworkSet]):
                     state=load_file(folder / "model.safetensors"),
                     card=_read_card(folder / "card.json"),
                 )
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, SafetensorError) as error:
                 raise DatasetError(
-                    f"{folder}: the network cannot be read ({error}). Train or import it again"
+                    f"{folder}: the network cannot be read (cut short? {error}). Delete this "
+                    "folder and train or import the network again: kedro run, or its pipeline"
                 ) from error
         if not networks:
             raise DatasetError(
@@ -101,14 +106,29 @@ class CheckpointStore:
         return f"CheckpointStore('{self._folder}'): {n} unfinished folds"
 
     def load(self, key: str, identity: str) -> dict[str, Any] | None:
-        """Return the state of a fold, or ``None`` if there is none of the same ``identity``."""
+        """Return the state of a fold, or ``None`` if there is none of the same ``identity``.
+
+        One that is damaged is told and is none: it only saves the time of training again.
+        """
         import torch
 
         path = self._folder / f"{key}.pt"
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state["state"] if state["identity"] == identity else None
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = found["state"]
+            return state if found["identity"] == identity else None
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever damage makes of the bytes
+            _log.warning(
+                "%s: the checkpoint cannot be read (damaged?), so this fold is trained from its "
+                "beginning; the next checkpoint replaces it",
+                path,
+            )
+            _log.debug("The checkpoint", exc_info=error)
+            return None
 
     def save(self, key: str, identity: str, state: dict[str, Any]) -> None:
         """Replace the state of a fold."""

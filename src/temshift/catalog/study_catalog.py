@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from temshift.catalog.remote import copies_here, kept_there
 from temshift.catalog.whole_files import saved_whole
 from temshift.config.base import close_to, hint
 from temshift.config.cluster import ClusterParameters
-from temshift.config.errors import UserError
+from temshift.config.errors import UserError, shown
 
 __all__ = ["NoSuchDatasetError", "Origin", "StudyCatalog"]
 
@@ -67,10 +67,13 @@ class StudyCatalog(DataCatalog):
         ``None`` if it belongs to no project.
     known : callable or None
         Gives the names of the datasets of all pipelines, which patterns stand for in the catalog.
+    makers : callable or None
+        Gives what pipelines write: the names of the datasets, each with that of its pipeline.
     """
 
     origin: Origin | None = None
     known: Callable[[], Iterable[str]] | None = None
+    makers: Callable[[], Mapping[str, str]] | None = None
 
     def __repr__(self) -> str:
         names = self._names()
@@ -111,6 +114,8 @@ class StudyCatalog(DataCatalog):
         ------
         NoSuchDatasetError
             There is no dataset of this name; with the nearest names.
+        UserError
+            A file that a pipeline has written is damaged; with that pipeline.
         """
         try:
             return super().load(ds_name, version)
@@ -121,9 +126,13 @@ class StudyCatalog(DataCatalog):
         except DatasetError as error:
             # "{split}.patches" fits any name; a file that no pipeline makes is a misspelt one
             by_pattern = self.config_resolver.match_dataset_pattern(ds_name) is not None
-            if not by_pattern or self.known is None or ds_name in self.known():
+            if by_pattern and self.known is not None and ds_name not in self.known():
+                raise self._unknown(ds_name) from error
+            maker = (self.makers() if self.makers is not None else {}).get(ds_name)
+            cause = _in_the_content(error)
+            if maker is None or cause is None:
                 raise
-            raise self._unknown(ds_name) from error
+            raise self._damaged(ds_name, maker, cause) from error
 
     @cached_property
     def _elsewhere(self) -> dict[str, dict[str, Any]]:
@@ -142,6 +151,15 @@ class StudyCatalog(DataCatalog):
         names = {*self.keys(), *(self.known() if self.known is not None else ())}
         return sorted(n for n in names if not n.startswith("params:") and n != "parameters")
 
+    def _damaged(self, ds_name: str, pipeline: str, cause: BaseException) -> UserError:
+        path = next(iter(own_paths(self[ds_name])), ds_name)
+        return UserError(
+            f"{path}: what a pipeline has written there cannot be read (cut short?)",
+            f"Found {type(cause).__name__}: {shown(str(cause), 160)}; expected the file as written",
+            f"Delete it and run the pipeline that makes it: kedro run --pipelines {pipeline} (in "
+            "the same environment: --env)",
+        )
+
     def _unknown(self, ds_name: str) -> NoSuchDatasetError:
         names = [name for name in self._names() if name != ds_name]
         close = " or ".join(map(repr, close_to(ds_name, names)))
@@ -152,3 +170,16 @@ class StudyCatalog(DataCatalog):
             "catalog.keys() lists all; a dataset of a split or network is called "
             "'<its name>.patches' and the like",
         )
+
+
+def _in_the_content(error: DatasetError) -> BaseException | None:
+    """Return what went wrong with the content of a file, if that is why it cannot be loaded.
+
+    Not so if the system refused (no such file, no right, no memory), a package is missing, or a
+    dataset of ours has said in its own words what is wrong: Kedro puts its words before others.
+    """
+    told = error.__cause__ if isinstance(error.__cause__, DatasetError) else error  # by a catalog
+    refused = (UserError, FileNotFoundError, PermissionError, IsADirectoryError, MemoryError)
+    if not str(told).startswith("Failed while loading data from dataset"):
+        return None
+    return None if isinstance(told.__cause__, (*refused, ImportError)) else told.__cause__

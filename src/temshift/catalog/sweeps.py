@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +46,15 @@ class SweepStore:
         Raises
         ------
         UserError
-            Optuna is not installed.
+            Optuna is not installed; the file of the trials is damaged.
         """
         optuna = import_optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "trials.sqlite"
+        _check_trials(file)
         study: Study = optuna.create_study(
-            storage=f"sqlite:///{self.folder.resolve() / 'trials.sqlite'}",
+            storage=f"sqlite:///{file.resolve()}",
             study_name=name,
             sampler=sampler,
             direction="maximize",
@@ -97,6 +101,25 @@ class SweepStore:
 
     def clear(self) -> None:
         """Remove nothing: finished trials are what a longer sweep goes on from."""
+
+
+def _check_trials(file: Path) -> None:
+    """Refuse a damaged file of trials; one that another process holds is none."""
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(file)) as database:
+            found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise UserError(
+            f"{file}: the record of the trials is damaged",
+            f"Found: {found}; expected a database of SQLite",
+            "Delete it and repeat the command: finished trials are kept, in folders of their own",
+        )
 
 
 def import_optuna() -> Any:

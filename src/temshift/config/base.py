@@ -9,8 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 __all__ = [
+    "FILE_NAME",
     "NAME",
     "PLAUSIBLE_PIXEL_NM",
+    "TAKEN_NAMES",
     "Ascending",
     "EachOnce",
     "PixelSize",
@@ -24,7 +26,19 @@ __all__ = [
 
 _M = TypeVar("_M", bound=BaseModel)
 
-NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+#: Files and records are named after what is named so; file systems take 255 bytes.
+NAME = r"^[A-Za-z][A-Za-z0-9_]{0,99}$"
+#: A folder of results: none that leads elsewhere (``..``) or is hidden.
+FILE_NAME = r"^\w[\w.-]*$"
+
+#: What no network, and so no split, can be called: folders beside those of the networks in
+#: ``06_models``, and words that stand for a choice of networks.
+TAKEN_NAMES = {
+    "history": "the folder of the histories of all networks",
+    "box": "the network that comes with the package",
+    "nearest": "the choice of the nearest network (deployment.networks, fine_tuning.network)",
+    "best": "the choice of the best network (deployment.networks)",
+}
 
 #: Pixel sizes outside of this range (nm) are no calibration of a TEM image.
 PLAUSIBLE_PIXEL_NM = (1e-4, 1e3)

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from temshift.config.base import NAME, hint
+from temshift.config.base import NAME, TAKEN_NAMES, hint
 from temshift.config.box import BoxParameters
 from temshift.config.curation import CurationParameters
 from temshift.config.deployment import DeploymentParameters
-from temshift.config.errors import Problem, UserError, invalid, problems_of, shown
+from temshift.config.errors import PATTERNS, Problem, UserError, invalid, problems_of, shown
 from temshift.config.evaluation import EvaluationParameters
 from temshift.config.fine_tuning import FewLabelsParameters
 from temshift.config.modelling import ModellingParameters, NetworkParameters
@@ -120,12 +120,20 @@ def _check_entries(name: str, model: type[BaseModel], block: Any) -> list[Proble
     problems = []
     for entry, value in block.items():
         key = f"{name}.{entry}"
-        if not re.match(NAME, str(entry)):
-            said = "a name of letters, digits and _, beginning with a letter"
-            problems.append(Problem(key, f"found {str(entry)!r}; expected {said}"))
+        if not re.fullmatch(NAME, str(entry)):
+            said = f"found {shown(str(entry))}; expected {PATTERNS[NAME]}"
+            problems.append(Problem(key, said))
+        elif name != "studies" and value is not None and str(entry).lower() in TAKEN_NAMES:
+            problems.append(Problem(key, f"found a name that is taken: {_taken(entry)}"))
         elif value is not None:
             problems += _checked(model, value, key)
     return problems
+
+
+def _taken(name: str) -> str:
+    """Return what a name stands for already, and what was expected."""
+    means = TAKEN_NAMES[name.lower()]
+    return f"{name!r} means {means}; expected another one, such as {name + '_1'!r}"
 
 
 def _check_overrides(parameters: Mapping[str, Any]) -> list[Problem]:

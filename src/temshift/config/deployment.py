@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from temshift.config.base import NAME, EachOnce, PixelSize, Strict
+from temshift.config.base import FILE_NAME, NAME, EachOnce, PixelSize, Strict
 
 __all__ = ["DeploymentParameters"]
 
@@ -60,7 +60,7 @@ class DeploymentParameters(Strict):
     """
 
     input: str | None = None
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    name: Annotated[str, Field(pattern=FILE_NAME, max_length=80)] | None = None
     masks: str | None = None
     judge: bool = True
     networks: Annotated[Literal["nearest", "best", "box"] | list[NetworkName], EachOnce] = "nearest"

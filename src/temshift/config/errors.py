@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from temshift.config.base import NAME, Strict, hint
+from temshift.config.base import FILE_NAME, NAME, Strict, hint
 
-__all__ = ["Problem", "UserError", "invalid", "problems_of", "shown"]
+__all__ = ["PATTERNS", "Problem", "UserError", "invalid", "problems_of", "shown"]
 
 
 class UserError(ValueError):
@@ -107,11 +108,21 @@ def problems_of(error: ValidationError, prefix: str = "") -> list[Problem]:
         Key of the block that was validated.
     """
     model = _models().get(error.title)
+    cases = [(case["type"], _problem(case, model, prefix)) for case in error.errors()]
     problems: dict[str, Problem] = {}
-    for case in error.errors():
-        problem = _problem(case, model, prefix)
-        problems.setdefault(problem.key, problem)  # each of several types has its own complaint
+    for kind, problem in cases:  # each of several types has its own complaint
+        if kind not in _OF_ANOTHER_KIND or not any(
+            _came_further(other, problem.key, its_kind) for its_kind, other in cases
+        ):
+            problems.setdefault(problem.key, problem)
     return list(problems.values())
+
+
+def _came_further(problem: Problem, key: str, kind: str) -> bool:
+    """Whether a problem is of a type that a value fits better than one that it is no value of."""
+    return problem.key.startswith(f"{key}.") or (
+        problem.key == key and kind not in _OF_ANOTHER_KIND
+    )
 
 
 def _models() -> dict[str, type[BaseModel]]:
@@ -140,6 +151,8 @@ def _problem(case: Any, model: type[BaseModel] | None, prefix: str) -> Problem:
         return Problem(key, "found nothing; expected a value, since this key must be given")
     if re.search(r"(^|\.)where\.[^.]+$", key):
         expected = "a value, a list of values, {value, tolerance} or {min, max}"
+    elif kind == "list_type" and key.startswith("sweep.space."):
+        expected = "a list of values, such as [1, 2], or a range {min, max}"
     else:
         expected = _expected(kind, case)
     return Problem(key, f"found {shown(value)}; expected {expected}")
@@ -153,8 +166,15 @@ def _place(
     kind: Any = model
     owner = model
     for part in loc:
+        if len(kinds := _alternatives(kind)) > 1:  # a mark of pydantic's: which one was tried
+            words = re.findall(r"\w+", str(part))
+            tried = [k for k in kinds if _is_model(k) and k.__name__ in words]
+            if not tried:
+                break
+            kind = tried[0]
+            continue
         inner = _inside(kind)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        if _is_model(inner):
             owner = inner
             fields = {f.alias or name: f for name, f in inner.model_fields.items()}
             place.append(str(part))
@@ -169,6 +189,19 @@ def _place(
         else:
             break  # a mark of pydantic's, such as which of several types was tried
     return place, owner
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """Return the types of which a value may have one, without ``None``."""
+    if hasattr(kind, "__metadata__"):
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [k for one in get_args(kind) for k in _alternatives(one) if k is not type(None)]
+    return [kind]
 
 
 def _inside(kind: Any) -> Any:
@@ -204,6 +237,27 @@ _EXPECTED = {
     "tuple_type": "a list, such as [1, 2]",
 }
 
+#: What a pattern asks for, in words or as all that there is; no pattern is shown to a user.
+PATTERNS: dict[str, str | list[str]] = {
+    NAME: "a name of at most 100 letters, digits and _, beginning with a letter",
+    FILE_NAME: "a name of letters, digits, _, - and ., beginning with none of - and .",
+    r"^(auto|cpu|mps|cuda(:\d+)?)$": ["auto", "cpu", "mps", "cuda", "cuda:0"],
+    r"^(local|slurm|(tcp|tls)://\S+:\d+)$": (
+        "local, slurm or the address of a running scheduler, such as tcp://10.0.0.1:8786 or "
+        "tls://10.0.0.1:8786"
+    ),
+    r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$": "HH:MM:SS or D-HH:MM:SS, such as 12:00:00 (in quotes)",
+    r"^\d{4}-\d{2}-\d{2}$": "a date such as 2024-01-15",
+    r"^[0-9a-f]{64}$": "a SHA-256: 64 digits of 0-9 and a-f",
+}
+
+#: What pydantic says of a type that a value was not meant to have, where it may have several.
+_OF_ANOTHER_KIND = {
+    *("list_type", "dict_type", "model_type", "literal_error", "none_required"),
+    *("string_type", "int_type", "float_type", "bool_type", "tuple_type"),
+    *("int_parsing", "float_parsing", "bool_parsing"),
+}
+
 
 def _expected(kind: str, case: Any) -> str:
     if kind in _EXPECTED:
@@ -211,17 +265,14 @@ def _expected(kind: str, case: Any) -> str:
     context = case.get("ctx", {})
     if kind == "string_pattern_mismatch":
         pattern = context.get("pattern", "")
-        if pattern == NAME:
-            return "a name of letters, digits and _, beginning with a letter"
-        alternatives = re.fullmatch(r"\^\((.+)\)\$", pattern)
-        if alternatives:
-            plain = alternatives[1].replace(r"cuda(:\d+)?", "cuda|cuda:0")
-            return hint(str(case["input"]), plain.split("|"))
-        return {r"^\d{4}-\d{2}-\d{2}$": "a date such as 2024-01-15"}.get(pattern, pattern)
+        expected = PATTERNS.get(pattern, f"what fits {pattern}")
+        return expected if isinstance(expected, str) else hint(str(case["input"]), expected)
     if kind == "literal_error":
         return hint(str(case["input"]), re.findall(r"'([^']*)'", str(context.get("expected"))))
     if kind in ("too_short", "too_long"):
         number = context.get("min_length", context.get("max_length"))
         return f"{'at least' if kind == 'too_short' else 'at most'} {number} entries"
+    if kind == "string_too_long":
+        return f"at most {context['max_length']} characters"
     text = re.sub(r"^(Input|Value) should (be|have) (a valid )?", "", str(case["msg"]))
     return text.split(", unable to")[0]

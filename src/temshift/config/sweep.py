@@ -208,9 +208,16 @@ def _check_key(
         return
     first, *rest = key.split(".")
     for fixed, why in _FIXED.items():
-        if key == fixed or fixed.startswith(f"{key}.") or key.startswith(f"{fixed}."):
+        if key == fixed or key.startswith(f"{fixed}."):
             yield Problem(where, f"found a key that is not for a sweep; {why}")
             return
+    within = [fixed for fixed in _FIXED if rest and fixed.startswith(f"{key}.")]
+    if within:
+        yield Problem(
+            where,
+            f"found a whole block, in which a sweep itself decides on {', '.join(within)}; "
+            f"expected a key of it, such as {key}.learning_rate",
+        )
     if first not in _BLOCKS or not rest:
         yield Problem(
             where,

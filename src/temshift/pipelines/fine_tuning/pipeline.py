@@ -5,6 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from temshift.binding import each
+from temshift.config.base import TAKEN_NAMES
 from temshift.config.errors import UserError
 from temshift.config.fine_tuning import FewLabelsParameters
 from temshift.context import any_trained, has_patches, project_parameters, study_plan
@@ -21,8 +22,8 @@ def create_pipeline() -> Pipeline:
     if block is None:
         return Pipeline([])
     parameters = FewLabelsParameters.model_validate(block)
-    taken = {*plan.with_weights, "box", "nearest", "best", "history"}
-    if parameters.name in taken:
+    taken = {*plan.with_weights, *TAKEN_NAMES}
+    if {parameters.name, parameters.name.lower()} & taken:
         raise UserError(
             f"fine_tuning.name: {parameters.name!r} is taken",
             f"Found {parameters.name!r}; expected a name that no network has, since the tuned "
