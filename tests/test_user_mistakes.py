@@ -21,8 +21,9 @@ from kedro.config import OmegaConfigLoader
 from PIL import Image
 
 from temshift import context
+from temshift.catalog.labelled import LabelledStore
 from temshift.catalog.metadata_table import MetadataTableDataset, read_metadata_table
-from temshift.catalog.micrographs import MicrographStore
+from temshift.catalog.micrographs import MicrographReadError, MicrographStore
 from temshift.cli import Told
 from temshift.config.base import Strict
 from temshift.config.check import check_parameters
@@ -1163,6 +1164,23 @@ def test_errors_of_the_disk(error, said):
 def test_an_environment_that_does_not_exist():
     error = raised(lambda: environment_exists(ROOT / "conf", "mien"))
     assert "did you mean 'mine'?" in three_lines(error)
+
+
+def test_a_file_that_is_refused_is_named_with_the_key_of_its_pipeline(tmp_path, monkeypatch):
+    numbered = np.zeros((64, 70), np.uint8)
+    numbered[:5], numbered[20:25] = 1, 2
+    grey = np.random.default_rng(0).integers(0, 255, (64, 70), np.uint8)
+    for name, pixels in (("images/a.png", grey), ("masks/a.png", numbered)):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(pixels).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MicrographReadError) as caught:
+        LabelledStore(tmp_path / "images", tmp_path / "masks").read("a.png")
+    assert three_lines(caught.value) == (
+        "masks/a.png cannot be used\n"
+        "A mask must hold {0, 1} or {0, 255} only, found 3 values (0, 1, 2)\n"
+        "If they number the particles, set fine_tuning.label_kind: instance"
+    )
 
 
 # --------------------------------------------------------------------------- the command line

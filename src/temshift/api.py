@@ -7,7 +7,7 @@ Without a study the network that comes with the package draws the mask.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +24,10 @@ from temshift.config.errors import problems_of
 from temshift.config.fine_tuning import FewLabelsParameters
 from temshift.config.trust import TrustParameters
 from temshift.learning.calibration import trained_on
-from temshift.learning.few_labels import FewLabels, tune_on_few_labels
+from temshift.learning.few_labels import FewLabels, labelled_pair, tune_on_few_labels
 from temshift.learning.network_set import NetworkSet
 from temshift.learning.segmentation import Segmentation, Segmenter, mask_of, usable_image
 from temshift.learning.trust import TrustModel
-from temshift.microscopy.micrograph import LabelledMicrograph
 
 __all__ = ["fine_tune", "judge_mask", "load_networks", "load_trust", "segment"]
 
@@ -194,7 +193,8 @@ def fine_tune(
     images : sequence of ndarray, shape (H, W), any real type
         Detector counts; sides of at least 64 px.
     masks : sequence of ndarray, shape (H, W)
-        Not 0 where a particle is, one for each image.
+        One for each image: boolean; 0 and any other value; or the numbers of the particles, 0 for
+        the background.
     networks : path or mapping of str to NetworkSet, optional
         As for :func:`segment`. With a folder of a study, what the labels cost elsewhere is measured
         on its patches (``05_model_input``), where they are there.
@@ -212,15 +212,25 @@ def fine_tune(
     FileNotFoundError
         No networks in the folder.
     ValueError
-        Images and masks do not fit together or cannot be used; the network does not exist.
+        Images and masks do not fit together, or one cannot be used, which is named with its number
+        from 0 (``mask 3``); the network does not exist.
     """
+    for key, given in (("images", images), ("masks", masks)):
+        if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+            raise ValueError(
+                f"{key} is of type {type(given).__name__}; expected a list with an array for each "
+                "micrograph"
+            )
+    images, masks = list(images), list(masks)
     if len(images) != len(masks):
         raise ValueError(
             f"each image needs a mask, found {len(images)} images and {len(masks)} masks"
         )
+    labelled = [labelled_pair(i, *pair) for i, pair in enumerate(zip(images, masks, strict=True))]
     wanted = _validated(FewLabelsParameters, parameters)
     if networks is None:
         networks = "data/06_models" if _networks_in("data/06_models")[0] else "box"
+    _check_networks(networks)
     if wanted.network == "box" or networks == "box":
         networks = boxed_networks()
     home = {}
@@ -230,10 +240,6 @@ def fine_tune(
         splits = {s for own in networks.values() for t in own.values() for s in t.card.train_on}
         files = {split: folder / split / "patches.h5" for split in sorted(splits)}
         home = {s: PatchStackDataset(str(f)).load() for s, f in files.items() if f.exists()}
-    labelled = [
-        LabelledMicrograph(f"image {i}", image, mask)
-        for i, (image, mask) in enumerate(zip(images, masks, strict=True))
-    ]
     return tune_on_few_labels(networks, labelled, wanted, home)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def as_user_error(error: BaseException) -> UserError:
         known = _known(cause)
         if known is not None:
             return known
-    own = next((e for e in reversed(chain) if _is_ours(e)), None)
-    if own is not None:
-        return _of_text(str(own), _dataset(chain))
+    told = _our_words(chain)
+    if told is not None:
+        return _of_text(told, _dataset(chain))
     cause = chain[-1]
     place = _dataset(chain) or _our_place(chain)
     return UserError(
@@ -91,6 +91,21 @@ def _is_ours(error: BaseException) -> bool:
         return False
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and "temshift" in Path(frames[-1].filename).parts
+
+
+def _our_words(chain: Sequence[BaseException]) -> str | None:
+    """Return what the error of ours says that knows most; ``None`` if none is ours.
+
+    It is the innermost one, but of a file the outermost that names it: those below know a reason
+    only, and not the key that the file was asked for with.
+    """
+    from temshift.catalog.micrographs import MicrographReadError
+
+    ours = [error for error in chain if _is_ours(error)]
+    for error in ours:
+        if isinstance(error, MicrographReadError):
+            return f"{_relative(error.path)}: {error.reason}"
+    return str(ours[-1]) if ours else None
 
 
 def _is_dataset_error(error: BaseException) -> bool:

@@ -1,7 +1,10 @@
 """Micrographs and masks are paired by their names; what does not fit is refused with its file."""
 
+import logging
+
 import numpy as np
 import pytest
+import tifffile
 from kedro.io import DatasetError
 from PIL import Image
 
@@ -80,3 +83,99 @@ def test_what_is_missing_is_said_with_the_command(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=r"none of the 4 files in .* has a mask here"):
         load(images, tmp_path / "empty")
+
+
+@pytest.fixture
+def stack(tmp_path):
+    rng = np.random.default_rng(1)
+    (tmp_path / "images").mkdir()
+    frames = rng.integers(0, 255, (3, 64, 70), np.uint8)
+    tifffile.imwrite(tmp_path / "images" / "movie.tif", frames, photometric="minisblack")
+    return tmp_path / "images", tmp_path / "masks"
+
+
+@pytest.mark.parametrize("name", ["movie.png", "movie_mask.png", "movie.tif.png"])
+def test_one_mask_of_a_stack_is_refused(stack, name):
+    images, masks = stack
+    write(masks / name, np.eye(64, 70, dtype=np.uint8))
+    with pytest.raises(DatasetError, match=rf"{name}: .*3 frames of a stack \(movie.tif\[0\]"):
+        load(images, masks)
+
+
+def test_frames_have_those_of_a_stack_of_masks(stack):
+    images, masks = stack
+    masks.mkdir()
+    drawn = np.zeros((3, 64, 70), np.uint8)
+    for i in range(3):
+        drawn[i, : i + 1] = 255
+    tifffile.imwrite(masks / "movie_mask.tif", drawn, photometric="minisblack")
+    store = load(images, masks)
+    assert [store.read(path).label.sum() for path in store.pairs] == [70, 140, 210]
+
+
+def test_one_frame_may_be_labelled_by_its_number(stack):
+    images, masks = stack
+    write(masks / "movie[1].png", np.eye(64, 70, dtype=np.uint8))
+    assert load(images, masks).pairs == {"movie.tif[1]": "movie[1].png"}
+
+
+def test_micrographs_that_share_a_mask_are_refused(folders):
+    images, masks = folders
+    write(images / "a.png", np.arange(64 * 70, dtype=np.uint8).reshape(64, 70))
+    with pytest.raises(DatasetError, match=r"a\.png: .* of 2 micrographs, a.png and a.tif.*Move"):
+        load(images, masks)
+    (masks / "a.png").rename(masks / "a.tif.png")
+    assert load(images, masks).pairs["a.tif"] == "a.tif.png"
+
+
+@pytest.mark.parametrize("ending", ["_cp_masks", "_MASK", "-labels", "_seg", " particles"])
+def test_masks_are_called_as_those_made_elsewhere(folders, ending):
+    images, masks = folders
+    (masks / "a.png").rename(masks / f"a{ending}.png")
+    assert load(images, masks).pairs["a.tif"] == f"a{ending}.png"
+
+
+def test_masks_of_no_micrograph_are_named(folders, caplog):
+    images, masks = folders
+    (masks / "a.png").rename(masks / "Lost.png")
+    with caplog.at_level(logging.WARNING):
+        assert "a.tif" in load(images, masks).unlabelled
+    assert "1 of 3 masks" in caplog.text
+    assert "Lost.png" in caplog.text
+
+
+def test_a_single_micrograph_leaves_the_masks_of_others_unsaid(folders, caplog):
+    images, masks = folders
+    with caplog.at_level(logging.WARNING):
+        assert load(images / "a.tif", masks).pairs == {"a.tif": "a.png"}
+    assert not caplog.text
+
+
+def test_in_one_folder_a_mask_is_no_micrograph_and_an_export_no_mask(tmp_path):
+    grey = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    write(tmp_path / "a.tif", grey)
+    write(tmp_path / "a.png", grey)
+    with pytest.raises(DatasetError, match=r"none of the 2 files .*something like _mask"):
+        load(tmp_path, tmp_path)
+    (tmp_path / "a.png").unlink()
+    write(tmp_path / "b.tif", grey)
+    write(tmp_path / "a_cp_masks.png", np.eye(64, dtype=np.uint8))
+    store = load(tmp_path, tmp_path)
+    assert (store.pairs, store.unlabelled) == ({"a.tif": "a_cp_masks.png"}, ["b.tif"])
+
+
+def test_the_folder_of_masks_may_lie_in_that_of_the_micrographs(folders):
+    images, masks = folders
+    masks.rename(images / "masks")
+    store = load(images, images / "masks")
+    assert len(store) == 3
+    assert store.unlabelled == ["unlabelled.tif"]
+
+
+def test_a_micrograph_that_is_a_mask_is_refused_with_its_file(folders):
+    images, masks = folders
+    disc = np.zeros((64, 70), np.uint8)
+    disc[10:40, 10:30] = 255
+    write(images / "a.tif", disc)
+    with pytest.raises(MicrographReadError, match=r"images/a\.tif: .*as a mask.*fine_tuning.masks"):
+        load(images, masks).read("a.tif")

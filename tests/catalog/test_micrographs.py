@@ -501,7 +501,7 @@ def test_instance_masks(store):
     np.testing.assert_array_equal(store.read_label("m.png", "instance"), numbers > 0)
     with pytest.raises(MicrographReadError) as caught:
         store.read_label("m.png")
-    assert "found 63 values: 0, 1000, 2000" in caught.value.reason
+    assert "found 63 values (0, 1000, 2000" in caught.value.reason
     assert "curation.label_kind: instance" in caught.value.reason
 
 

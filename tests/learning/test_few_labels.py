@@ -1,5 +1,7 @@
 """A few labels help a network that fails; where nothing is to be learned no gain is said."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +164,73 @@ def test_the_function_of_the_package_gives_the_same(untrained, helped):
     assert shown.network == "mine"
     with pytest.raises(ValueError, match="2 images and 1 masks"):
         temshift.fine_tune(images, masks[:1], untrained)
+
+
+def test_an_inverted_mask_is_told(untrained, caplog):
+    brief = FewLabelsParameters(**QUICK | {"steps": 2})
+    some = micrographs(2)
+    some[1].label[:] = 1 - some[1].label
+    with caplog.at_level(logging.WARNING):
+        found = tune_on_few_labels(untrained, some, brief)
+    told = [note for note in found.notes if "inverted" in note]
+    assert len(told) == 1
+    assert told[0].startswith("The mask of m1 has 9")
+    assert told[0] in caplog.text
+
+
+GREY = np.random.default_rng(0).normal(100, 5, (70, 81))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"mask": GREY}, r"mask 1: .*no whole number"),
+        ({"mask": np.where(GREY > 100, 0.5, 0.25)}, r"mask 1: .*no whole number"),
+        ({"mask": np.where(GREY > 100, 1, 2)}, r"mask 1: .*no 0"),
+        ({"mask": np.where(GREY > 100, 1, np.nan)}, r"mask 1: a mask holds 0"),
+        ({"mask": np.zeros((70, 80), np.uint8)}, r"mask 1: the mask has 70 × 80 px"),
+        ({"mask": np.zeros((70, 81, 3), np.uint8)}, r"mask 1: .*\(H, W\)"),
+        ({"image": GREY.astype(complex)}, r"image 1: .*complex128"),
+        ({"image": GREY.tolist()}, r"image 1: .*found list"),
+        ({"image": torch.tensor(GREY)}, r"image 1: .*found Tensor"),
+        ({"image": np.stack([GREY] * 3)}, r"image 1: one grey image"),
+        ({"image": micrographs(1)[0].label}, r"image 1: .*as a mask has.*fine_tuning.masks"),
+    ],
+)
+def test_images_and_masks_from_python_are_refused_with_their_number(untrained, wrong, said):
+    import temshift
+
+    good, other = micrographs(2)
+    images = [good.image, wrong.get("image", other.image)]
+    masks = [good.label, wrong.get("mask", other.label)]
+    with pytest.raises(ValueError, match=said):
+        temshift.fine_tune(images, masks, untrained, **QUICK | {"steps": 2})
+
+
+def test_masks_from_python_may_be_of_any_kind_that_is_unmistakable(untrained):
+    import temshift
+
+    labelled = micrographs(3)
+    one, two, three = (m.label for m in labelled)
+    images = [m.image for m in labelled]
+    masks = [one.tolist(), -two.astype(np.int8), torch.tensor(three) > 0]
+    quick = QUICK | {"steps": 2}
+    found = temshift.fine_tune(iter(images), iter(masks), untrained, **quick)
+    plain = temshift.fine_tune(images, [one, two, three], untrained, **quick)
+    pd.testing.assert_frame_equal(found.scores, plain.scores)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"networks": 5}, "networks is 5; expected a folder"),
+        ({"images": 5}, "images is of type int; expected a list"),
+        ({"masks": "folder"}, "masks is of type str; expected a list"),
+    ],
+)
+def test_what_is_no_list_and_no_network_is_refused(given, said):
+    import temshift
+
+    images, masks = [m.image for m in micrographs(1)], [m.label for m in micrographs(1)]
+    with pytest.raises(ValueError, match=said):
+        temshift.fine_tune(**{"images": images, "masks": masks} | given)

@@ -160,7 +160,7 @@ def test_bad_data_are_reported_and_leave_earlier_results(project):
     assert found["day 1/1.dm3"] == "no file 'masks/1.png'"
     assert "truncated" in found["day 1/2.dm3"]
     assert "NaN" in found["day 1/3.dm3"]
-    assert "found 1 values: 7" in found["day 1/4.dm3"]
+    assert "found 1 values (7)" in found["day 1/4.dm3"]
     assert "48 × 63 px" in found["day 1/5.dm3"]
     assert (project / "data/03_primary/micrographs.csv").read_bytes() == before
 

@@ -53,8 +53,8 @@ def binary_mask(found: Found) -> NDArray[np.uint8]:
     if not any(np.isin(values, (0, one)).all() for one in _ONES):
         shown = ", ".join(f"{v:g}" for v in values[:6]) + (" …" if len(values) > 6 else "")
         raise RefusedError(
-            f"a mask must hold {{0, 1}} or {{0, 255}} only, found {len(values)} values: "
-            f"{shown}. If they number the particles, {_INSTANCES}"
+            f"a mask must hold {{0, 1}} or {{0, 255}} only, found {len(values)} values "
+            f"({shown}). If they number the particles, {_INSTANCES}"
         )
     return ((pixels == 0) if found.white_is_zero_of is not None else (pixels != 0)).astype(np.uint8)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -15,12 +15,20 @@ from numpy.typing import NDArray
 
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.masks import any_mask
-from temshift.catalog.micrographs import MicrographStore, as_micrograph
+from temshift.catalog.micrographs import MicrographStore, T
 from temshift.catalog.reading.formats import open_image
+from temshift.catalog.reading.found import Found
 from temshift.catalog.reading.stacks import count_frames, read_frame
-from temshift.microscopy.micrograph import Micrograph
 
-__all__ = ["MaskStore", "MasksDataset", "NewMicrographStore", "NewMicrographsDataset"]
+__all__ = [
+    "MaskStore",
+    "MasksDataset",
+    "NewMicrographStore",
+    "NewMicrographsDataset",
+    "frame_of",
+    "names_of_owner",
+    "owners_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -59,18 +67,9 @@ class NewMicrographStore(MicrographStore):
             files = [p for p in super().paths() if Path(p).suffix.lower() not in _NOT_IMAGES]
         return [one for path in files for one in self._frames(path)]
 
-    def read(self, path: str) -> Micrograph:
-        """Read a micrograph, or one frame of a stack.
-
-        Raises
-        ------
-        MicrographReadError
-            As :meth:`temshift.catalog.micrographs.MicrographStore.read`.
-        """
-        file, number = self._split(path)
-        if number is None:
-            return super().read(path)
-        return self._use(file, as_micrograph, open_file=partial(read_frame, number=number))
+    def file(self, path: str) -> Path:
+        """Return the file of a micrograph, or of a frame."""
+        return self.folder / self._split(path)[0]
 
     def sha256(self, path: str) -> str:
         """Return the SHA-256 of the file, read once for all its frames."""
@@ -80,6 +79,17 @@ class NewMicrographStore(MicrographStore):
         if file not in self._sha256:
             self._sha256 = {file: super().sha256(file)}
         return f"{self._sha256[file]}[{number}]"
+
+    def _use(
+        self,
+        path: str,
+        use: Callable[[Found], T],
+        open_file: Callable[[Path], Found] = open_image,
+    ) -> T:
+        """Open a file, or one frame of a stack, and use what it holds."""
+        file, number = self._split(path)
+        frame = open_file if number is None else partial(read_frame, number=number)
+        return super()._use(file, use, frame)
 
     def _frames(self, path: str) -> list[str]:
         try:
@@ -99,6 +109,42 @@ class NewMicrographStore(MicrographStore):
 
 #: What programs add to the name of the image, in front of the ending.
 _ADDED = re.compile(r"[ _-](cp_masks?|masks?|labels?|seg|segmentation|particles|binary)$", re.I)
+
+
+def owners_of(masks: Iterable[str], micrographs: Iterable[str]) -> dict[str, list[str]]:
+    """Return the micrographs that each mask belongs to by its name; of some there are none.
+
+    Parameters
+    ----------
+    masks, micrographs : iterable of str
+        Paths, as of :meth:`NewMicrographStore.paths`.
+
+    Examples
+    --------
+    >>> owners_of(["a_mask.png", "b.png", "c.tif[1]"], ["a.dm3", "c.mrc[0]", "c.mrc[1]"])
+    {'a_mask.png': ['a.dm3'], 'b.png': [], 'c.tif[1]': ['c.mrc[1]']}
+    """
+    known: dict[str, list[str]] = {}
+    for path in micrographs:
+        for key in {_without_ending(path), _with_ending(path)}:
+            known.setdefault(key, []).append(path)
+    return {
+        mask: next((known[key] for key in names_of_owner(mask) if key in known), [])
+        for mask in masks
+    }
+
+
+def names_of_owner(mask: str) -> tuple[str, str]:
+    """Return what the micrograph of a mask may be called: without its ending, and what was added.
+
+    Examples
+    --------
+    >>> names_of_owner("sub/a_cp_masks.tif[03]")
+    ('sub/a_cp_masks[3]', 'sub/a[3]')
+    """
+    key = _without_ending(mask)
+    name, frame = frame_of(key)
+    return key, _ADDED.sub("", name) + frame
 
 
 class MaskStore(NewMicrographStore):
@@ -146,29 +192,23 @@ class MaskStore(NewMicrographStore):
         masks = self.paths()
         if self._only is not None and len(micrographs) == len(masks) == 1:
             return {micrographs[0]: masks}
-        known: dict[str, list[str]] = {}
-        for path in micrographs:
-            for key in {_without_ending(path), _with_ending(path)}:
-                known.setdefault(key, []).append(path)
+        owners = owners_of(masks, micrographs)
         found: dict[str, list[str]] = {}
-        lost = []
-        for mask in masks:
-            key = _without_ending(mask)
-            name, frame = _frame_of(key)
-            plain = _ADDED.sub("", name) + frame
-            owners = next((known[k] for k in (key, plain) if k in known), [])
-            for path in owners:
+        for mask, own in owners.items():
+            for path in own:
                 found.setdefault(path, []).append(mask)
-            if not owners:
-                lost.append(mask)
+        self.tell_lost([mask for mask, own in owners.items() if not own], len(masks))
+        return found
+
+    def tell_lost(self, lost: Sequence[str], total: int) -> None:
+        """Name masks that belong to no micrograph in the log."""
         if lost:
             few = ", ".join(lost[:5]) + (" …" if len(lost) > 5 else "")
             _log.warning(
                 "%d of %d masks in %s belong to no micrograph: %s. A mask is named like its "
                 "micrograph (sub/b.png for sub/b.dm3)",
-                *(len(lost), len(masks), self.folder, few),
+                *(len(lost), total, self.folder, few),
             )
-        return found
 
     def read(self, path: str) -> NDArray[np.uint8]:  # type: ignore[override]
         """Read a mask: 1 where a particle is (:func:`temshift.catalog.masks.any_mask`).
@@ -178,9 +218,7 @@ class MaskStore(NewMicrographStore):
         MicrographReadError
             It is missing or damaged, or no mask.
         """
-        file, number = self._split(path)
-        opened = open_image if number is None else partial(read_frame, number=number)
-        return self._use(file, any_mask, open_file=opened)
+        return self._use(path, any_mask)
 
 
 def _resolved_folder(path: Path) -> Path:
@@ -188,7 +226,7 @@ def _resolved_folder(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
-def _frame_of(path: str) -> tuple[str, str]:
+def frame_of(path: str) -> tuple[str, str]:
     """Return the file of a path and ``"[3]"``, the number of its frame, if it has one."""
     found = re.fullmatch(r"(.+?)(?:\[0*(\d+)\])?", path)
     assert found is not None
@@ -196,12 +234,12 @@ def _frame_of(path: str) -> tuple[str, str]:
 
 
 def _with_ending(path: str) -> str:
-    return "".join(_frame_of(path))
+    return "".join(frame_of(path))
 
 
 def _without_ending(path: str) -> str:
     """Return a path without the ending of its file, the number of a frame kept."""
-    file, frame = _frame_of(path)
+    file, frame = frame_of(path)
     return f"{PurePosixPath(file).with_suffix('')}{frame}"
 
 

@@ -50,8 +50,8 @@ class FewLabelsParameters(FineTuning):
     Attributes
     ----------
     input, masks : str, optional
-        A file or folder of micrographs, and the folder of their masks, which have the same names
-        (any ending; ``_mask``, ``_label`` and ``_labels`` may follow). Given on the command line.
+        A file or folder of micrographs, and the folder of their masks, named like them with any
+        ending (``a.png``, ``a_mask.tif``, ``a_cp_masks.png``). Given on the command line.
     name : str
         Of the tuned network: its folder in ``06_models``, and that of the results. Given on the
         command line.

@@ -9,6 +9,7 @@ hand.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,14 +34,26 @@ from temshift.learning.segmentation import (
     PreparedMicrograph,
     condition_distance,
     ensemble,
+    mask_of,
+    usable_image,
 )
 from temshift.microscopy.micrograph import LabelledMicrograph
 from temshift.microscopy.patches import PatchLayout, PatchStack, cut_patches
 from temshift.microscopy.preprocess import resample
 from temshift.parallel import available_cores, map_ordered
 from temshift.study.few_labels import curve_sentences, curve_table
+from temshift.study.integrity import PLAUSIBLE_COVERAGE
 
-__all__ = ["HELD_OUT", "FewLabels", "divide", "tune_on_few_labels"]
+__all__ = [
+    "HELD_OUT",
+    "FewLabels",
+    "divide",
+    "labelled_pair",
+    "tune_on_few_labels",
+    "usable_for_tuning",
+]
+
+_log = logging.getLogger(__name__)
 
 #: What the table of the learning curve calls the labelled micrographs.
 HELD_OUT = "micrographs held out"
@@ -94,6 +107,48 @@ class _Labelled:
     whole_label: NDArray[np.uint8]
 
 
+def usable_for_tuning(image: NDArray[Any]) -> NDArray[Any]:
+    """Return an image that can be segmented, and so be learned from.
+
+    Raises
+    ------
+    ValueError
+        As :meth:`temshift.learning.segmentation.Segmenter.segment`.
+    """
+    try:
+        return usable_image(image)
+    except ValueError as error:
+        raise ValueError(str(error).replace("deployment", "fine_tuning")) from error
+
+
+def labelled_pair(number: int, image: NDArray[Any], mask: NDArray[Any]) -> LabelledMicrograph:
+    """Return an image and a mask of a sequence as a labelled micrograph.
+
+    Parameters
+    ----------
+    number : int
+        In the sequence, from 0.
+    image : ndarray, shape (H, W), any real type
+    mask : ndarray, shape (H, W)
+        Of two values, or with a number for each particle
+        (:func:`temshift.learning.outside.as_particles`).
+
+    Raises
+    ------
+    ValueError
+        One of them cannot be used; it is named with its number.
+    """
+    try:
+        image = usable_for_tuning(image)
+    except ValueError as error:
+        raise ValueError(f"image {number}: {error}") from error
+    try:
+        label = mask_of(mask, image.shape).astype(np.uint8)
+    except ValueError as error:
+        raise ValueError(f"mask {number}: {error}") from error
+    return LabelledMicrograph(f"image {number}", image, label)
+
+
 def tune_on_few_labels(
     networks: Mapping[str, NetworkSet],
     micrographs: Sequence[LabelledMicrograph],
@@ -107,7 +162,8 @@ def tune_on_few_labels(
     networks : mapping of str to NetworkSet
         Those to choose from, by name.
     micrographs : sequence of LabelledMicrograph
-        Those without a labelled pixel are left out, which ``notes`` say.
+        Those without a labelled pixel are left out, which ``notes`` say; of those that are labelled
+        nearly everywhere they and the log say that the mask may be inverted.
     parameters : FewLabelsParameters, optional
     home : mapping of str to PatchStack, optional
         Patches of the splits that the networks were trained on, by split, with their folds.
@@ -133,6 +189,10 @@ def tune_on_few_labels(
     if len(used) < len(micrographs):
         empty = ", ".join(m.name for m in micrographs if not m.label.any())
         notes.append(f"Left out, since their masks are empty: {empty}.")
+    full = [sentence for m in used if (sentence := _inverted(m))]
+    for sentence in full:
+        _log.warning("%s", sentence)
+    notes += full
     if len({m.name for m in used}) < len(used):
         raise ValueError("two labelled micrographs have the same name")
     start = _choose(networks, used, parameters)
@@ -203,6 +263,17 @@ def divide(names: Sequence[str], parts: int, seed: int) -> list[tuple[list[int],
     ]
 
 
+def _inverted(micrograph: LabelledMicrograph) -> str:
+    """Return what is said of a mask that is likely to show the background; nothing of others."""
+    share = float((micrograph.label != 0).mean())
+    if share <= PLAUSIBLE_COVERAGE[1]:
+        return ""
+    return (
+        f"The mask of {micrograph.name} has {share:.0%} of the image labelled; expected 1 in the "
+        "particles (is it inverted?)."
+    )
+
+
 def _choose(
     networks: Mapping[str, NetworkSet],
     micrographs: Sequence[LabelledMicrograph],
@@ -264,7 +335,7 @@ def _prepare(
         image = prepared.of(trained.card)
     except ValueError as error:
         raise ValueError(f"{micrograph.name}: {error}") from error
-    label = (micrograph.label > 0).astype(np.uint8)
+    label = (micrograph.label != 0).astype(np.uint8)
     fitting = label
     if recipe.pixel_size_nm:
         fitting = resample(label, pixel_size_nm, recipe.pixel_size_nm)
