@@ -452,7 +452,7 @@ def test_the_memory_of_one_process_is_no_place_for_workers(monkeypatch):
     store = Remote("memory://study/sign.json", Path("sign.json"), {})
     monkeypatch.setattr(incremental, "content_paths", lambda _: [store])
     pipeline = Pipeline([Node(sign, "doubled", "sign", name="sign")])
-    with pytest.raises(UserError, match="'sign' at memory://study/sign.json") as caught:
+    with pytest.raises(UserError, match="'sign' at memory://study") as caught:
         IncrementalRunner()._where(pipeline, Catalog(sign=None))
     assert "globals.yml" in caught.value.remedy
     assert "workers=1" in caught.value.remedy

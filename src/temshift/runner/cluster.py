@@ -440,7 +440,7 @@ def work_with(
                 "Nodes are run by %s; dashboard: %s", _named(cluster, share), client.dashboard_link
             )
             _wait_for_workers(client, cluster)
-            jobs = started.workers if cluster.scheduler == "slurm" else None
+            jobs = getattr(started, "workers", None) if cluster.scheduler == "slurm" else None
             workers = Workers(client, origin, run_id, cluster, jobs, begun)
             closing.append(workers.close)
             yield workers
@@ -597,7 +597,7 @@ def _slurm(cluster: ClusterParameters, slurm: SlurmParameters, security: Any) ->
     offered = ",".join(f"{name}={number:g}" for name, number in _offered(slurm).items())
     where = {"host": slurm.host} if slurm.host else {"interface": slurm.interface}
 
-    class Job(SLURMJob):  # type: ignore[misc]  # the package has no types
+    class Job(SLURMJob):
         """A job; what sbatch says of one that it does not take is kept, nobody raises it else."""
 
         refused = ""
@@ -609,8 +609,9 @@ def _slurm(cluster: ClusterParameters, slurm: SlurmParameters, security: Any) ->
                 self.refused = _what_sbatch_said(str(error))
                 self.status = Status.running  # for Dask, which would wait for it for ever
 
+    job_class: Any = Job  # it is annotated as a job there, not as a class of jobs
     made = SLURMCluster(
-        job_cls=Job,
+        job_cls=job_class,
         cores=1,
         processes=1,
         job_cpu=slurm.cores,
