@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
@@ -10,6 +13,7 @@ from tests.network_cards import network_card
 from temshift.config.modelling import Architecture
 from temshift.learning import inference
 from temshift.learning.cards import read_card
+from temshift.learning.devices import own_random_state
 from temshift.learning.inference import (
     _tiles,
     optimise_for_inference,
@@ -178,6 +182,31 @@ def test_a_trained_network_is_built_without_the_weights_that_its_encoder_began_w
     monkeypatch.setattr(smp.encoders, "hf_hub_download", None)  # none is fetched
     built = TrainedNetwork(state, network_card(architecture=asked)).build()
     assert all(torch.equal(a, state[key]) for key, a in built.state_dict().items())
+
+
+def test_weights_do_not_depend_on_networks_that_other_threads_load():
+    trained = TrainedNetwork(PublishedUNet().state_dict(), network_card())
+    ended = threading.Event()
+
+    def load_again_and_again():
+        while not ended.is_set():
+            trained.build()
+
+    def seeded():
+        with own_random_state(1):
+            # in parts, so that the others have their chance between them
+            return torch.cat([torch.randn(50_000) for _ in range(20)])
+
+    expected, state = seeded(), torch.get_rng_state()
+    with ThreadPoolExecutor(2) as pool:
+        others = [pool.submit(load_again_and_again) for _ in range(2)]
+        try:
+            assert all(torch.equal(seeded(), expected) for _ in range(20))
+        finally:
+            ended.set()
+        for other in others:
+            other.result()
+    assert torch.equal(torch.get_rng_state(), state), "of the process: as it was"
 
 
 def test_published_unet_takes_no_encoder():

@@ -169,13 +169,13 @@ def test_networks_that_draw_in_training_repeat_themselves(tmp_path):
 
 def test_only_networks_that_draw_wait_for_each_other(monkeypatch):
     drawn = []
-    seeded = training._seeded
+    seeded = training.own_random_state
 
     def count(seed, device):
         drawn.append(seed)
         return seeded(seed, device)
 
-    monkeypatch.setattr(training, "_seeded", count)
+    monkeypatch.setattr(training, "own_random_state", count)
     train(steps=6)
     assert len(drawn) == 2 * len(FOLDS), "initial weights, and the first step"
     drawn.clear()

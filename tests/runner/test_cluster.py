@@ -1,8 +1,11 @@
 """Workers: what travels to them, and which of them gets which node."""
 
 import logging
+import os
 import pickle
 import pickletools
+import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,19 +37,53 @@ class Client:
 
     status = "running"
 
-    def __init__(self, *offers):
+    def __init__(self, *offers, threads=1):
         self.offers = offers
+        self.threads = threads
         self.sent = []
+        self.cancelled = []
+        self.retried = []
 
     def subscribe_topic(self, topic, handler):
         pass
 
     def scheduler_info(self, n_workers):
-        return {"workers": {str(i): {"resources": o} for i, o in enumerate(self.offers)}}
+        return {"workers": {str(i): self._worker(o) for i, o in enumerate(self.offers)}}
+
+    def _worker(self, offer):
+        return {"resources": offer, "nthreads": self.threads}
+
+    def cancel(self, futures):
+        self.cancelled += futures
+
+    def retry(self, futures):
+        self.retried += futures
+        for future in futures:
+            future.status = "pending"
 
     def submit(self, function, *arguments, **how):
         self.sent.append((function, arguments, how))
-        return type("Future", (), {"key": how["key"]})()
+        return Future(how["key"])
+
+
+class Future:
+    def __init__(self, key):
+        self.key = key
+        self.status = "pending"
+
+    def add_done_callback(self, told):
+        pass
+
+    def done(self):
+        return self.status != "pending"
+
+    def cancelled(self):
+        return False
+
+    def exception(self):
+        from distributed import KilledWorker
+
+        return KilledWorker(self.key, None, 3)
 
 
 def test_a_task_is_the_name_of_a_function_and_text():
@@ -100,6 +137,153 @@ def test_a_lost_worker_is_told_with_what_it_was_at(caplog):
     assert "tcp://x:1 was lost; run again elsewhere: high_dose.train" in caplog.text
 
 
+def lose(workers, future, *queued, worker="tcp://x:1"):
+    workers._hear((0.0, {"begun": workers._names[future.key], "worker": worker}))
+    keys = {future.key, *(other.key for other in queued)}
+    event = {"action": "remove-worker", "worker": worker, "processing-tasks": keys}
+    workers._tell_lost((0.0, {**event, "expected": False}))
+
+
+def test_only_the_node_that_ran_counts_when_its_worker_is_lost(caplog):
+    begun = []
+    workers = Workers(Client({}), origin(), "r", ClusterParameters(retries=1), begun=begun.append)
+    ran, queued = (workers.submit(name, {}, 0) for name in ("a.train", "b.train"))
+    lose(workers, ran, queued)
+    assert begun == ["a.train"]
+    assert "run again elsewhere: a.train\n" in caplog.text
+    assert workers._ended([ran, queued]) == []
+    lose(workers, ran, queued)
+    assert workers.finished([ran, queued]) == [ran], "one try more, not two"
+    error = workers.failure(ran, "a.train")
+    assert "'a.train' was given up" in error.what
+    assert "Found 2 workers lost" in error.found
+
+
+def test_retries_hold_where_the_scheduler_has_another_limit(caplog):
+    client = Client({})
+    workers = Workers(client, origin(), "r", ClusterParameters(retries=5))
+    future = workers.submit("a.train", {}, 0)
+    lose(workers, future)
+    future.status = "error"  # KilledWorker
+    assert workers._ended([future]) == []
+    assert client.retried == [future]
+
+
+def test_a_scheduler_without_workers_is_told_at_once_and_not_waited_for_for_ever(caplog):
+    client = Client({})
+    cluster = ClusterParameters(scheduler="tcp://10.0.0.1:8786", timeout_s=0.2)
+    workers = Workers(client, origin(), "r", cluster)
+    future = workers.submit("a.train", {}, 0)
+    client.offers = ()
+    with pytest.raises(
+        UserError, match=r"tcp://10\.0\.0\.1:8786 has no workers any more"
+    ) as caught:
+        workers.finished([future])
+    assert "No worker is left; waiting 0.2 s for another" in caplog.text
+    assert "dask worker tcp://10.0.0.1:8786 --nthreads 1" in caught.value.remedy
+    assert "what has been finished is not repeated" in caught.value.remedy
+
+
+def test_workers_of_several_threads_are_refused():
+    cluster = ClusterParameters(scheduler="tcp://10.0.0.1:8786")
+    workers = Workers(Client({}, threads=4), origin(), "r", cluster)
+    with pytest.raises(UserError, match="Found 4 threads; expected 1") as caught:
+        workers.resources("n", Needs(gpu=False, memory_GB=1))
+    assert "dask worker tcp://10.0.0.1:8786 --nthreads 1" in caught.value.remedy
+
+
+SLURM = {"jobs": 2, "host": "127.0.0.1", "queue": "gpus"}
+
+
+def test_what_sbatch_refuses_ends_the_run_in_its_words(tmp_path, monkeypatch, caplog):
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "sys.exit('sbatch: error: invalid partition specified: gpus')\n"
+    )
+    sbatch.chmod(sbatch.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    cluster = ClusterParameters(scheduler="slurm", slurm=SLURM)
+    with (
+        pytest.raises(UserError, match="SLURM takes none of the jobs") as caught,
+        work_with(cluster, origin(cluster=cluster), "r", Share(1, 1, 4.0)) as workers,
+    ):
+        workers.finished([workers.submit("a.train", {}, 0)])
+    assert "sbatch said: sbatch: error: invalid partition specified: gpus" in caught.value.found
+    assert "Traceback" not in caplog.text
+
+
+def test_jobs_that_wait_are_told_as_waiting(caplog):
+    caplog.set_level(logging.INFO)
+    cluster = ClusterParameters(scheduler="slurm", slurm=SLURM)
+    taken, refused = (type("Job", (), {"refused": said})() for said in ("", "too many jobs"))
+    workers = Workers(Client(), origin(), "r", cluster, {1: taken, 2: refused})
+    workers._look_after()
+    workers._look_after()
+    assert caplog.text.count("Waiting for SLURM, 2 jobs") == 1
+    assert caplog.text.count("takes no further job; sbatch said: too many jobs") == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        ({"interface": "ib99"}, r"cluster\.slurm\.interface.*'ib99'"),
+        ({"host": "192.0.2.1"}, r"cluster\.slurm\.host.*'192\.0\.2\.1'"),
+    ],
+)
+def test_an_address_that_is_not_of_this_machine_is_named_with_those_that_are(where, key):
+    with pytest.raises(UserError, match=key) as caught:
+        module._check_reachable(ClusterParameters(scheduler="slurm", slurm=where).slurm)
+    assert "lo (127.0.0.1)" in caught.value.found
+
+
+def test_a_local_scheduler_that_has_too_little_time(caplog):
+    with pytest.raises(UserError, match=r"cluster\.timeout_s") as caught:
+        opened(ClusterParameters(timeout_s=0.001))
+    assert "Raise timeout_s" in caught.value.remedy
+
+
+def test_stopping_says_how_to_go_on_and_closes_in_silence(monkeypatch, caplog):
+    import distributed
+
+    class Closing:
+        status = "running"
+        dashboard_link = ""
+
+        def __init__(self, *_, **__):
+            self.closed = False
+
+        def subscribe_topic(self, topic, handler):
+            pass
+
+        def unsubscribe_topic(self, topic):
+            logging.getLogger("distributed.core").critical("Closed comm")
+            raise OSError("no connection")
+
+        def wait_for_workers(self, *_, **__):
+            pass
+
+        def close(self):
+            made.append("closed")
+
+    made = []
+    monkeypatch.setattr(distributed, "Client", Closing)
+    cluster = ClusterParameters(scheduler="tcp://10.0.0.1:8786")
+    logging.getLogger("distributed.core")
+    with pytest.raises(KeyboardInterrupt), work_with(cluster, origin(), "r", Share(1, 1, 4.0)):
+        raise KeyboardInterrupt
+    assert made == ["closed"]
+    assert "Stopped; to go on, repeat the command: what has been finished is not" in caplog.text
+    assert "Closed comm" not in caplog.text
+    assert not logging.getLogger("distributed.core").disabled
+
+
+def test_processes_for_gpus_share_the_machine_too():
+    assert module._with_gpus(Share(2, 8, 16.0), 4, None) == Share(4, 4, 8.0)
+    assert module._with_gpus(Share(2, 8, 16.0), 1, None) == Share(2, 8, 16.0)
+
+
 def test_gpus_are_counted_as_they_are_visible(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     assert count_gpus() == 2
@@ -143,7 +327,7 @@ def test_a_local_scheduler_is_reached_from_this_machine_only(monkeypatch):
 
     monkeypatch.setattr(distributed, "SpecCluster", cluster)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert module._local(ClusterParameters(), Share(3, 2, 8.0), None) == "made"
+    assert module._local(ClusterParameters(), Share(3, 2, 8.0), None, 2) == "made"
     options = made["scheduler"]["options"]
     assert options["host"] == "127.0.0.1"
     assert options["dashboard_address"].startswith("127.0.0.1:")

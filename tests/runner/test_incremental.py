@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import partial, update_wrapper
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -15,7 +16,10 @@ from kedro_datasets.json import JSONDataset
 
 from temshift.binding import bind
 from temshift.catalog.provenance import ProvenanceDataset, ProvenanceStore
-from temshift.runner import Freshness, IncrementalRunner
+from temshift.catalog.remote import Remote
+from temshift.config.cluster import ClusterParameters
+from temshift.config.errors import UserError
+from temshift.runner import Freshness, IncrementalRunner, incremental
 from temshift.runner.lock import StudyInUseError, hold
 
 calls: list[str] = []
@@ -416,3 +420,39 @@ def test_the_folder_is_free_after_a_failed_run(run):
     with pytest.raises(RuntimeError, match="power cut"):
         run(nodes=[Node(broken, "source", "doubled", name="broken")])
     assert run() == ["double", "sign", "report"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("force", "maybe", "true or false"),
+        ("wait", 1, "true or false"),
+        ("is_async", "no", "true or false"),
+        ("workers", True, "a whole number from 1 on"),
+    ],
+)
+def test_a_parameter_of_the_runner_of_another_kind_is_refused(name, value, expected):
+    with pytest.raises(UserError, match=f"Found {value!r}; expected {expected}") as caught:
+        IncrementalRunner(**{name: value})
+    assert f"--runner-params {name}=" in caught.value.remedy
+
+
+class Catalog(dict):
+    """A catalog of an environment that has a cluster.yml."""
+
+    origin = SimpleNamespace(cluster=ClusterParameters(workers=2), folds=3)
+
+
+def test_one_worker_is_this_process_whatever_the_environment_says():
+    pipeline = Pipeline([Node(sign, "doubled", "sign", name="sign")])
+    assert IncrementalRunner(workers=1)._where(pipeline, Catalog())[0] is None
+
+
+def test_the_memory_of_one_process_is_no_place_for_workers(monkeypatch):
+    store = Remote("memory://study/sign.json", Path("sign.json"), {})
+    monkeypatch.setattr(incremental, "content_paths", lambda _: [store])
+    pipeline = Pipeline([Node(sign, "doubled", "sign", name="sign")])
+    with pytest.raises(UserError, match="'sign' at memory://study") as caught:
+        IncrementalRunner()._where(pipeline, Catalog(sign=None))
+    assert "globals.yml" in caught.value.remedy
+    assert "workers=1" in caught.value.remedy

@@ -200,8 +200,7 @@ def _build(architecture: Architecture, key: Callable[..., str]) -> _Built:
     """Build an architecture, unless it is the default one; ``key`` returns where a part stands."""
     if architecture == Architecture():
         return _Built(16)
-    import torch
-
+    from temshift.learning.devices import own_random_state
     from temshift.learning.inference import stride_px
     from temshift.learning.networks import build_network
 
@@ -211,7 +210,7 @@ def _build(architecture: Architecture, key: Callable[..., str]) -> _Built:
     if architecture.name == "published_unet":
         settings["encoder_weights"] = architecture.encoder_weights
     try:
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             network = build_network(**settings)
     except UserError:
         raise
@@ -267,9 +266,11 @@ def _form(built: _Built, seen: _Image) -> tuple[int, ...] | str:
     """Return the shape of what a network gives for images, or in words what is no tensor."""
     import torch
 
+    from temshift.learning.devices import own_random_state
+
     assert built.network is not None
     built.network.train(seen.training)
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+    with own_random_state(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # training gives the same ones again
         given = built.network(torch.randn(seen.batch, 1, seen.side, seen.side))
     return tuple(given.shape) if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"

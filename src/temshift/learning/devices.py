@@ -13,12 +13,16 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "keeping_freed_memory",
+    "own_random_state",
     "single_threaded_operations",
 ]
 
 #: How many ask at present that freed memory be kept.
 _keeping = 0
 _keeping_lock = threading.Lock()
+
+#: torch has one random state for all threads of the process.
+_one_draws_at_a_time = threading.RLock()
 
 
 def choose_device(wanted: str = "auto") -> str:
@@ -71,6 +75,30 @@ def choose_precision(wanted: str, device: str) -> str:
         if processor.get("amx_bf16") or processor.get("avx512_bf16"):
             return "bfloat16"
     return "float32"
+
+
+@contextmanager
+def own_random_state(seed: int | None = None, device: str = "cpu") -> Iterator[None]:
+    """Let what is drawn inside neither change nor follow what other threads draw.
+
+    Initial weights, dropout and stochastic depth are drawn from the random state of the process,
+    while folds, and nodes of some runners, are threads: whatever may draw from it does so in here,
+    one thread at a time. The state is then as before.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Of what is drawn; ``None`` where the numbers do not matter.
+    device : str
+        On which numbers are drawn, beside the CPU.
+    """
+    import torch
+
+    devices = [device] if device.startswith("cuda") else []
+    with _one_draws_at_a_time, torch.random.fork_rng(devices):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

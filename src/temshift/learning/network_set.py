@@ -45,10 +45,13 @@ class TrainedNetwork:
 
     def build(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode on the CPU."""
+        from temshift.learning.devices import own_random_state
         from temshift.learning.networks import build_network
 
         # the weights of the encoder are among these: none is downloaded
-        network = build_network(**self.card.architecture.model_dump() | {"encoder_weights": None})
+        settings = self.card.architecture.model_dump() | {"encoder_weights": None}
+        with own_random_state():  # initial weights, which are then replaced
+            network = build_network(**settings)
         network.load_state_dict(self.state)
         return network.eval()
 

@@ -82,8 +82,7 @@ def read_published_weights(data: bytes) -> dict[str, Tensor]:
     Entries of the archive must be stored, not compressed, and add up to no more than the file,
     so that memory is bounded by the size of ``data``.
     """
-    import torch
-
+    from temshift.learning.devices import own_random_state
     from temshift.learning.networks import PublishedUNet
 
     try:
@@ -96,7 +95,7 @@ def read_published_weights(data: bytes) -> dict[str, Tensor]:
             f"the pickle of the weight file is damaged ({type(error).__name__}: {error})"
         ) from error
 
-    with torch.random.fork_rng(devices=[]):  # only names and shapes are wanted
+    with own_random_state():  # only names and shapes are wanted
         expected = PublishedUNet().state_dict()
     state = {name: _resolve(root, name) for name in expected}
     missing = [name for name, tensor in state.items() if tensor is None]

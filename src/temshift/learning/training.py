@@ -32,6 +32,7 @@ from temshift.learning.augmentation import Areas, BatchPlan, augment, draw_plan,
 from temshift.learning.devices import (
     choose_precision,
     keeping_freed_memory,
+    own_random_state,
     single_threaded_operations,
 )
 from temshift.learning.inference import stride_px
@@ -63,10 +64,6 @@ _RATE_KEY = "modelling.training.learning_rate or training.learning_rate of this 
 
 #: Training patches on which is measured whether a fold has learned.
 _JUDGED = 8
-
-#: Initial weights, dropout and stochastic depth are drawn from the random state of the process,
-#: and folds are threads.
-_one_seed_at_a_time = threading.Lock()
 
 
 class DivergedError(UserError, FloatingPointError):
@@ -276,7 +273,7 @@ class FoldTrainer:
         training = self.parameters.training
         self.step = 0
         self._draws: bool | None = None  # whether the network does in training: not known yet
-        with _seeded(self.seed, self.device):
+        with own_random_state(self.seed, self.device):
             settings = self.parameters.architecture.model_dump()
             if self.start is not None:
                 settings["encoder_weights"] = None  # they would be replaced
@@ -369,7 +366,7 @@ class FoldTrainer:
         if self._draws is False:
             yield
             return
-        with _seeded(_number(self.seed, "network", self.step), self.device):
+        with own_random_state(_number(self.seed, "network", self.step), self.device):
             before = _random_states(self.device)
             yield
             after = _random_states(self.device)
@@ -777,15 +774,6 @@ def _number(*key: Any) -> int:
 def _generator(*key: Any) -> torch.Generator:
     """Return a random state on the CPU that depends on ``key`` alone."""
     return torch.Generator().manual_seed(_number(*key))
-
-
-@contextmanager
-def _seeded(seed: int, device: str) -> Iterator[None]:
-    """Seed the random states of the process for a while, one thread at a time."""
-    devices = [device] if device.startswith("cuda") else []
-    with _one_seed_at_a_time, torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def _random_states(device: str) -> list[Tensor]:

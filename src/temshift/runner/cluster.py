@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from temshift.catalog.study_catalog import Origin
 from temshift.config.cluster import ClusterParameters, SlurmParameters, TLSParameters
 from temshift.config.errors import UserError
 from temshift.parallel import CORES, available_cores
+from temshift.progress import LINES_EVERY_S
 from temshift.runner.sharing import Needs, Share, share_machine
 from temshift.runner.worker import describe, run_node
 
@@ -32,6 +37,14 @@ _LOOPBACK = "127.0.0.1"
 
 #: How long it is believed which workers there are.
 _ASKED_EVERY_S = 5.0
+
+#: How often is looked, while nodes are at work, whether there are still workers for them.
+_LOOKED_EVERY_S = 1.0
+
+#: Dask counts a lost worker for all nodes that it was to run; here it counts for those it ran.
+_DASK_GIVES_UP_AFTER = 1_000_000
+
+_KEPT = "repeat the command: what has been finished is not repeated"
 
 
 class SchedulerLostError(UserError):
@@ -46,22 +59,40 @@ class Workers:
     client : distributed.Client
     origin : Origin
     run_id : str
-    offered : dict, optional
-        Resources of every worker, if they are known before the workers are there.
+    cluster : ClusterParameters, optional
+    jobs : mapping, optional
+        SLURM's jobs, as ``SLURMCluster.workers`` has them at any time.
+    begun : callable, optional
+        Is told the name of a node when a worker begins it.
     """
 
     def __init__(
-        self, client: Any, origin: Origin, run_id: str, offered: dict[str, float] | None = None
+        self,
+        client: Any,
+        origin: Origin,
+        run_id: str,
+        cluster: ClusterParameters | None = None,
+        jobs: Mapping[Any, Any] | None = None,
+        begun: Callable[[str], None] | None = None,
     ) -> None:
         self._client = client
         self._run = describe(origin, run_id)
         self._topic = f"temshift-{run_id}"
         self._gpu = origin.gpu
-        self._offered = offered
-        self._found: list[dict[str, float]] = []
+        self._cluster = cluster or ClusterParameters()
+        self._jobs = {} if jobs is None else jobs  # empty at first, and filled later
+        self._begun = begun
+        slurm = self._cluster.slurm if self._cluster.scheduler == "slurm" else None
+        self._offered = _offered(slurm) if slurm else None  # known before the jobs are there
+        self._found: list[dict[str, Any]] = []
         self._found_until = 0.0
+        self._none_since: float | None = None
+        self._said: dict[str, float] = {}
         self._names: dict[str, str] = {}
-        client.subscribe_topic(self._topic, _tell)
+        self._runs_on: dict[str, str] = {}
+        self._losses: Counter[str] = Counter()
+        self._changed = threading.Event()
+        client.subscribe_topic(self._topic, self._hear)
         client.subscribe_topic("all", self._tell_lost)
 
     def close(self) -> None:
@@ -76,12 +107,13 @@ class Workers:
             self._run,
             node,
             self._topic,
-            key=f"{node}-{self._topic}",
+            key=self._key(node),
             resources=resources,
             priority=priority,
             pure=False,
         )
         self._names[future.key] = node
+        future.add_done_callback(self._wake)
         return future
 
     def finished(self, futures: Iterable[Any]) -> list[Any]:
@@ -90,36 +122,64 @@ class Workers:
         Raises
         ------
         SchedulerLostError
+        UserError
+            There are no workers, or none that can be used.
         """
-        from distributed import wait
-
         futures = list(futures)
-        try:
-            with self._client.as_current():
-                wait(futures, return_when="FIRST_COMPLETED")
-        except Exception as error:
-            if self._client.status == "running":
-                raise
-            raise self._lost() from error
-        ended = [future for future in futures if future.done()]
-        if any(future.cancelled() for future in ended):
+        while True:
+            self._changed.clear()
+            try:
+                if ended := self._ended(futures):
+                    return ended
+                self._look_after()
+            except Exception as error:
+                if isinstance(error, UserError) or self._client.status == "running":
+                    raise
+                raise self._lost() from error
+            self._changed.wait(_LOOKED_EVERY_S)
+
+    def _ended(self, futures: Iterable[Any]) -> list[Any]:
+        """Return what has ended; try again what Dask gave up too early."""
+        from distributed import KilledWorker
+
+        if self._client.status != "running":
             raise self._lost()
+        ended = []
+        for future in futures:
+            if future.status != "finished" and self._given_up(future):
+                self._client.cancel([future])
+            elif not future.done():
+                continue
+            elif future.cancelled():
+                raise self._lost()
+            elif future.status == "error" and isinstance(future.exception(), KilledWorker):
+                # the scheduler is not of this run, and has a limit of its own
+                self._client.retry([future])
+                future.add_done_callback(self._wake)
+                continue
+            ended.append(future)
         return ended
+
+    def _given_up(self, future: Any) -> bool:
+        return self._losses[future.key] > self._cluster.retries
+
+    def _key(self, node: str) -> str:
+        return f"{node}-{self._topic}"
+
+    def _wake(self, _: Any) -> None:
+        self._changed.set()
 
     def failure(self, future: Any, node: str) -> Exception | None:
         """Return why a node failed that has ended, ``None`` if it did not."""
-        from distributed import KilledWorker
-
-        try:
-            said = future.result()
-        except KilledWorker as error:
+        if future.status != "finished" and self._given_up(future):
             return UserError(
                 f"The node {node!r} was given up: the workers that ran it died",
-                f"Found {error.allowed_failures + 1} workers lost while they ran it; expected one "
-                "to finish it",
+                f"Found {self._losses[future.key]} workers lost while they ran it; expected one "
+                f"to finish it (cluster.retries is {self._cluster.retries})",
                 "Most often the memory does not suffice: use fewer workers or larger jobs "
                 "(cluster.yml), and see the logs of the workers",
             )
+        said = future.result()
         if "error" not in said:
             return None
         _log.debug("Traceback of %s on its worker\n%s", node, said["traceback"])
@@ -141,7 +201,7 @@ class Workers:
         return SchedulerLostError(
             "The scheduler does not answer any more",
             "Found the connection to it closed; expected it to live as long as the run",
-            "Start it again and repeat the command: what has been finished is not repeated",
+            f"Start it again and {_KEPT}",
         )
 
     def resources(self, node: str, needs: Needs) -> dict[str, float]:
@@ -163,7 +223,7 @@ class Workers:
                     f"No worker has the memory that the node {node!r} asks for",
                     f"Found workers of at most {max(memory):.3g} GB; expected "
                     f"{needs.memory_GB:.3g} GB (its tag)",
-                    "Use fewer workers, or jobs of more memory (cluster.yml)",
+                    "Use fewer workers (or GPUs), or jobs of more memory (cluster.yml)",
                 )
             asked["MEMORY_GB"] = needs.memory_GB
         return asked
@@ -171,30 +231,118 @@ class Workers:
     def _offers(self) -> list[dict[str, float]]:
         if self._offered is not None:
             return [self._offered]
+        return [worker.get("resources", {}) for worker in self._there()]
+
+    def _there(self) -> list[dict[str, Any]]:
+        """Return what the scheduler says of its workers.
+
+        Raises
+        ------
+        UserError
+            A worker has several threads, which would be nodes in one process.
+        """
         if not self._found or time.monotonic() > self._found_until:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-            self._found = [worker.get("resources", {}) for worker in workers]
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            for address, worker in workers.items():
+                if (threads := worker.get("nthreads", 1)) != 1:
+                    raise UserError(
+                        f"The worker {address} would run several nodes in one process",
+                        f"Found {threads} threads; expected 1: nodes use the cores themselves, "
+                        "and settings of the process that each needs for itself",
+                        f"Start workers with one thread: {self._command()}",
+                    )
+            self._found = list(workers.values())
             self._found_until = time.monotonic() + _ASKED_EVERY_S
         return self._found
+
+    def _command(self) -> str:
+        return f"dask worker {self._cluster.scheduler} --nthreads 1"
+
+    def _look_after(self) -> None:
+        """See whether there are workers; say so if there are none, and end what would not.
+
+        Raises
+        ------
+        UserError
+            No worker came back in time, or SLURM takes no job.
+        """
+        there = self._there()
+        refused = [job for job in list(self._jobs.values()) if job.refused]
+        if refused and not there and len(refused) == len(self._jobs):
+            raise UserError(
+                "SLURM takes none of the jobs (cluster.slurm)",
+                f"sbatch said: {refused[-1].refused}; expected the number of a job",
+                f"Mend cluster.slurm in cluster.yml (queue, account, walltime, directives), and "
+                f"{_KEPT}",
+            )
+        for job in refused:
+            self._say(f"SLURM takes no further job; sbatch said: {job.refused}", float("inf"))
+        if there:
+            self._none_since = None
+        elif self._cluster.slurm is not None and self._cluster.scheduler == "slurm":
+            self._say(
+                f"Waiting for SLURM, {self._cluster.slurm.jobs} jobs: none is at work (squeue "
+                f"--me lists them, {self._cluster.slurm.log_folder}/ has what they print)",
+                LINES_EVERY_S,
+                logging.INFO,
+            )
+        else:
+            self._wait_for_another()
+
+    def _wait_for_another(self) -> None:
+        now, most_s = time.monotonic(), self._cluster.timeout_s
+        if self._none_since is None:
+            self._none_since = now
+            if self._cluster.scheduler != "local":  # local processes are started again
+                self._say(
+                    f"No worker is left; waiting {most_s:g} s for another ({self._command()})", 0.0
+                )
+        elif now - self._none_since > most_s:
+            raise UserError(
+                f"The scheduler {self._cluster.scheduler} has no workers any more",
+                f"Found none for {most_s:g} s (cluster.timeout_s); expected another one",
+                f"{self._remedy()}, and {_KEPT}",
+            )
+
+    def _remedy(self) -> str:
+        if self._cluster.scheduler == "local":
+            return "Use fewer workers if the memory does not suffice (cluster.yml)"
+        return f"Start some ({self._command()})"
+
+    def _say(self, text: str, every_s: float, level: int = logging.WARNING) -> None:
+        """Tell something, and the same only after a while again."""
+        now = time.monotonic()
+        if now - self._said.get(text, float("-inf")) >= every_s:
+            self._said[text] = now
+            _log.log(level, "%s", text)
 
     def _tell_lost(self, event: Any) -> None:
         _, what = event
         if what.get("action") != "remove-worker" or what.get("expected"):
             return
-        tasks = what.get("processing-tasks") or ()
-        nodes = [self._names[key] for key in tasks if key in self._names]
+        worker = what.get("worker")
+        had = [key for key in what.get("processing-tasks") or () if key in self._names]
+        ran = [key for key in had if self._runs_on.get(key) == worker] or had
+        self._losses.update(ran)
+        nodes = [self._names[key] for key in ran if self._losses[key] <= self._cluster.retries]
         again = f"; run again elsewhere: {', '.join(nodes)}" if nodes else ""
-        _log.warning("Worker %s was lost%s", what.get("worker"), again)
+        _log.warning("Worker %s was lost%s", worker, again)
+        self._found_until = 0.0
+        self._changed.set()
 
-
-def _tell(event: Any) -> None:
-    """Tell here what was logged on a worker."""
-    _, told = event
-    logger = logging.getLogger(told["name"])
-    if logger.isEnabledFor(told["level"]):
-        logger.handle(
-            logger.makeRecord(told["name"], told["level"], "", 0, told["message"], (), None)
-        )
+    def _hear(self, event: Any) -> None:
+        """Hear that a worker begins a node, or tell here what was logged there."""
+        _, told = event
+        if (node := told.get("begun")) is not None:
+            self._runs_on[self._key(node)] = told["worker"]
+            if self._begun is not None:
+                self._begun(node)
+            return
+        logger = logging.getLogger(told["name"])
+        if logger.isEnabledFor(told["level"]):
+            logger.handle(
+                logger.makeRecord(told["name"], told["level"], "", 0, told["message"], (), None)
+            )
 
 
 def automatic_share(
@@ -226,7 +374,11 @@ def count_gpus() -> int:
 
 @contextmanager
 def work_with(
-    cluster: ClusterParameters, origin: Origin, run_id: str, share: Share
+    cluster: ClusterParameters,
+    origin: Origin,
+    run_id: str,
+    share: Share,
+    begun: Callable[[str], None] | None = None,
 ) -> Iterator[Workers]:
     """Start workers, or find them, for the time of a run.
 
@@ -237,59 +389,102 @@ def work_with(
     run_id : str
     share : Share
         Of this machine, for a local cluster.
+    begun : callable, optional
+        Is told the name of a node when a worker begins it.
 
     Raises
     ------
     UserError
-        There is no scheduler at the address, no ``sbatch``, or no worker appears.
+        There is no scheduler at the address, no ``sbatch``, no such network interface, or no worker
+        appears.
     """
     import dask
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
     security = _security(cluster.tls)
+    gpus = 0
+    if cluster.scheduler == "local":
+        gpus = count_gpus() if cluster.gpus == "auto" else cluster.gpus
+        share = _with_gpus(share, gpus, cluster.memory_GB)
     settings = {
-        "distributed.scheduler.allowed-failures": cluster.retries,
+        "distributed.scheduler.allowed-failures": _DASK_GIVES_UP_AFTER,
         # patches are mapped files, which count as memory of the process: no reason to stop it
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.nanny.pre-spawn-environ": _environment(share.cores),
     }
+    closing: list[Callable[[], Any]] = []
     with dask.config.set(settings):
-        if cluster.scheduler == "local":
-            started = _local(cluster, share, security)
-        elif cluster.scheduler == "slurm":
-            assert cluster.slurm is not None
-            started = _slurm(cluster, cluster.slurm, security)
-        else:
+        try:
             started = None
-        try:
-            client = Client(
-                started or cluster.scheduler,
-                timeout=cluster.timeout_s,
-                security=security,
-                set_as_default=False,
-            )
-        except OSError as error:
-            raise UserError(
-                f"cluster.scheduler: there is no scheduler at {cluster.scheduler}",
-                f"Found no answer within {cluster.timeout_s:g} s; expected a Dask scheduler",
-                "Start one (dask scheduler), or mend the address in cluster.yml",
-            ) from error
-        try:
+            if cluster.scheduler == "local":
+                started = _local(cluster, share, security, gpus)
+            elif cluster.scheduler == "slurm":
+                assert cluster.slurm is not None
+                started = _slurm(cluster, cluster.slurm, security)
+            if started is not None:
+                closing.append(started.close)
+            try:
+                client = Client(
+                    started or cluster.scheduler,
+                    timeout=cluster.timeout_s,
+                    security=security,
+                    set_as_default=False,
+                )
+            except OSError as error:
+                raise _no_answer(cluster) from error
+            closing.append(client.close)
             _log.info(
                 "Nodes are run by %s; dashboard: %s", _named(cluster, share), client.dashboard_link
             )
             _wait_for_workers(client, cluster)
-            slurm = cluster.slurm if cluster.scheduler == "slurm" else None
-            workers = Workers(client, origin, run_id, _offered(slurm) if slurm else None)
+            jobs = getattr(started, "workers", None) if cluster.scheduler == "slurm" else None
+            workers = Workers(client, origin, run_id, cluster, jobs, begun)
+            closing.append(workers.close)
             yield workers
-            workers.close()
+        except KeyboardInterrupt:
+            _log.warning("Stopped; to go on, %s", _KEPT)
+            raise
         finally:
-            client.close()
-            if started is not None:
-                started.close()
+            with _silent("distributed", "tornado", "asyncio"):
+                for close in reversed(closing):
+                    with suppress(Exception):  # what ended the run is told, not what follows
+                        close()
+
+
+@contextmanager
+def _silent(*packages: str) -> Iterator[None]:
+    """Let packages log nothing for a while: connections that end are no news at the end."""
+    loggers = [
+        logger
+        for name, logger in list(logging.root.manager.loggerDict.items())
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in packages
+    ]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+def _no_answer(cluster: ClusterParameters) -> UserError:
+    if cluster.scheduler in ("local", "slurm"):
+        return UserError(
+            "cluster.timeout_s: the scheduler that this run has started did not answer in time",
+            f"Found no answer within {cluster.timeout_s:g} s; expected one, most often in a few "
+            "seconds",
+            "Raise timeout_s in cluster.yml (60 if it is left out)",
+        )
+    return UserError(
+        f"cluster.scheduler: there is no scheduler at {cluster.scheduler}",
+        f"Found no answer within {cluster.timeout_s:g} s; expected a Dask scheduler",
+        "Start one (dask scheduler), or mend the address in cluster.yml",
+    )
 
 
 def _named(cluster: ClusterParameters, share: Share) -> str:
@@ -306,6 +501,8 @@ def _wait_for_workers(client: Any, cluster: ClusterParameters) -> None:
     try:
         client.wait_for_workers(1, timeout=cluster.timeout_s)
     except TimeoutError as error:
+        if cluster.scheduler == "local":
+            raise _no_answer(cluster) from error
         raise UserError(
             f"The scheduler {cluster.scheduler} has no workers",
             f"Found none within {cluster.timeout_s:g} s; expected at least one",
@@ -320,15 +517,24 @@ def _environment(cores: int) -> dict[str, str]:
     return {**dict.fromkeys(names, number), "TQDM_DISABLE": "1"}
 
 
-def _local(cluster: ClusterParameters, share: Share, security: Any) -> Any:
+def _with_gpus(share: Share, gpus: int, memory_GB: float | None) -> Share:
+    """Return how the machine is shared if every GPU is to have a process of its own."""
+    if gpus <= share.workers:
+        return share
+    whole_GB = share.workers * share.memory_GB
+    if whole_GB == float("inf"):  # one process was not asked
+        whole_GB = memory_GB or _memory_GB()
+    return share_machine(share.workers * share.cores, 1, whole_GB, 0.0, gpus)
+
+
+def _local(cluster: ClusterParameters, share: Share, security: Any, gpus: int) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = count_gpus() if cluster.gpus == "auto" else cluster.gpus
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     devices = [d.strip() for d in visible.split(",") if d.strip()] or list(map(str, range(gpus)))
     protocol = "tls://" if security is not None else "tcp://"
     workers = {}
-    for number in range(max(share.workers, gpus)):
+    for number in range(share.workers):
         mine = devices[number] if number < gpus else ""
         workers[number] = {
             "cls": Nanny,
@@ -367,19 +573,22 @@ def _offered(slurm: SlurmParameters) -> dict[str, float]:
 
 def _slurm(cluster: ClusterParameters, slurm: SlurmParameters, security: Any) -> Any:
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster, SLURMJob
     except ImportError as error:
         raise UserError(
             "cluster.scheduler is slurm, but dask-jobqueue is not installed",
             "Found no package dask_jobqueue; expected the extra 'cluster'",
             'Install it: pip install -e ".[cluster]"',
         ) from error
+    from distributed import Status
+
     if shutil.which("sbatch") is None:
         raise UserError(
             "cluster.scheduler is slurm, but this machine cannot submit jobs",
             "Found no command sbatch; expected SLURM's commands on the PATH",
             "Start the run on a login node, or set 'scheduler: local' in cluster.yml",
         )
+    _check_reachable(slurm)
     exports = [f"export {key}={value}" for key, value in _environment(slurm.cores).items()]
     exports += [
         f"export DASK_DISTRIBUTED__WORKER__MEMORY__{what}=False"
@@ -387,7 +596,22 @@ def _slurm(cluster: ClusterParameters, slurm: SlurmParameters, security: Any) ->
     ]
     offered = ",".join(f"{name}={number:g}" for name, number in _offered(slurm).items())
     where = {"host": slurm.host} if slurm.host else {"interface": slurm.interface}
+
+    class Job(SLURMJob):
+        """A job; what sbatch says of one that it does not take is kept, nobody raises it else."""
+
+        refused = ""
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (RuntimeError, ValueError) as error:
+                self.refused = _what_sbatch_said(str(error))
+                self.status = Status.running  # for Dask, which would wait for it for ever
+
+    job_class: Any = Job  # it is annotated as a job there, not as a class of jobs
     made = SLURMCluster(
+        job_cls=job_class,
         cores=1,
         processes=1,
         job_cpu=slurm.cores,
@@ -411,6 +635,44 @@ def _slurm(cluster: ClusterParameters, slurm: SlurmParameters, security: Any) ->
     )
     made.adapt(minimum_jobs=slurm.jobs, maximum_jobs=slurm.jobs)  # a job that ends is replaced
     return made
+
+
+def _what_sbatch_said(error: str) -> str:
+    """Return the last words of sbatch in an error of dask-jobqueue's."""
+    said = re.search(r"stderr:\n(.*)|output is:\n(.*)", error, re.DOTALL)
+    words = (said[1] or said[2] or "") if said else error
+    return " ".join(words.split()) or "nothing"
+
+
+def _check_reachable(slurm: SlurmParameters) -> None:
+    """Refuse an interface or an address that this machine does not have."""
+    import psutil
+
+    there = {
+        name: [address.address for address in addresses if address.family == socket.AF_INET]
+        for name, addresses in psutil.net_if_addrs().items()
+    }
+    shown = ", ".join(f"{name} ({' '.join(own)})" for name, own in sorted(there.items()) if own)
+    remedy = "Give 'interface' one of these names, or 'host' one of these addresses, in cluster.yml"
+    if slurm.interface is not None and not there.get(slurm.interface):
+        raise UserError(
+            f"cluster.slurm.interface: this machine has no interface {slurm.interface!r} with an "
+            "IPv4 address",
+            f"Found {shown}; expected the one by which the jobs reach this machine",
+            remedy,
+        )
+    if slurm.host is not None:
+        try:
+            family, *_, address = socket.getaddrinfo(slurm.host, 0, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family) as trial:
+                trial.bind(address)
+        except OSError as error:
+            raise UserError(
+                f"cluster.slurm.host: {slurm.host!r} is no address of this machine",
+                f"Found {shown} ({error.strerror or error}); expected the one by which the jobs "
+                "reach this machine",
+                remedy,
+            ) from error
 
 
 def _security(tls: TLSParameters | None) -> Any:

@@ -28,8 +28,9 @@ from kedro.runner import SequentialRunner, Task
 
 from temshift.catalog.content import content_paths
 from temshift.catalog.provenance import ProvenanceStore
+from temshift.catalog.remote import Remote
 from temshift.config.cluster import ClusterParameters
-from temshift.config.errors import UserError
+from temshift.config.errors import UserError, shown
 from temshift.progress import said_if_slow
 from temshift.runner.freshness import Freshness
 from temshift.runner.lock import hold
@@ -53,11 +54,13 @@ class IncrementalRunner(SequentialRunner):
     wait : bool
         If another run is at work in the same folder of data, wait for its end.
     workers : int, optional
-        Processes that run nodes; 1 is this one. By default as many as the machine holds, or what
-        ``cluster.yml`` says.
+        Processes that run nodes; 1 is this one, whatever ``cluster.yml`` says. By default as many
+        as the machine holds, or what ``cluster.yml`` says.
 
     Raises
     ------
+    UserError
+        An argument of another kind.
     StudyInUseError
         Another run is at work there, and ``wait`` is false.
     """
@@ -69,13 +72,13 @@ class IncrementalRunner(SequentialRunner):
         wait: bool = False,
         workers: int | None = None,
     ) -> None:
+        for name, value in (("is_async", is_async), ("force", force), ("wait", wait)):
+            if not isinstance(value, bool):
+                raise _invalid(name, value, "true or false")
+        # true is a whole number for Python
+        if workers is not None and (type(workers) is not int or workers < 1):
+            raise _invalid("workers", workers, "a whole number from 1 on")
         super().__init__(is_async=is_async)
-        if workers is not None and (not isinstance(workers, int) or workers < 1):
-            raise UserError(
-                "The runner parameter 'workers' is not valid",
-                f"Found {workers!r}; expected a whole number from 1 on",
-                "Change it in --runner-params workers=...",
-            )
         self._force = force
         self._wait = wait
         self._workers = workers
@@ -152,11 +155,11 @@ class IncrementalRunner(SequentialRunner):
         Raises
         ------
         UserError
-            The environment asks for workers, but nodes pass data in memory.
+            Workers are asked for, but nodes pass data in the memory of this process.
         """
         here = None, Share(1, 1, 0.0)
         origin = getattr(catalog, "origin", None)
-        if origin is None:
+        if origin is None or self._workers == 1:
             return here
         from temshift.runner.cluster import automatic_share
 
@@ -170,14 +173,20 @@ class IncrementalRunner(SequentialRunner):
         )
         if cluster is None and share.workers == 1:
             return here
-        if memory_only := sorted(n for n in pipeline.all_outputs() if not _is_kept(catalog, n)):
+        if memory_only := sorted(n for n in pipeline.all_outputs() if not _is_shared(catalog, n)):
             if cluster is None and self._workers is None:
                 return here
+            name = memory_only[0]
+            found = f"Found {name!r}, kept in memory only; expected an entry in the catalog"
+            remedy = "Add it to the catalog"
+            if place := _in_memory(catalog, name):
+                found = f"Found {name!r} at {place}, which is the memory of one process; expected "
+                found += "a folder or an object store"
+                remedy = "Change 'data' in globals.yml"
             raise UserError(
                 "Workers cannot run these nodes: data pass between processes as files",
-                f"Found {memory_only[0]!r}, kept in memory only; expected an entry in the catalog",
-                "Add it to the catalog, or run without workers (--runner-params workers=1 in an "
-                "environment without cluster.yml)",
+                found,
+                f"{remedy}, or run without workers (--runner-params workers=1)",
             )
         return cluster or ClusterParameters(), share
 
@@ -201,7 +210,12 @@ class IncrementalRunner(SequentialRunner):
         queue = _Queue(pipeline)
         ran: set[Node] = set()
         at_work: dict[Any, Node] = {}
+        nodes = {node.name: node for node in pipeline.nodes}
         reasons: dict[str, str] = {}
+
+        def begun(name: str) -> None:
+            teller.begin(nodes[name], reasons[name])
+
         failed: Exception | None = None
         with ExitStack() as stack:
             workers = None  # not started before there is something to do
@@ -215,9 +229,8 @@ class IncrementalRunner(SequentialRunner):
                         continue
                     if workers is None:
                         workers = stack.enter_context(
-                            work_with(cluster, catalog.origin, run_id, share)
+                            work_with(cluster, catalog.origin, run_id, share, begun)
                         )
-                    teller.begin(node, why)
                     reasons[node.name] = why
                     asked = workers.resources(node.name, needs_of(node.tags))
                     freshness.begin(node)
@@ -247,6 +260,14 @@ class IncrementalRunner(SequentialRunner):
         return ran
 
 
+def _invalid(name: str, value: Any, expected: str) -> UserError:
+    return UserError(
+        f"The runner parameter {name!r} is not valid",
+        f"Found {shown(value)}; expected {expected}",
+        f"Change it in --runner-params {name}=...",
+    )
+
+
 def _plan(node: Node, why: str | None, freshness: Freshness) -> Iterator[tuple[Node, str]]:
     """Yield the nodes to be run so that ``node`` can, and itself last; none if it need not be.
 
@@ -259,8 +280,16 @@ def _plan(node: Node, why: str | None, freshness: Freshness) -> Iterator[tuple[N
     yield node, why
 
 
-def _is_kept(catalog: Any, name: str) -> bool:
-    return bool(content_paths(catalog.get(name)))
+def _is_shared(catalog: Any, name: str) -> bool:
+    """Return whether other processes see what is saved."""
+    return bool(content_paths(catalog.get(name))) and not _in_memory(catalog, name)
+
+
+def _in_memory(catalog: Any, name: str) -> str | None:
+    """Return the address of a dataset in fsspec's memory, ``None`` if it is elsewhere."""
+    places = content_paths(catalog.get(name))
+    addresses = [place.url for place in places if isinstance(place, Remote)]
+    return next((url for url in addresses if url.startswith("memory://")), None)
 
 
 class _Queue:

@@ -85,9 +85,9 @@ class Teller:
         why : str
             It was run.
         seconds : float, optional
-            It took; by default since it began here.
+            It took; by default since ``begin``.
         """
-        began = self._begun.pop(node.name)
+        began = self._begun.pop(node.name, time.monotonic())
         self._at_work.pop(node.name, None)
         took = time.monotonic() - began if seconds is None else seconds
         number = f"{min(self.done + 1, self._total):{len(str(self._total))}}/{self._total}"

@@ -90,6 +90,7 @@ def run_node(run: str, node: str, topic: str) -> dict[str, Any]:
     began = time.monotonic()
     try:
         with _sending_logs(topic):
+            _tell_begun(topic, node)
             opened = _open(run)
             # a worker that was given up but lives on must not write beside its successor
             lock = opened.records.lock_of(node)
@@ -105,6 +106,14 @@ def run_node(run: str, node: str, topic: str) -> dict[str, Any]:
             "traceback": "".join(traceback.format_exception(error)),
         }
     return {"seconds": time.monotonic() - began}
+
+
+def _tell_begun(topic: str, node: str) -> None:
+    """Tell the run that a node is at work here, which was waiting until now."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    worker.log_event(topic, {"begun": node, "worker": worker.address})
 
 
 def _execute(opened: _Opened, node: str, run_id: str) -> None:
