@@ -5,6 +5,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.pandas import CSVDataset
 
+from temshift import context
 from temshift.catalog.provenance import ProvenanceDataset
 from temshift.config.modelling import ModellingParameters, Training
 from temshift.hooks import ProjectHooks
@@ -38,7 +39,7 @@ def test_what_no_study_names_is_told_once_where_it_would_be_made(
     monkeypatch, caplog, namespace, said
 ):
     places = {"splits.idle": "conf/case/parameters.yml", "networks.n1": "--params"}
-    monkeypatch.setattr("temshift.context.declared_in_vain", lambda: places)
+    monkeypatch.setattr(context, "declared_in_vain", lambda: places)
     node = Node(lambda x: x, "table", "out", name="other", namespace=namespace)
     ask(Pipeline([node]), "auto")
     told = [m for m in caplog.messages if m.startswith("Declared, but")]
