@@ -373,13 +373,13 @@ print(megabytes("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_the_number_of_networks():
-    """Of 4 Mpx: image and prediction 16 MB each, 17 for each of 12 networks if all were kept."""
+    """Of 4 Mpx: 256 to 300 MB were seen; 17 more for each of 12 networks if all were kept."""
     environment = {**os.environ, "TEMSHIFT_CORES": "2"}
     done = subprocess.run(
         [sys.executable, "-c", MEMORY], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 300
+    assert float(done.stdout) < 350
 
 
 class Prefers(Judge):

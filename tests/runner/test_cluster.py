@@ -299,6 +299,15 @@ def opened(parameters):
         pass
 
 
+def test_a_run_with_workers_leaves_the_variables_of_this_process_as_they_were(monkeypatch):
+    """A nanny sets those of its workers here: a second run of a session would use one core."""
+    monkeypatch.delenv("TEMSHIFT_CORES", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    opened(ClusterParameters(workers=1))
+    assert "TEMSHIFT_CORES" not in os.environ
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
 def test_no_scheduler_at_the_address(caplog):
     with pytest.raises(UserError, match=r"there is no scheduler at tcp://127\.0\.0\.1:9"):
         opened(ClusterParameters(scheduler="tcp://127.0.0.1:9", timeout_s=1))

@@ -407,13 +407,15 @@ def work_with(
     if cluster.scheduler == "local":
         gpus = count_gpus() if cluster.gpus == "auto" else cluster.gpus
         share = _with_gpus(share, gpus, cluster.memory_GB)
+    of_workers = _environment(share.cores)
+    own = {name: os.environ.get(name) for name in of_workers}
     settings = {
         "distributed.scheduler.allowed-failures": _DASK_GIVES_UP_AFTER,
         # patches are mapped files, which count as memory of the process: no reason to stop it
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
-        "distributed.nanny.pre-spawn-environ": _environment(share.cores),
+        "distributed.nanny.pre-spawn-environ": of_workers,
     }
     closing: list[Callable[[], Any]] = []
     with dask.config.set(settings):
@@ -452,6 +454,16 @@ def work_with(
                 for close in reversed(closing):
                     with suppress(Exception):  # what ended the run is told, not what follows
                         close()
+            _restore_environment(own)
+
+
+def _restore_environment(before: Mapping[str, str | None]) -> None:
+    """Give this process back its own variables: a nanny sets here what its workers are to have."""
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager
