@@ -178,6 +178,9 @@ PARAMETERS = [
     ("splits.2nd", {"where": {"material": "Au"}}, "beginning with a letter"),
     ("splits.history", {"where": {"material": "Au"}}, "the folder of the histories"),
     ("networks.History", {"train_on": ["low_dose"]}, "expected another one, such as 'History_1'"),
+    ("networks.Low_Dose", {"train_on": ["low_dose"]}, "from splits.low_dose in case only"),
+    ("splits.LOW_dose", {"where": {"material": "Au"}}, "differs from splits.low_dose in case"),
+    ("studies.Dose", {"varies": "dose_e_per_A2"}, "differs from studies.dose in case only"),
     ("networks.best", {"train_on": ["low_dose"]}, "'best' means the choice of the best network"),
     ("networks.box", {"train_on": ["low_dose"]}, "the network that comes with the package"),
     (f"studies.{'a' * 101}", {}, "a name of at most 100 letters"),
@@ -273,6 +276,8 @@ def test_what_every_pattern_asks_for_is_told_in_words():
         ('{scheduler: "127.0.0.1:8786"}', "Found '127.0.0.1:8786'; expected local, slurm or the"),
         ("{scheduler: lokal}", "such as tcp://10.0.0.1:8786"),
         ("{scheduler: slurm, slurm: {host: h, walltime: soon}}", "such as 12:00:00"),
+        ("{scheduler: slurm, slurm: {host: h}, workers: 8}", "use slurm.jobs, slurm.gpus"),
+        ('{scheduler: "tcp://a:1", gpus: 2, memory_GB: 9}', "'gpus' and 'memory_GB' of workers on"),
     ],
 )
 def test_of_a_cluster_it_is_told_what_an_address_looks_like(tmp_path, content, said):

@@ -215,6 +215,10 @@ def fine_tune(
         Images and masks do not fit together, or one cannot be used, which is named with its number
         from 0 (``mask 3``); the network does not exist.
     """
+    if "input" in parameters:
+        raise ValueError(
+            "'input' is of the pipeline fine_tuning, which reads files: give arrays as 'images'"
+        )
     for key, given in (("images", images), ("masks", masks)):
         if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
             raise ValueError(

@@ -135,6 +135,25 @@ def test_masks_are_called_as_those_made_elsewhere(folders, ending):
     assert load(images, masks).pairs["a.tif"] == f"a{ending}.png"
 
 
+def test_what_cellpose_keeps_beside_its_masks_is_neither_mask_nor_micrograph(tmp_path):
+    grey = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    for name in ("a.tif", "sub/b.tif"):
+        write(tmp_path / name, grey)
+        kept = tmp_path / name.replace(".tif", "_seg.npy")
+        np.save(kept, np.array({"masks": grey > 9}, dtype=object), allow_pickle=True)
+        write(tmp_path / name.replace(".tif", "_cp_masks.png"), np.eye(64, dtype=np.uint8))
+    write(tmp_path / "c.tif", grey)
+    np.save(tmp_path / "c_seg.npy", grey > 9)  # of another program, and the only one
+    store = load(tmp_path, tmp_path)
+    assert store.unlabelled == []
+    assert store.pairs == {
+        "a.tif": "a_cp_masks.png",
+        "c.tif": "c_seg.npy",
+        "sub/b.tif": "sub/b_cp_masks.png",
+    }
+    assert store.read("c.tif").label.any()
+
+
 def test_masks_of_no_micrograph_are_named(folders, caplog):
     images, masks = folders
     (masks / "a.png").rename(masks / "Lost.png")

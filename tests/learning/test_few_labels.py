@@ -226,6 +226,7 @@ def test_masks_from_python_may_be_of_any_kind_that_is_unmistakable(untrained):
         ({"networks": 5}, "networks is 5; expected a folder"),
         ({"images": 5}, "images is of type int; expected a list"),
         ({"masks": "folder"}, "masks is of type str; expected a list"),
+        ({"input": "folder"}, "'input' is of the pipeline fine_tuning"),
     ],
 )
 def test_what_is_no_list_and_no_network_is_refused(given, said):

@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,37 @@ def test_training_goes_to_gpus_where_there_are_any():
     assert "GPU" not in on_cpu.resources("n", asked), "modelling.device is cpu"
     other = Workers(Client(on_gpu), origin(), "r")
     assert "GPU" not in other.resources("n", Needs(gpu=False, memory_GB=2))
+
+
+def test_there_is_room_where_a_worker_has_nothing_to_do(caplog):
+    gpu, small = {"GPU": 1, "MEMORY_GB": 8}, {"MEMORY_GB": 2}
+    client = Client(gpu, small)
+    workers = Workers(client, origin(), "r")
+    assert workers.have_room({"MEMORY_GB": 2}, [])
+    first = workers.submit("curate", {"MEMORY_GB": 2}, 0)
+    assert workers.have_room({"GPU": 1, "MEMORY_GB": 8}, [first]), "the small one has the first"
+    second = workers.submit("a.train", {"GPU": 1, "MEMORY_GB": 8}, 0)
+    assert not workers.have_room({"MEMORY_GB": 1}, [first, second])
+    lose(workers, second)  # it waits for another worker, or behind the first node
+    assert workers.have_room({"MEMORY_GB": 1}, [first, second])
+    workers._hear((0.0, {"begun": "a.train", "worker": "tcp://x:2"}))
+    assert not workers.have_room({"MEMORY_GB": 1}, [first, second])
+    client.offers = ()
+    workers._found_until = 0.0
+    assert workers.have_room({"GPU": 1}, []), "else the run would end with it undone"
+    assert not workers.have_room({"GPU": 1}, [first])
+
+
+def test_further_workers_are_given_something_as_soon_as_they_are_there(monkeypatch):
+    monkeypatch.setattr(module, "_ASKED_EVERY_S", 0.0)
+    monkeypatch.setattr(module, "_LOOKED_EVERY_S", 0.01)
+    client = Client({})
+    workers = Workers(client, origin(), "r")
+    future = workers.submit("a.train", {}, 0)
+    assert not workers.have_room({}, [future])
+    threading.Timer(0.1, lambda: setattr(client, "offers", ({}, {}))).start()
+    assert workers.finished([future]) == []
+    assert workers.have_room({}, [future])
 
 
 def test_a_node_that_no_worker_can_hold_is_refused_rather_than_waiting_for_ever():

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from functools import partial, update_wrapper
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,10 @@ from temshift.catalog.remote import Remote
 from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError
 from temshift.runner import Freshness, IncrementalRunner, incremental
+from temshift.runner import cluster as cluster_module
 from temshift.runner.lock import StudyInUseError, hold
+from temshift.runner.sharing import find_room
+from temshift.runner.telling import Teller
 
 calls: list[str] = []
 
@@ -446,6 +450,90 @@ class Catalog(dict):
 def test_one_worker_is_this_process_whatever_the_environment_says():
     pipeline = Pipeline([Node(sign, "doubled", "sign", name="sign")])
     assert IncrementalRunner(workers=1)._where(pipeline, Catalog())[0] is None
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "remedy"),
+    [
+        ({"scheduler": "slurm", "slurm": {"host": "127.0.0.1"}}, "slurm.jobs"),
+        ({"scheduler": "tcp://10.0.0.1:8786"}, "Start more workers"),
+    ],
+)
+def test_as_many_workers_cannot_be_had_of_a_scheduler_elsewhere(elsewhere, remedy):
+    class Elsewhere(dict):
+        origin = SimpleNamespace(cluster=ClusterParameters(**elsewhere), folds=3)
+
+    pipeline = Pipeline([Node(sign, "doubled", "sign", name="sign")])
+    with pytest.raises(UserError, match=r"Found 4, but 'scheduler: \w+") as caught:
+        IncrementalRunner(workers=4)._where(pipeline, Elsewhere())
+    assert remedy in caught.value.remedy
+    assert IncrementalRunner(workers=1)._where(pipeline, Elsewhere())[0] is None
+
+
+def nothing():
+    return {}
+
+
+class Two:
+    """Two workers, that end what was sent first; all that is at work is noted at each end."""
+
+    def __init__(self, offers):
+        self.offers = offers
+        self.seen = []
+        self.asked = {}
+
+    def resources(self, node, needs):
+        return {"GPU": 1.0} if needs.gpu and {"GPU": 1.0} in self.offers else {}
+
+    def have_room(self, asked, at_work):
+        return not at_work or find_room(self.offers, [self.asked[n] for n in at_work], asked)
+
+    def submit(self, node, asked, priority):
+        self.asked[node] = asked
+        return node
+
+    def finished(self, at_work):
+        self.seen.append(set(at_work))
+        return [next(iter(at_work))] if len(self.seen) > 1 else []  # first there are more workers
+
+    def failure(self, node, name):
+        for output in self.makes[node]:
+            output.write_text("1")
+
+    def seconds(self, node):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("offers", "seen"),
+    [
+        ([{}, {}], ["ab", "ab", "bc", "cd", "de", "e"]),
+        ([{"GPU": 1.0}, {}], ["ac", "ac", "bc", "bd", "de", "e"]),  # a and b ask for a GPU
+        ([{}], ["a", "a", "b", "c", "d", "e"]),
+    ],
+)
+def test_a_worker_gets_its_next_node_when_it_has_none(tmp_path, monkeypatch, offers, seen):
+    """Dask, given all at once, gave five nodes to one of two workers while the other had none."""
+    monkeypatch.setattr(cluster_module, "work_with", lambda *_: nullcontext(two))
+    nodes = [
+        Node(nothing, None, name, name=name, tags=["gpu"] if name in "ab" else [])
+        for name in "abcde"
+    ]
+    catalog = DataCatalog({n: JSONDataset(filepath=str(tmp_path / f"{n}.json")) for n in "abcde"})
+    catalog.origin = None
+    two = Two(offers)
+    two.makes = {name: [tmp_path / f"{name}.json"] for name in "abcde"}
+    pipeline = Pipeline(nodes)
+    records = ProvenanceStore(tmp_path / ".provenance")
+    ran = IncrementalRunner()._run_elsewhere(
+        pipeline,
+        catalog,
+        Freshness(pipeline, catalog, records, False),
+        Teller(pipeline, logging.getLogger("x")),
+        *(ClusterParameters(), None, "run"),
+    )
+    assert {node.name for node in ran} == set("abcde")
+    assert ["".join(sorted(names)) for names in two.seen] == seen
 
 
 def test_the_memory_of_one_process_is_no_place_for_workers(monkeypatch):

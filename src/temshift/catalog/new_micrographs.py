@@ -65,6 +65,7 @@ class NewMicrographStore(MicrographStore):
             files = [self._only]
         else:
             files = [p for p in super().paths() if Path(p).suffix.lower() not in _NOT_IMAGES]
+            files = _without_cellpose_sessions(files)
         return [one for path in files for one in self._frames(path)]
 
     def file(self, path: str) -> Path:
@@ -105,6 +106,14 @@ class NewMicrographStore(MicrographStore):
         if found is None or (self.folder / path).exists():
             return path, None
         return found[1], int(found[2])
+
+
+def _without_cellpose_sessions(paths: Sequence[str]) -> list[str]:
+    """Leave out ``a_seg.npy`` beside ``a_cp_masks.png``: Cellpose keeps its settings there."""
+    masked = {name.removesuffix("_cp_masks") for name in map(_without_ending, paths)
+              if name.endswith("_cp_masks")}  # fmt: skip
+    sessions = {f"{name}_seg.npy" for name in masked}
+    return [path for path in paths if path not in sessions]
 
 
 #: What programs add to the name of the image, in front of the ending.

@@ -94,6 +94,7 @@ def check_parameters(
             problems += _checked(model, parameters[name], name)
     for name, model in _NAMED.items():
         problems += _check_entries(name, model, parameters.get(name))
+    problems += _names_of_one_file(parameters)
     for name, optional in _OPTIONAL.items():
         if optional is not None and parameters.get(name) is not None:
             problems += _checked(optional, parameters[name], name)
@@ -127,6 +128,30 @@ def _check_entries(name: str, model: type[BaseModel], block: Any) -> list[Proble
             problems.append(Problem(key, f"found a name that is taken: {_taken(entry)}"))
         elif value is not None:
             problems += _checked(model, value, key)
+    return problems
+
+
+def _names_of_one_file(parameters: Mapping[str, Any]) -> list[Problem]:
+    """Return names that differ in case only: macOS and Windows take their files for the same.
+
+    A split has a network of its name, so those of splits and of networks must differ from each
+    other too.
+    """
+    problems = []
+    for blocks in (("splits", "networks"), ("studies",)):
+        first: dict[str, tuple[str, str]] = {}
+        for block in blocks:
+            entries = parameters.get(block)
+            for name, value in entries.items() if isinstance(entries, Mapping) else ():
+                if value is None:
+                    continue
+                other, key = first.setdefault(str(name).lower(), (str(name), f"{block}.{name}"))
+                if other != str(name):
+                    said = (
+                        f"found a name that differs from {key} in case only; expected another one: "
+                        "on macOS and Windows the files of both are the same"
+                    )
+                    problems.append(Problem(f"{block}.{name}", said))
     return problems
 
 

@@ -79,6 +79,10 @@ class SlurmParameters(Strict):
         return self
 
 
+#: What is asked of a local cluster only.
+_OF_THIS_MACHINE = ("workers", "gpus", "memory_GB")
+
+
 class ClusterParameters(Strict):
     """Where nodes are run.
 
@@ -120,4 +124,19 @@ class ClusterParameters(Strict):
             raise ValueError("'scheduler: slurm' needs the block 'slurm'")
         if self.scheduler.startswith("tls://") and self.tls is None:
             raise ValueError("a scheduler at tls:// needs the block 'tls'")
+        if self.scheduler != "local":
+            asked = [name for name in _OF_THIS_MACHINE if self._differs(name)]
+            if asked:
+                instead = (
+                    "use slurm.jobs, slurm.gpus and slurm.memory_GB"
+                    if self.scheduler == "slurm"
+                    else "a running scheduler has the workers that were started for it"
+                )
+                raise ValueError(
+                    f"{' and '.join(repr(name) for name in asked)} of workers on this machine, but "
+                    f"the scheduler is {self.scheduler}: leave that out; {instead}"
+                )
         return self
+
+    def _differs(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)

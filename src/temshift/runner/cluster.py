@@ -26,7 +26,7 @@ from temshift.config.cluster import ClusterParameters, SlurmParameters, TLSParam
 from temshift.config.errors import UserError
 from temshift.parallel import CORES, available_cores
 from temshift.progress import LINES_EVERY_S
-from temshift.runner.sharing import Needs, Share, share_machine
+from temshift.runner.sharing import Needs, Share, find_room, share_machine
 from temshift.runner.worker import describe, run_node
 
 __all__ = ["SchedulerLostError", "Workers", "automatic_share", "count_gpus", "work_with"]
@@ -89,6 +89,7 @@ class Workers:
         self._none_since: float | None = None
         self._said: dict[str, float] = {}
         self._names: dict[str, str] = {}
+        self._asked: dict[str, dict[str, float]] = {}
         self._runs_on: dict[str, str] = {}
         self._losses: Counter[str] = Counter()
         self._changed = threading.Event()
@@ -113,11 +114,35 @@ class Workers:
             pure=False,
         )
         self._names[future.key] = node
+        self._asked[future.key] = resources
         future.add_done_callback(self._wake)
         return future
 
+    def have_room(self, resources: Mapping[str, float], at_work: Iterable[Any]) -> bool:
+        """Return whether a worker that offers this has nothing to do.
+
+        Dask divides nodes among workers when they are sent, by how long such nodes took: of the
+        first ones, which it knows nothing of, it gives a free worker's next five to a busy one.
+        So a node is sent only when there is a worker for it; the free one has the least to do, and
+        is chosen. If nothing is at work, one node is sent in any case, and waits for a worker.
+
+        Parameters
+        ----------
+        resources : mapping of str to float
+            As of :meth:`resources`.
+        at_work : iterable of Future
+            What was sent and has not ended.
+        """
+        keys = [future.key for future in at_work]
+        if not keys:
+            return True
+        offers = [worker.get("resources", {}) for worker in self._there()]
+        # a node whose worker was lost waits behind another one, or begins in a moment
+        taken = [self._asked[k] for k in keys if k in self._runs_on or not self._losses[k]]
+        return find_room(offers, taken, resources)
+
     def finished(self, futures: Iterable[Any]) -> list[Any]:
-        """Wait until at least one future has ended; return these.
+        """Wait until at least one future has ended, or there are more workers; return the ended.
 
         Raises
         ------
@@ -126,12 +151,16 @@ class Workers:
             There are no workers, or none that can be used.
         """
         futures = list(futures)
+        workers = len(self._found)
         while True:
             self._changed.clear()
             try:
                 if ended := self._ended(futures):
                     return ended
                 self._look_after()
+                if len(self._found) > workers:
+                    return []
+                workers = len(self._found)
             except Exception as error:
                 if isinstance(error, UserError) or self._client.status == "running":
                     raise
@@ -324,6 +353,8 @@ class Workers:
         had = [key for key in what.get("processing-tasks") or () if key in self._names]
         ran = [key for key in had if self._runs_on.get(key) == worker] or had
         self._losses.update(ran)
+        for key in ran:
+            self._runs_on.pop(key, None)
         nodes = [self._names[key] for key in ran if self._losses[key] <= self._cluster.retries]
         again = f"; run again elsewhere: {', '.join(nodes)}" if nodes else ""
         _log.warning("Worker %s was lost%s", worker, again)

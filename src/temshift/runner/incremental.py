@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from heapq import heapify, heappop, heappush
 from itertools import chain
@@ -54,8 +54,8 @@ class IncrementalRunner(SequentialRunner):
     wait : bool
         If another run is at work in the same folder of data, wait for its end.
     workers : int, optional
-        Processes that run nodes; 1 is this one, whatever ``cluster.yml`` says. By default as many
-        as the machine holds, or what ``cluster.yml`` says.
+        Processes of this machine that run nodes; 1 is this one, whatever ``cluster.yml`` says. By
+        default as many as the machine holds, or what ``cluster.yml`` says.
 
     Raises
     ------
@@ -155,7 +155,8 @@ class IncrementalRunner(SequentialRunner):
         Raises
         ------
         UserError
-            Workers are asked for, but nodes pass data in the memory of this process.
+            Workers are asked for, but nodes pass data in the memory of this process, or
+            ``cluster.yml`` names workers elsewhere.
         """
         here = None, Share(1, 1, 0.0)
         origin = getattr(catalog, "origin", None)
@@ -165,6 +166,15 @@ class IncrementalRunner(SequentialRunner):
 
         cluster: ClusterParameters | None = origin.cluster
         workers = self._workers
+        if cluster is not None and workers is not None and cluster.scheduler != "local":
+            raise UserError(
+                "The runner parameter 'workers' is of workers on this machine",
+                f"Found {workers}, but 'scheduler: {cluster.scheduler}' in cluster.yml; expected "
+                "workers=1 (all here), or none",
+                "Change slurm.jobs in cluster.yml"
+                if cluster.scheduler == "slurm"
+                else "Start more workers for that scheduler, or run in an environment without it",
+            )
         if cluster is not None and workers is None and cluster.workers != "auto":
             workers = cluster.workers
         needed_GB = max((needs_of(node.tags).memory_GB for node in pipeline.nodes), default=1.0)
@@ -208,6 +218,7 @@ class IncrementalRunner(SequentialRunner):
         from temshift.runner.cluster import work_with
 
         queue = _Queue(pipeline)
+        waiting = _Waiting()
         ran: set[Node] = set()
         at_work: dict[Any, Node] = {}
         nodes = {node.name: node for node in pipeline.nodes}
@@ -218,7 +229,15 @@ class IncrementalRunner(SequentialRunner):
 
         failed: Exception | None = None
         with ExitStack() as stack:
-            workers = None  # not started before there is something to do
+            workers: Any = None  # not started before there is something to do
+
+            def send() -> None:
+                """Give every worker that has nothing to do the first node that it can run."""
+                while (first := waiting.next(lambda a: workers.have_room(a, at_work))) is not None:
+                    node, asked = first
+                    freshness.begin(node)
+                    at_work[workers.submit(node.name, asked, queue.priority(node))] = node
+
             while True:
                 while failed is None and (node := queue.next()) is not None:
                     why = freshness.why(node)
@@ -233,8 +252,10 @@ class IncrementalRunner(SequentialRunner):
                         )
                     reasons[node.name] = why
                     asked = workers.resources(node.name, needs_of(node.tags))
-                    freshness.begin(node)
-                    at_work[workers.submit(node.name, asked, queue.priority(node))] = node
+                    waiting.add(node, asked, queue.priority(node))
+                    send()
+                if failed is None and workers is not None:
+                    send()
                 if workers is None or not at_work:
                     break
                 for future in workers.finished(at_work):
@@ -323,6 +344,27 @@ class _Queue:
             self._lacking[child] -= 1
             if not self._lacking[child]:
                 heappush(self._ready, self._order[child])
+
+
+class _Waiting:
+    """Nodes for which no worker is free yet, by what they ask of one; in their order."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[tuple[str, float], ...], list[tuple[int, str, Node]]] = {}
+
+    def add(self, node: Node, asked: dict[str, float], priority: int) -> None:
+        alike = self._nodes.setdefault(tuple(sorted(asked.items())), [])
+        heappush(alike, (-priority, node.name, node))
+
+    def next(
+        self, have_room: Callable[[dict[str, float]], bool]
+    ) -> tuple[Node, dict[str, float]] | None:
+        """Take the first node that a worker could run now, with what it asks; ``None`` if none."""
+        first = sorted((alike[0][:2], asked) for asked, alike in self._nodes.items() if alike)
+        for _, asked in first:
+            if have_room(dict(asked)):
+                return heappop(self._nodes[asked])[2], dict(asked)
+        return None
 
 
 def _clear_volatile(node: Node, catalog: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Needs", "Share", "needs_of", "share_machine"]
+__all__ = ["Needs", "Share", "find_room", "needs_of", "share_machine"]
 
 #: What a node is taken to need that has no tag ``memory-<number>GB``.
 _MEMORY_GB = 1.5
@@ -51,6 +51,46 @@ def needs_of(tags: Iterable[str]) -> Needs:
     sizes = [re.fullmatch(r"memory-(\d+(?:\.\d+)?)GB", tag) for tag in tags]
     memory = max((float(size[1]) for size in sizes if size), default=_MEMORY_GB)
     return Needs("gpu" in tags, memory)
+
+
+def find_room(
+    offers: Sequence[Mapping[str, float]],
+    taken: Iterable[Mapping[str, float]],
+    asked: Mapping[str, float],
+) -> bool:
+    """Return whether one of the workers that have nothing to do offers what is asked.
+
+    Each node that is at work has a worker of its own: those that ask for most come first, and have
+    the one that offers least of those that suffice.
+
+    Parameters
+    ----------
+    offers : sequence of mapping of str to float
+        Resources of each worker, such as ``{"GPU": 1, "MEMORY_GB": 8}``.
+    taken : iterable of mapping of str to float
+        What each node at work has asked for.
+    asked : mapping of str to float
+
+    Examples
+    --------
+    >>> find_room([{"GPU": 1}, {}], [{}], {"GPU": 1})
+    True
+    >>> find_room([{"GPU": 1}, {}], [{"GPU": 1}], {"GPU": 1})
+    False
+    """
+
+    def size(of: Mapping[str, float]) -> tuple[float, float]:
+        return of.get("GPU", 0.0), of.get("MEMORY_GB", 0.0)
+
+    def suffices(offer: Mapping[str, float], needed: Mapping[str, float]) -> bool:
+        return all(offer.get(name, 0.0) >= amount for name, amount in needed.items())
+
+    free = sorted(offers, key=size)
+    for needed in sorted(taken, key=size, reverse=True):
+        number = next((i for i, offer in enumerate(free) if suffices(offer, needed)), None)
+        if number is not None:
+            del free[number]
+    return any(suffices(offer, asked) for offer in free)
 
 
 def share_machine(
