@@ -340,6 +340,15 @@ def test_a_run_with_workers_leaves_the_variables_of_this_process_as_they_were(mo
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
+def test_no_time_of_a_worker_goes_into_profiles():
+    import dask
+
+    parameters = ClusterParameters(workers=1)
+    with work_with(parameters, origin(cluster=parameters), "r", Share(1, 1, 4.0)) as workers:
+        key = "distributed.worker.profile.enabled"
+        assert list(workers._client.run(dask.config.get, key).values()) == [False]
+
+
 def test_no_scheduler_at_the_address(caplog):
     with pytest.raises(UserError, match=r"there is no scheduler at tcp://127\.0\.0\.1:9"):
         opened(ClusterParameters(scheduler="tcp://127.0.0.1:9", timeout_s=1))

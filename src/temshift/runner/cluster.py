@@ -446,6 +446,8 @@ def work_with(
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
+        # looks at every thread a hundred times a second, for pages that show no node's own work
+        "distributed.worker.profile.enabled": False,
         "distributed.nanny.pre-spawn-environ": of_workers,
     }
     closing: list[Callable[[], Any]] = []
