@@ -340,7 +340,7 @@ def test_a_run_with_workers_leaves_the_variables_of_this_process_as_they_were(mo
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
-def test_no_time_of_a_worker_goes_into_profiles():
+def test_workers_spend_no_time_on_profiles_of_themselves():
     import dask
 
     parameters = ClusterParameters(workers=1)

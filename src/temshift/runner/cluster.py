@@ -446,8 +446,10 @@ def work_with(
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
-        # looks at every thread a hundred times a second, for pages that show no node's own work
+        # what looks at threads and clocks up to a hundred times a second, beside nodes of minutes
         "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "500ms",
+        "distributed.admin.system-monitor.interval": "5s",
         "distributed.nanny.pre-spawn-environ": of_workers,
     }
     closing: list[Callable[[], Any]] = []
