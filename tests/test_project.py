@@ -29,6 +29,25 @@ def test_registering_the_pipelines_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_registering_the_pipelines_reads_the_catalog_once():
+    """Once for every network, it took a second of ten networks and minutes of five hundred."""
+    code = f"""
+from pathlib import Path
+from kedro.config import OmegaConfigLoader
+from kedro.framework.startup import bootstrap_project
+from kedro.framework.project import pipelines
+read, get = [], OmegaConfigLoader.__getitem__
+OmegaConfigLoader.__getitem__ = lambda self, key: read.append(key) or get(self, key)
+bootstrap_project(Path({str(ROOT)!r}))
+assert "__default__" in list(pipelines)
+assert read.count("catalog") == 1, read
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("env", ["local", "smoke", "thorough", "published", "box"])
 def test_every_dataset_is_kept_and_named_by_rule(env):
     """In a process of its own: Kedro's pipelines are global to a process."""

@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 _loader: AbstractConfigLoader | None = None
 _checked: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
+_catalog: tuple[AbstractConfigLoader, dict[str, Any]] | None = None
 
 
 class OrderedConfigLoader(OmegaConfigLoader):
@@ -273,11 +274,14 @@ def has_patches(split: str) -> bool:
 
 def _place(pattern: str, **owner: str) -> Path:
     """Return where the dataset of a split or network lies, by its pattern in the catalog."""
+    global _catalog
     project_parameters()
     assert _checked is not None
     loader = _checked[0]
     try:
-        filepath = loader["catalog"][pattern]["filepath"]
+        if _catalog is None or _catalog[0] is not loader:
+            _catalog = loader, loader["catalog"]  # a third of a second: once, not for each network
+        filepath = _catalog[1][pattern]["filepath"]
     except Exception as error:
         raise as_user_error(error) from error
     return Path(loader.conf_source).parent / filepath.format(**owner)
