@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class FileServer:
         Methods whose requests are.
     pause_s : float
         Pause after each 16 kB of a body.
+    access : (str, str), optional
+        User and password without which nothing is answered.
     requests : list of (str, str, str or None)
         Method, path and Range of each request.
     """
@@ -53,6 +56,7 @@ class FileServer:
     redirects: dict[str, str] = field(default_factory=dict)
     redirected: tuple[str, ...] = ("HEAD", "GET")
     pause_s: float = 0.0
+    access: tuple[str, str] | None = None
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def fault(self, path: str, method: str) -> str:
@@ -89,6 +93,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if state.access is not None:
+            given = b64encode(":".join(state.access).encode()).decode()
+            if self.headers.get("Authorization") != f"Basic {given}":
+                self.send_response(401)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
         fault = state.fault(path, self.command)
         file = state.folder / path
         if fault == "503" or fault == "404" or not file.is_file():

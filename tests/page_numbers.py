@@ -378,7 +378,7 @@ class _Page:
         ]
         allowed += [int((degrading["verdict"] != "degrades").sum())]
         allowed += [int((open_["reason"].fillna("") != "").sum()), *self._effort(near)]
-        texts = {str(n) for n in allowed} | {f"{limit:g}" for limit in self.study.limits}
+        texts = {str(n) for n in allowed} | {f"{limit:g}" for limit in self.study.limits} | {"60"}
         texts |= self._losses(pd.concat([breaking, degrading]))
         self.among(found, texts | self._conditions(), "answers")
 
@@ -446,7 +446,7 @@ class _Page:
             numbers = [int(n) for n in re.findall(r"\d+", tally[0])] if tally else []
             if numbers[:1] != [len(gaps)] or sorted(numbers[1:]) != sorted(counts.values()):
                 self.wrong.append(f"tally of {name}: {says!r}, expected {dict(counts)}")
-        judged = gaps[gaps["verdict"] != "reference weak"]
+        judged = gaps[gaps["reason"].fillna("") == ""]
         if len(judged):
             robust = (judged["verdict"] == "robust").all()
             order = ["high"] if robust else ["low", "gap"]
@@ -469,6 +469,7 @@ class _Page:
         if len(seen):
             texts |= {shown(v) for v in (seen.min(), seen.median(), seen.max())}
         near = open_[open_["folds_to_decide"] <= 60]
+        texts.add("60")  # more folds than that lie on a limit
         texts |= {str(n) for n in (len(open_), len(near), len(open_) - len(near))}
         texts |= {str(n) for n in self._effort(near)} | {f"{v:g}" for v in self.study.limits}
         own = self.study.studies[name]["splits"]
@@ -763,6 +764,7 @@ class _Page:
             settings = self.study.parameters.get("networks", {}).get(name) or {}
             own = {f"{v:g}" for v in _flat_numbers(settings)}
             own |= {str(len(settings.get("train_on", [])))}
+            own |= {n for reason in r["reason"].fillna("") for n in NUMBER.findall(str(reason))}
             self.among(row, own | self._conditions(), f"remedy {name}")
         if left:
             self.wrong.append(f"remedies that the page does not show: {left}")

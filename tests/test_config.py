@@ -281,6 +281,7 @@ def test_a_network_may_start_from_another_row():
         again={"train_on": ["low"], "initial": "moved"},
     )
     assert [p.initial(name) for name in ("low", "moved", "again")] == [None, "high", "moved"]
+    assert p.seen("again") == ["low", "high"], "no guest of what its weights have seen"
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,13 @@ def test_settings_are_laid_over_together():
 def test_an_environment_removes_a_key_by_null():
     sweep = SweepParameters(space={"a": [1], "b": None})
     assert list(sweep.combinations()) == [{"a": 1}]
+
+
+def test_combinations_of_some_keys_hold_what_is_in_them_and_blocks_around_them():
+    space = {"modelling.architecture": [{}], "modelling.architecture.name": [1, 2]}
+    space |= {"modelling.training.steps": [1, 2, 3], "train_on": [["a"]]}
+    sweep = SweepParameters(space=space)
+    found = list(sweep.combinations(["modelling.architecture.name", "train_on"]))
+    assert [sorted(one) for one in found] == [
+        ["modelling.architecture", "modelling.architecture.name", "train_on"]
+    ] * 2

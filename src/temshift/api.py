@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,7 +122,9 @@ def judge_mask(
     bar_px = _validated(DeploymentParameters, parameters).bar_px
     mask_of(mask, usable_image(image, bar_px).shape, bar_px)  # before the trust is fitted
     segmenter = _segmenter(networks, trust, device, parameters)
-    return segmenter.segment(image, pixel_size_nm, masks={"mask": mask}).outside["mask"]
+    found = segmenter.segment(image, pixel_size_nm, masks={"mask": mask})
+    own = found.outside["mask"]
+    return replace(own, notes=[*found.image_notes, *own.notes], image_notes=found.image_notes)
 
 
 def _segmenter(
@@ -315,6 +318,8 @@ def load_trust(
     ------
     FileNotFoundError
         There is no such evidence.
+    ValueError
+        It was gathered with networks that are not given.
     """
     for name in ("evidence.parquet", "agreement.parquet"):
         if not (Path(folder) / name).is_file():
@@ -322,9 +327,17 @@ def load_trust(
                 f"{folder}: there is no {name} in this folder, expected what the pipeline trust "
                 "wrote: 07_model_output/trust in the data of a study with three image sets"
             )
+    evidence = pd.read_parquet(Path(folder) / "evidence.parquet")
+    known = trained_on(networks)
+    if missing := sorted(set(evidence["network"]) - set(known)):
+        raise ValueError(
+            f"{folder}: the trust was learned with {len(missing)} networks that are not given "
+            f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), found "
+            f"{', '.join(known) or 'none'}: give all networks of the study, the folder 06_models"
+        )
     return TrustModel.fit(
-        pd.read_parquet(Path(folder) / "evidence.parquet"),
+        evidence,
         pd.read_parquet(Path(folder) / "agreement.parquet"),
-        trained_on(networks),
+        known,
         parameters or TrustParameters(),
     )

@@ -8,12 +8,14 @@ hook could not do this.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
@@ -24,6 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from temshift.catalog.remote import Remote, copies_here
 from temshift.catalog.study_catalog import Origin, StudyCatalog
 from temshift.config.check import check_parameters
 from temshift.config.cluster import ClusterParameters
@@ -211,6 +214,7 @@ class ProjectContext(KedroContext):
                 cluster=self._cluster,
                 folds=ModellingParameters.model_validate(modelling).folds,
                 gpu=modelling.get("device") not in ("cpu", "mps"),
+                configuration=_configuration(self.config_loader),
             )
         return catalog
 
@@ -262,29 +266,69 @@ def project_parameters() -> dict[str, Any]:
 def any_trained(networks: Iterable[str]) -> bool:
     """Return whether the running environment holds weights of one of these networks."""
     return any(
-        next(_place("{network}.networks", network=name).glob("*/model.safetensors"), None)
+        PurePosixPath(file).match("*/model.safetensors")
         for name in networks
+        for file in _files_of("{network}.networks", network=name)
     )
 
 
 def has_patches(split: str) -> bool:
     """Return whether the running environment holds the patches of a split."""
-    return _place("{split}.patches", split=split).exists()
+    return bool(_files_of("{split}.patches", split=split))
 
 
-def _place(pattern: str, **owner: str) -> Path:
-    """Return where the dataset of a split or network lies, by its pattern in the catalog."""
-    global _catalog
+def _files_of(pattern: str, **owner: str) -> list[str]:
+    """Return the files of the dataset of a split or network, here or in an object store.
+
+    By its pattern in the catalog; up to one folder deep, relative to its own. A file has one of no
+    name. Where the store does not answer the copies here stand for it: whoever loads will say why.
+    """
+    entry = {**_entry(pattern)}
+    entry["filepath"] = entry["filepath"].format(**owner)
+    here, options = copies_here(entry)
+    path = _project() / here["filepath"]
+    place = Remote.of(path, options) if options is not None else path
+    if isinstance(place, Remote):
+        try:
+            return list(place.listing())
+        except UserError as error:
+            _log.debug("%s", error)
+    if path.is_file():
+        return [""]
+    return [file.relative_to(path).as_posix() for file in path.glob("*/*")]
+
+
+def _project() -> Path:
+    assert _checked is not None
+    return Path(_checked[0].conf_source).parent
+
+
+def _entry(pattern: str) -> dict[str, Any]:
+    """Return what the catalog says of a pattern, with its credentials."""
     project_parameters()
     assert _checked is not None
     loader = _checked[0]
     try:
-        if _catalog is None or _catalog[0] is not loader:
-            _catalog = loader, loader["catalog"]  # a third of a second: once, not for each network
-        filepath = _catalog[1][pattern]["filepath"]
+        entry = dict(_catalog_of(loader)[pattern])
+        if isinstance(entry.get("credentials"), str):
+            entry["credentials"] = loader["credentials"][entry["credentials"]]
     except Exception as error:
         raise as_user_error(error) from error
-    return Path(loader.conf_source).parent / filepath.format(**owner)
+    return entry
+
+
+def _catalog_of(loader: AbstractConfigLoader) -> dict[str, Any]:
+    """Return the entries of the catalog; a third of a second, so they are read once."""
+    global _catalog
+    if _catalog is None or _catalog[0] is not loader:
+        _catalog = loader, loader["catalog"]
+    return _catalog[1]
+
+
+def _configuration(loader: AbstractConfigLoader) -> str:
+    """Return a digest of the parameters and the catalog: by others the same nodes do other work."""
+    text = json.dumps([project_parameters(), _catalog_of(loader)], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

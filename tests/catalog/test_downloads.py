@@ -15,6 +15,7 @@ import pytest
 from tests.file_server import serve
 
 from temshift.catalog.downloads import REGISTRY, Downloader, DownloadError
+from temshift.catalog.published import WeightsDataset
 
 FOLDER = "2021_08_26 5nm Au nanoparticles on C/Ultrathin Carbon"
 PATHS = [f"{FOLDER}/Au_330kx 0{i}.dm3" for i in range(4)] + [f"{FOLDER}/Labels/Au_label.png"]
@@ -49,6 +50,24 @@ def same(folder, remote, paths=PATHS):
 
 def leftovers(folder):
     return [p.name for p in folder.rglob("*.part")]
+
+
+def test_a_password_gives_access_and_is_neither_recorded_nor_told(tmp_path, remote, caplog):
+    caplog.set_level(logging.DEBUG)
+    with serve(remote, access=("me", "s:cret/")) as server:
+        source = server.url.replace("://", "://me:s%3Acret%2F@")
+        downloader(tmp_path / "here", source).fetch(PATHS)
+        assert same(tmp_path / "here", remote)
+        with pytest.raises(DownloadError, match="404") as caught:
+            downloader(tmp_path / "here", source).fetch(["absent.dm3"])
+        with pytest.raises(DownloadError, match="401"):
+            downloader(tmp_path / "there", server.url).fetch(PATHS)
+        dataset = WeightsDataset(str(tmp_path), {"sources": [[source], "folder"]})
+    written = (tmp_path / "here" / REGISTRY).read_text()
+    for text in (written, str(caught.value), caplog.text, repr(dataset), str(dataset._describe())):
+        assert "cret" not in text
+    assert server.url in written
+    assert dataset._describe()["sources"] == [[server.url], "folder"]
 
 
 def test_files_arrive_under_their_paths_and_are_recorded(tmp_path, server, remote, caplog):

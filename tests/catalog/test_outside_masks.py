@@ -75,6 +75,15 @@ def test_frames_of_a_stack_have_the_frames_of_a_stack_of_masks(tmp_path):
     assert np.array_equal(store.read("movie_mask.tif[04]"), TRUTH)
 
 
+def test_a_single_stack_of_masks_beside_its_movie_is_no_micrograph(tmp_path):
+    frames = np.stack([255 * TRUTH.astype(np.uint8)] * 3)
+    for name in ("movie.tif", "movie_masks.tif"):
+        tifffile.imwrite(tmp_path / name, frames, photometric="minisblack")
+    store = MaskStore(tmp_path / "movie_masks.tif")
+    paths = NewMicrographStore(tmp_path).paths()
+    assert store.others(tmp_path, paths) == [f"movie.tif[{i}]" for i in range(3)]
+
+
 NUMBERED = np.zeros((60, 60), np.uint16)
 NUMBERED[5:20, 5:20], NUMBERED[5:20, 20:40], NUMBERED[40:50, 40:50] = 1, 2, 300
 

@@ -10,10 +10,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 from kedro.io import DatasetError
 from tests.s3_server import served_bucket
 
+from temshift import context
 from temshift.catalog.content import content_paths
 from temshift.catalog.provenance import ProvenanceStore
 from temshift.catalog.remote import Remote, copies_here, local_copy
 from temshift.catalog.study_catalog import StudyCatalog
+from temshift.catalog.sweeps import SweepStore
 from temshift.config.errors import UserError
 from temshift.mistakes import as_user_error
 
@@ -293,3 +295,33 @@ def test_the_catalog_can_still_be_written_down(tmp_path):
     for name in given:
         one.get(name)
     assert json.loads(json.dumps(one.to_config()[0])) == given
+
+
+def test_networks_and_patches_in_an_object_store_are_found(tmp_path, monkeypatch):
+    """Deployment would take the network in the box, and say that none of the study is trained."""
+    monkeypatch.setenv("TEMSHIFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(context, "_project", lambda: tmp_path)
+    store = tmp_path / "store"
+    for file in ("networks/au/grouped_fold0/model.safetensors", "patches/au/patches.h5"):
+        (store / file).parent.mkdir(parents=True)
+        (store / file).write_bytes(b"1")
+    for address in (f"local://{store}", f"file://{store}", str(store), "store"):
+        entries = {
+            "{network}.networks": {"filepath": f"{address}/networks/{{network}}"},
+            "{split}.patches": {"filepath": f"{address}/patches/{{split}}/patches.h5"},
+        }
+        monkeypatch.setattr(context, "_entry", entries.get)
+        assert context.any_trained(["ag", "au"]), address
+        assert not context.any_trained(["ag"]), address
+        assert context.has_patches("au"), address
+        assert not context.has_patches("ag"), address
+
+
+def test_records_of_trials_stay_where_they_are_made(tmp_path, monkeypatch):
+    """Their catalog has no access to a store, though their folder lies among copies of one."""
+    monkeypatch.setenv("TEMSHIFT_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "cache" / "local" / str(tmp_path / "store").strip("/") / "sweep"
+    records = SweepStore(place).catalog("s", "0000", "c", [], {}).load("provenance")
+    records.put("train", {"outputs": {}})
+    assert records.get("train") == {"outputs": {}}
+    assert not (tmp_path / "store").exists()

@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +12,11 @@ from PIL import Image
 from tests.learning.test_segmentation import field, network_set
 
 from temshift.catalog.new_micrographs import NewMicrographsDataset
+from temshift.catalog.provenance import ProvenanceStore
 from temshift.catalog.segmentations import SegmentationsDataset
 from temshift.catalog.workbooks import WorkbookDataset
-from temshift.learning.segmentation import Work, segment
+from temshift.config.deployment import DeploymentParameters
+from temshift.learning.segmentation import Segmenter, Work, plan_work, segment
 
 RESULT = segment(field(), {"a": network_set()}, pixel_size_nm=0.1)
 
@@ -98,6 +102,27 @@ def test_a_broken_file_is_reported_and_the_rest_done_and_earlier_results_stay(da
     assert len(store.results()) == 2
 
 
+def test_what_does_not_fit_into_the_memory_is_reported_and_the_rest_done(dataset):
+    dataset.save([work("a.tif", result=MemoryError("168 GiB")), work("b.tif")])
+    first, second = dataset.load().results()
+    assert "does not fit into the memory" in first["failed"]
+    assert second["failed"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is Unicode")
+def test_a_name_that_is_no_utf8_is_reported_and_the_rest_done(tmp_path, dataset):
+    files, odd = tmp_path / "files", os.fsdecode(b"Probe_\xe4.tif")
+    files.mkdir()
+    for name in ("b.tif", odd):
+        tifffile.imwrite(files / name, field().astype(np.uint16))
+    store = NewMicrographsDataset(filepath=str(files)).load()
+    dataset.save(plan_work(store, Segmenter({"a": network_set()}), "code"))
+    failed = {entry["path"]: entry["failed"] for entry in dataset.load().index()}
+    assert failed["b.tif"] is None
+    assert "rename it" in failed[r"Probe_\udce4.tif"]
+    assert ProvenanceStore(tmp_path / "records").content([files])
+
+
 def test_where_nothing_could_be_segmented_the_run_fails_and_leaves_what_was_there(dataset):
     dataset.save([work("a.tif")])
     before = dataset.load().index()
@@ -140,6 +165,39 @@ def test_a_file_or_a_folder_is_taken_and_tables_beside_are_not(tmp_path):
         NewMicrographsDataset(str(tmp_path / "empty")).load()
     with pytest.raises(DatasetError, match="never written"):
         NewMicrographsDataset(str(tmp_path)).save([])
+
+
+def test_the_image_of_a_header_of_tia_counts_once(tmp_path):
+    for name in ("a.emi", "a_1.ser", "b.emi", "c_2.SER", "c.EMI"):
+        (tmp_path / name).write_bytes(b"1")
+    store = NewMicrographsDataset(filepath=str(tmp_path)).load()
+    assert store.paths() == ["a_1.ser", "b.emi", "c_2.SER"]
+
+
+def test_a_known_pixel_size_stands_for_a_calibration_that_gives_none(tmp_path, caplog):
+    for name, unit in (("mm.tif", "mm"), ("odd.tif", "furlong"), ("fourier.tif", "1/nm")):
+        tifffile.imwrite(
+            tmp_path / name,
+            field().astype(np.uint16),
+            imagej=True,
+            resolution=(1, 1),
+            metadata={"unit": unit},
+        )
+    store = NewMicrographsDataset(filepath=str(tmp_path)).load()
+    asked = DeploymentParameters(pixel_size_nm=0.1)
+    known = Segmenter({"a": network_set()}, asked, device="cpu")
+    for name in ("mm.tif", "odd.tif"):
+        with pytest.raises(ValueError, match=r"mend|must be mended"):
+            store.read(name)
+    done = {}
+    for one in plan_work(store, known, "code"):
+        if one.path == "fourier.tif":
+            with pytest.raises(ValueError, match="diffraction pattern"):
+                one.run()
+        else:
+            done[one.path] = one.run()[1].pixel_size_nm
+    assert done == {"mm.tif": 0.1, "odd.tif": 0.1}
+    assert "odd.tif: its own calibration is not used" in caplog.text
 
 
 def test_a_workbook_holds_text_that_looks_like_a_formula_as_text(tmp_path):

@@ -10,7 +10,7 @@ import tifffile
 from rsciio.hspy import file_writer
 from tests.learning.test_segmentation import field, network_set
 
-from temshift.catalog.micrographs import MicrographReadError
+from temshift.catalog.micrographs import MicrographReadError, MicrographStore
 from temshift.catalog.new_micrographs import NewMicrographStore
 from temshift.learning.segmentation import Segmenter, plan_work
 
@@ -86,6 +86,31 @@ def test_a_single_image_and_a_file_with_brackets_in_its_name_stay_what_they_are(
     assert store.paths() == ["b[3].tif", "colour.tif", "odd.npy[2]", "one.npy", "still.npy"]
     assert store.read("b[3].tif").image.shape == (65, 81)
     assert store.read("still.npy").image.shape == (65, 81)
+
+
+def test_colours_of_an_array_are_no_frames(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 255, (65, 81, 4), np.uint8)
+    np.save(tmp_path / "rgb.npy", colours[..., :3])
+    np.save(tmp_path / "rgba.npy", colours)
+    np.save(tmp_path / "two.npy", colours[..., :2])
+    store = NewMicrographStore(tmp_path)
+    assert store.paths() == ["rgb.npy", "rgba.npy", "two.npy"]
+    image = store.read("rgb.npy").image
+    assert image[3, 4] == pytest.approx(colours[3, 4, :3] @ [0.2125, 0.7154, 0.0721], rel=1e-4)
+    assert np.array_equal(store.read("rgba.npy").image, image)
+    with pytest.raises(MicrographReadError, match="two channels of one image"):
+        store.read("two.npy")
+
+
+def test_a_movie_of_many_directories_is_read(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for i in range(1200):
+            file.write(np.full((8, 9), i, np.uint16), metadata=None, photometric="minisblack")
+    store = NewMicrographStore(tmp_path)
+    assert len(store.paths()) == 1200
+    assert store.read("a.tif[1100]").image[0, 0] == 1100
+    with pytest.raises(MicrographReadError, match="it holds 1200 images"):
+        MicrographStore(tmp_path).read("a.tif")
 
 
 def test_what_is_no_stack_of_images_is_refused_once_and_with_its_reason(tmp_path):

@@ -65,6 +65,12 @@ def test_without_mlflow_the_run_is_refused_before_its_first_node(absent, summary
         ProjectHooks().before_pipeline_run({}, PIPELINE, asked)
 
 
+def test_a_database_in_an_object_store_is_refused_if_it_is_asked_for():
+    assert TrackingParameters(database="s3://bucket/mlflow.db"), "the default of such data"
+    with pytest.raises(ValueError, match="a file of this machine only"):
+        TrackingParameters(mlflow=True, database="s3://bucket/mlflow.db")
+
+
 def test_a_run_that_writes_no_report_does_not_ask_for_it(absent, summary):
     other = Pipeline([Node(lambda x: x, "x", "y", name="other")])
     ProjectHooks().before_pipeline_run({}, other, catalog(summary, tracking={"mlflow": True}))

@@ -127,6 +127,28 @@ def test_a_node_that_kills_every_worker_is_given_up(pristine, tmp_path):
     assert "Remedy:" in output.splitlines()[-1]
 
 
+def test_a_worker_that_starts_after_the_configuration_was_edited_is_refused(pristine, tmp_path):
+    """It would do its nodes by the new values, and the run record them as made by its own."""
+    project = copy_of(pristine, tmp_path)
+    use_cluster(project, "{scheduler: local, workers: 1}")
+    shutil.rmtree(project.data / "06_models" / "high_dose")
+    run = start(project, "--pipelines", "modelling")
+    settings = project.folder / "conf" / "smoke" / "parameters_modelling.yml"
+    before = settings.read_text()
+    assert "steps: 8" in before
+
+    def edit() -> None:
+        settings.write_text(before.replace("steps: 8", "steps: 9"))
+        kill_workers(run)
+
+    output = follow(project, run, "Running node: train", edit)
+    assert run.returncode == 1
+    assert "The configuration was changed while the run was at work" in output
+    settings.write_text(before)
+    assert "high_dose.train" in project.run("--pipelines", "modelling")
+    assert differing(project.tables(), pristine.tables()) == []
+
+
 def test_jobs_of_slurm(pristine, fresh, tmp_path, monkeypatch):
     commands = tmp_path / "bin"
     commands.mkdir()

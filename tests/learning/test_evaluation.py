@@ -182,6 +182,37 @@ def test_counts_are_those_of_the_whole_micrograph():
     assert {e.test_split for e in examples} == {"a"}
 
 
+def test_a_network_of_several_sets_is_tested_on_no_patch_that_it_was_trained_on():
+    """The list of each set is cut by itself, in training as in the test."""
+    first, second = stack(micrographs=5), stack(micrographs=4, seed=1)
+    table = pd.concat([first.table, second.table], ignore_index=True)
+    sizes = [len(first.table), len(second.table)]
+    made = make_folds(table, SIDE, "published", 3, 10, splits=sizes)
+    for fold, indices in enumerate(made):
+        tested = [patches_to_test(s, "published", fold, 3, True, 10) for s in (first, second)]
+        assert np.array_equal(indices.test, np.concatenate([tested[0], sizes[0] + tested[1]]))
+        assert not set(indices.test) & {*indices.train, *indices.validation}
+        assert (np.diff(indices.train) > 0).all()
+    alone = make_folds(first.table, SIDE, "published", 3, 10)
+    named = make_folds(first.table, SIDE, "published", 3, 10, splits=sizes[:1])
+    for one, other in zip(alone, named, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_network_is_tested_on_nothing_that_the_one_it_starts_from_was_trained_on():
+    stacks = {"a": stack(), "b": stack(seed=1)}
+    begun = {
+        key: TrainedNetwork(
+            own.state,
+            own.card.model_copy(update={"initial": "first", "splits": {"a": {}, "b": {}}}),
+        )
+        for key, own in network_set("published", train_on=("b",)).items()
+    }
+    results, _ = evaluate_network("t", begun, stacks, EvaluationParameters(examples=False), "cpu")
+    patches = results.groupby(["test_split", "fold"])["n_patches"].sum()
+    assert patches.loc["a"].tolist() == patches.loc["b"].tolist() == [4, 4], "half of 8 each"
+
+
 def test_the_published_protocol_leaves_empty_patches_out_and_averages_the_copies():
     s = stack()
     stacks = {"a": s, "b": stack(seed=1)}

@@ -7,7 +7,7 @@ import pytest
 from tests.learning.test_segmentation import Judge, field, network_set
 
 import temshift
-from temshift.catalog.boxed import boxed_networks, boxed_trust
+from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
 from temshift.config.box import RandomExposures
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.simulation import SpecimenParameters, SupportParameters
@@ -188,6 +188,7 @@ def test_the_function_judges_a_mask(gold, judged, tmp_path, monkeypatch):
     share = outline_error(own.judgement["predicted_dice"])  # the two forests are not of a size
     expected["error_outline"] = share * own.sizes["mean"]
     assert own.sizes == pytest.approx(expected, nan_ok=True)
+    assert BOX_NOTE in own.notes, "what is said of the micrograph is said of the mask"
     with pytest.raises(ValueError, match=r"neither cut nor resampled"):
         temshift.judge_mask(image, numbered[1:], pixel_size_nm=0.03, device="cpu")
 

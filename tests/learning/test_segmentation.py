@@ -12,6 +12,7 @@ import torch
 from tests.network_cards import network_card
 
 from temshift.config.deployment import DeploymentParameters
+from temshift.config.trust import TrustParameters
 from temshift.learning.network_set import TrainedNetwork, network_key
 from temshift.learning.networks import build_network
 from temshift.learning.segmentation import (
@@ -130,6 +131,28 @@ def test_of_two_networks_the_nearest_condition_draws_the_mask():
         Segmenter(networks, DeploymentParameters(networks=["fime"]))
 
 
+def test_what_a_file_says_of_its_dose_and_material_goes_before_the_parameters():
+    networks = {
+        "gold": network_set("gold", material="Au", dose_e_per_A2=80.0),
+        "silver": network_set("silver", material="Ag", dose_e_per_A2=900.0),
+    }
+    asked = DeploymentParameters(dose_e_per_A2=80.0, material="Au")
+    segmenter = Segmenter(networks, asked, device="cpu")
+    assert segmenter.segment(field(), 0.02, 900.0, "Ag").network == "silver"
+    assert segmenter.segment(field(), 0.02).network == "gold"
+
+
+def test_resampling_asks_for_a_pixel_size_only_where_it_resamples():
+    asked = DeploymentParameters(resample=True)
+    drawn = segment(field(), {"wide": network_set("wide", pixel_size_nm=None)}, asked)
+    assert any("not resampled" in note for note in drawn.notes)
+
+
+def test_an_image_that_would_be_enormous_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=r"to 0\.02 nm/px the image would have 7500000 ×"):
+        segment(field(), {"a": network_set()}, DeploymentParameters(resample=True), 1000.0)
+
+
 def test_material_and_dose_decide_between_equal_pixel_sizes():
     networks = {
         "gold": network_set("gold", material="Au", dose_e_per_A2=80.0),
@@ -178,6 +201,13 @@ def test_unusable_images_are_refused_in_words(image, parameters, message):
         segment(image, {"a": network_set()}, DeploymentParameters(**parameters))
 
 
+def test_what_is_not_resampled_although_asked_is_said():
+    asked = DeploymentParameters(resample=True)
+    drawn = segment(field(), {"wide": network_set("wide", pixel_size_nm=None)}, asked, 0.03)
+    (said,) = [note for note in drawn.notes if "resampled" in note]
+    assert said.startswith("The micrograph was not resampled: 'wide' was trained on")
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3])
 def test_a_frame_of_a_counting_detector_is_no_mask(share):
     counts = (np.random.default_rng(0).random((90, 80)) < share).astype(np.uint8)
@@ -196,6 +226,7 @@ def test_resampled_micrographs_get_masks_on_their_own_pixels():
     assert resampled.mask.shape == image.shape
     both = (plain.mask > 0) & (resampled.mask > 0)
     assert 2 * both.sum() / ((plain.mask > 0).sum() + (resampled.mask > 0).sum()) > 0.95
+    assert not any("not resampled" in note for note in resampled.notes)
     own = network_set(preprocessing={**PLAIN, "pixel_size_nm": 0.05})
     assert segment(image, {"a": own}, pixel_size_nm=0.03).mask.shape == image.shape
 
@@ -314,6 +345,32 @@ def test_the_jury_judges_the_middle_of_a_large_micrograph_and_says_so(monkeypatc
     assert len(found.particles) == 2
     assert any("the middle of 100 × 100 px" in note for note in found.notes)
     assert not any("middle" in note for note in middle.notes)
+
+
+class Sceptic(Judge):
+    """Says of a mask without a particle what a trust model says of it."""
+
+    def judge(self, features):
+        empty = features["labelled_share"] == 0
+        return super().judge(features).assign(verdict=np.where(empty, "do not trust", "trust"))
+
+
+def test_particles_outside_of_the_middle_that_is_judged_are_not_called_none(monkeypatch):
+    monkeypatch.setattr("temshift.learning.segmentation.JUDGED_PX", 100)
+    networks = {name: network_set(name) for name in "abc"}
+    image = field((210, 230), ((20, 20, 12), (190, 200, 15)))
+    image[100:110, 100:110] -= 100  # so that noise is not what deviates most in the middle
+    outside = np.zeros(image.shape, bool)
+    outside[15:30, 10:30] = True
+    segmenter = Segmenter(networks, trust=Sceptic(), device="cpu")
+    segmenter.trust.parameters = TrustParameters()
+    found = segmenter.segment(image, 0.1, masks={"m": outside, "none": np.zeros_like(outside)})
+    assert len(found.particles) == 2
+    for own in (found, found.outside["m"]):
+        assert own.judgement["verdict"] == "not judged"
+        assert np.isnan(own.judgement["predicted_dice"])
+        assert "only the middle of the micrograph is judged" in own.judgement["reasons"]
+    assert found.outside["none"].judgement["verdict"] == "do not trust"
 
 
 def test_specks_are_left_out_by_what_the_network_was_trained_on_and_counted():

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tests.learning.test_segmentation import network_set
 
+from temshift.api import load_trust
 from temshift.config.trust import TrustParameters
 from temshift.learning.evidence import IMAGE_EVIDENCE, MASK_EVIDENCE, NETWORK_EVIDENCE
 from temshift.learning.trust import (
@@ -147,6 +149,17 @@ def test_too_few_conditions_are_refused_with_the_remedy():
     few = evidence["test_split"].isin(["c0", "c1"])
     with pytest.raises(ValueError, match="at least 3 image sets and 3 networks, found 2 and 6"):
         TrustModel.fit(evidence[few], agreement, ON, PARAMETERS)
+
+
+def test_evidence_without_all_of_its_networks_is_refused(tmp_path):
+    """Those that are missing could not be left out of their own condition."""
+    for name, table in zip(("evidence", "agreement"), study(informative=True), strict=True):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    networks = {name: network_set(name) for name in CONDITIONS}
+    assert load_trust(tmp_path, networks, PARAMETERS).identity
+    del networks["c2"]
+    with pytest.raises(ValueError, match=r"1 networks that are not given \(c2\).*06_models"):
+        load_trust(tmp_path, networks, PARAMETERS)
 
 
 def test_few_masks_give_intervals_that_say_so():

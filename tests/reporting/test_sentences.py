@@ -6,6 +6,7 @@ from tests import synthetic_study as synthetic
 
 from temshift.config.reporting import ReportingParameters
 from temshift.reporting.sentences import (
+    both_ways_sentence,
     condition,
     explanation_sentence,
     first_sentences,
@@ -167,11 +168,13 @@ def test_specimens_on_both_sides_are_said(content):
 
 @pytest.mark.parametrize("missing", ["", None])
 def test_missing_specimens_are_said(content, missing):
-    results = content.results.assign(specimen_id=missing)
+    alone = content.results["micrograph_id"]  # such a micrograph is a group by itself
+    results = content.results.assign(specimen_id=missing, group=alone)
     (note,) = separation_notes(dataclasses.replace(content, results=results))
     assert note.startswith("No specimen is named")
     some = content.results.copy()
-    some.loc[some["micrograph_id"] == "mid/0", "specimen_id"] = missing
+    first = some["micrograph_id"] == "mid/0"
+    some.loc[first, "specimen_id"], some.loc[first, "group"] = missing, "mid/0"
     partly = dataclasses.replace(content, results=some)
     assert separation_notes(partly)[0].startswith("1 of 24 micrographs name no specimen")
     assert unseen(partly) == "micrographs that it has not seen"
@@ -335,3 +338,104 @@ def test_orders_that_chance_may_give_are_not_spoken_of(content):
     assert "No component" in explanation_sentence(weak)
     none = dataclasses.replace(content, explanation=content.explanation.iloc[:0])
     assert explanation_sentence(none).startswith("Too few pairs")
+
+
+# ------------------------------------------------------------------ what failed or is unknown
+def all_failed(results, network):
+    return results.assign(learned=results["learned"] & (results["network"] != network))
+
+
+def test_the_loss_of_a_training_that_failed_is_no_finding():
+    content = synthetic.report_content(all_failed(synthetic.results_table(), "high"))
+    finding = headlines(content)[0]
+    gaps = content.default_gaps("dose")
+    assert gaps.sort_values("low").iloc[-1]["network"] == "high", "the largest by far"
+    assert "trained at 884" not in finding.text
+    assert finding.remedy == ""
+    assert "of high did not learn: its losses are not judged" in finding.caveat
+    only = {**synthetic.PARAMETERS["studies"]["dose"], "splits": ["low", "high"]}
+    parameters = {**synthetic.PARAMETERS, "studies": {"dose": only}}
+    results = all_failed(all_failed(synthetic.results_table(), "high"), "low")
+    none = headlines(synthetic.report_content(results, parameters))[0]
+    assert none.text.startswith("No shift can be judged")
+
+
+def test_the_cost_of_a_remedy_of_several_sets_is_against_the_network_of_the_set():
+    """The network of another set, which is bad here, would make a gain of the cost."""
+    networks = {"all": {"train_on": ["low", "high"]}}
+    dose = {**synthetic.PARAMETERS["studies"]["dose"], "networks": ["all"]}
+    studies = {**synthetic.PARAMETERS["studies"], "dose": dose}
+    parameters = {**synthetic.PARAMETERS, "networks": networks, "studies": studies}
+    dice = {cell: d for cell, d in synthetic.DICE.items() if cell[0] != "high_noise"}
+    dice |= {("low", "high"): 0.6}
+    dice |= {("all", s): d for s, d in {"low": 0.84, "mid": 0.86, "high": 0.86}.items()}
+    results = synthetic.results_table(dice, train_on=synthetic.plan(parameters).train_on)
+    finding = headlines(synthetic.report_content(results, parameters))[0]
+    assert "loses 0.3" in finding.text
+    assert "and its own condition by −0.0" in finding.remedy
+
+
+def test_what_would_decide_is_not_told_where_it_is_not_known(content):
+    wide = synthetic.report_content(
+        synthetic.results_table(dict.fromkeys(synthetic.DICE, 0.8), noise=0.04)
+    )
+    for folds, said in (
+        (80.0, "would take more than 60 folds, if the estimates stay"),
+        (float("inf"), "would take more than 60 folds"),
+        (float("nan"), "what would decide them cannot be told"),
+    ):
+        gaps = wide.gaps.assign(folds_to_decide=folds)
+        assert said in first_sentences(dataclasses.replace(wide, gaps=gaps))[2][1]
+
+
+def test_networks_with_a_failed_fold_have_not_all_learned():
+    dice = dict.fromkeys(synthetic.DICE, 0.93)
+    results = with_learned(synthetic.results_table(dice), "low", 1)
+    check = by_claim(synthetic.report_content(results))["in-domain"]
+    assert check.status == "partly visible"
+    assert "a fold has not learned: low" in check.evidence
+
+
+def test_one_loss_by_its_own_bounds_does_not_make_gaps_large(content):
+    """Of six gaps of just the limit one is called a loss in a quarter of runs."""
+    gaps = content.gaps.copy()
+    there = (gaps["study"] == "material") & (gaps["network"] == "mid")
+    columns = ["gap", "low", "high", "standard_error", "bound_low", "bound_high", "verdict"]
+    gaps.loc[there, columns] = [0.06, 0.026, 0.094, 0.0161, 0.031, 0.089, "degrades"]
+    gaps.loc[gaps["study"] == "material", "df"] = 8.0
+    check = by_claim(dataclasses.replace(content, gaps=gaps))["material"]
+    assert check.status == "unclear"
+    assert "0 surely" in check.evidence
+
+
+@pytest.mark.parametrize("column", ["session", "instrument"])
+def test_one_value_that_only_some_sets_name_is_not_that_of_all(content, column):
+    names = ["A", "", "A", None]
+    some = dataclasses.replace(content, splits=content.splits.assign(**{column: names}))
+    said = " ".join(limits(some))
+    assert f"The only {column} that is named is A, and 2 of 4 sets name none" in said
+    assert f"All sets come from one {column}" not in said
+
+
+def test_sessions_that_are_missing_are_said_where_they_keep_training_and_test_apart(content):
+    curation = content.curation.model_copy(update={"group_by": "session"})
+    results = content.results.assign(specimen_id="", group="2024-01-15")
+    named = dataclasses.replace(content, curation=curation, results=results)
+    assert separation_notes(named) == [], "micrographs of no specimen are kept apart by session"
+    assert unseen(named) == "sessions that it has not seen"
+    first = results["micrograph_id"] == "mid/0"
+    some = results.assign(group=results["group"].mask(first, "mid/0"))
+    partly = dataclasses.replace(named, results=some)
+    assert separation_notes(partly)[0].startswith("1 of 24 micrographs name no session")
+    assert unseen(partly) == "micrographs that it has not seen"
+
+
+def test_the_surest_way_is_named_where_corrected_p_values_are_the_same(content):
+    table = content.transfer.copy()
+    rows = table[(table["study"] == "dose") & (table["train_on"] < table["test_split"])].index[:2]
+    table.loc[table["study"] == "dose", "direction"] = "not shown"
+    columns = ["asymmetry", "low", "high", "p_value", "p_holm", "direction"]
+    table.loc[rows[0], columns] = [0.20, 0.15, 0.25, 0.001, 0.003, "harder"]
+    table.loc[rows[1], columns] = [0.03, 0.02, 0.04, 0.0012, 0.003, "harder"]
+    said = both_ways_sentence(dataclasses.replace(content, transfer=table), "dose")
+    assert "loses 0.20 [0.15, 0.25] Dice more" in said

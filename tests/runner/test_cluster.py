@@ -216,6 +216,41 @@ def test_a_scheduler_without_workers_is_told_at_once_and_not_waited_for_for_ever
     assert "what has been finished is not repeated" in caught.value.remedy
 
 
+def test_a_node_whose_kind_of_worker_has_gone_is_told_and_not_waited_for_for_ever(caplog):
+    client = Client({"GPU": 1}, {})
+    cluster = ClusterParameters(scheduler="tcp://10.0.0.1:8786", timeout_s=0.2)
+    workers = Workers(client, origin(), "r", cluster)
+    future = workers.submit("a.train", {"GPU": 1}, 0)
+    workers._look_after([future])
+    assert caplog.text == ""
+    client.offers = ({},)
+    workers._found_until = 0.0
+    with pytest.raises(UserError, match="has no workers with 1 GPU any more"):
+        workers.finished([future])
+    assert "No worker with 1 GPU is left; waiting 0.2 s" in caplog.text
+
+
+def test_a_worker_of_several_threads_that_comes_late_leaves_what_is_at_work(monkeypatch):
+    """It is refused when the next node is to be sent; those that run are waited for."""
+    monkeypatch.setattr(module, "_ASKED_EVERY_S", 0.0)
+    client = Client({})
+    workers = Workers(client, origin(), "r")
+    future = workers.submit("a.train", {}, 0)
+    client.threads = 4
+    workers._look_after([future])
+    future.status = "finished"
+    assert workers.finished([future]) == [future]
+    with pytest.raises(UserError, match="Found 4 threads"):
+        workers.resources("n", Needs(gpu=False, memory_GB=1))
+
+
+def test_what_cannot_be_taken_back_hides_no_error():
+    client = Client({})
+    client.call_stack = lambda: (_ for _ in ()).throw(OSError("the worker has just died"))
+    workers = Workers(client, origin(), "r")
+    assert workers.cancel([workers.submit("a.train", {}, 0)]) == []
+
+
 def test_workers_of_several_threads_are_refused():
     cluster = ClusterParameters(scheduler="tcp://10.0.0.1:8786")
     workers = Workers(Client({}, threads=4), origin(), "r", cluster)
@@ -251,8 +286,8 @@ def test_jobs_that_wait_are_told_as_waiting(caplog):
     cluster = ClusterParameters(scheduler="slurm", slurm=SLURM)
     taken, refused = (type("Job", (), {"refused": said})() for said in ("", "too many jobs"))
     workers = Workers(Client(), origin(), "r", cluster, {1: taken, 2: refused})
-    workers._look_after()
-    workers._look_after()
+    workers._look_after([])
+    workers._look_after([])
     assert caplog.text.count("Waiting for SLURM, 2 jobs") == 1
     assert caplog.text.count("takes no further job; sbatch said: too many jobs") == 1
 
@@ -326,6 +361,24 @@ def test_gpus_are_counted_as_they_are_visible(monkeypatch):
     assert count_gpus() == 0
 
 
+@pytest.mark.parametrize(("visible", "named"), [("0", "0"), ("", "none"), ("0,3", "0, 3")])
+def test_more_gpus_than_are_visible_are_refused(monkeypatch, visible, named):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(UserError, match=rf"Found 3, but .*\({named}\)"):
+        opened(ClusterParameters(gpus=3))
+
+
+def test_workers_without_gpus_see_none(monkeypatch):
+    import distributed
+
+    monkeypatch.setattr(distributed, "SpecCluster", lambda **options: options["workers"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    none = module._local(ClusterParameters(gpus=0), Share(2, 1, 8.0), None, 0)
+    assert [w["options"]["env"] for w in none.values()] == [{"CUDA_VISIBLE_DEVICES": ""}] * 2
+    uncounted = module._local(ClusterParameters(), Share(1, 1, 8.0), None, 0)
+    assert uncounted[0]["options"]["env"] == {}, "they find what there is"
+
+
 def opened(parameters):
     with work_with(parameters, origin(cluster=parameters), "r", Share(1, 1, 4.0)):
         pass
@@ -338,6 +391,18 @@ def test_a_run_with_workers_leaves_the_variables_of_this_process_as_they_were(mo
     opened(ClusterParameters(workers=1))
     assert "TEMSHIFT_CORES" not in os.environ
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_workers_have_their_share_of_the_cores_whatever_stands_in_the_environment(monkeypatch):
+    """Dask lets what stands there go before its settings: four workers would ask for 64 threads."""
+    names = ("TEMSHIFT_CORES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    for name in names:
+        monkeypatch.setenv(name, "16")
+    parameters = ClusterParameters(workers=1)
+    with work_with(parameters, origin(cluster=parameters), "r", Share(1, 3, 4.0)) as workers:
+        for name in names:
+            assert list(workers._client.run(os.environ.get, name).values()) == ["3"]
+    assert [os.environ[name] for name in names] == ["16"] * 3
 
 
 def test_workers_spend_no_time_on_profiles_of_themselves():

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
@@ -415,6 +416,24 @@ def test_a_run_that_waits_begins_when_the_other_has_ended(run, other, tmp_path, 
     with hold(tmp_path / ".provenance", wait=True):
         assert other.wait() != 0
     assert "waiting for another run to end" in caplog.text
+
+
+def test_a_node_that_an_outliving_worker_is_at_is_waited_for(run, tmp_path, caplog):
+    """Else it might write its output after that of this run has been recorded."""
+    place = ProvenanceStore(tmp_path / ".provenance").lock_of("double")
+    place.parent.mkdir(parents=True)
+    lock = FileLock(place, thread_local=False)
+    lock.acquire()
+    ended = []
+
+    def end():
+        ended.append((tmp_path / "doubled.json").exists())
+        lock.release()
+
+    threading.Timer(0.5, end).start()
+    assert run() == ["double", "sign", "report"]
+    assert ended == [False], "nothing was written beside it"
+    assert "double: a worker of an earlier run is still at this node" in caplog.text
 
 
 def test_the_folder_is_free_after_a_failed_run(run):

@@ -1,6 +1,7 @@
 """Trials of a sweep over the amount of training, from files to the curve on the page."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from temshift.config.preprocessing import PreprocessingParameters
 from temshift.config.splits import SplitParameters
 from temshift.config.sweep import SweepParameters
 from temshift.pipelines.sweep.nodes import report
-from temshift.runner.trials import Sweep, run_sweep
+from temshift.runner.trials import Sweep, _check, run_sweep
 
 pytest.importorskip("optuna")
 
@@ -89,6 +90,30 @@ def test_a_learning_curve_in_and_out_of_the_domain(make_sweep, tmp_path):
     # all groups are what the defaults are trained on: the same weights, the same Dice
     whole = scores[scores["trial"] == "0001"]["validation_dice"].tolist()
     assert whole == scores[scores["trial"] == "defaults"]["validation_dice"].tolist()
+
+
+def test_a_corrected_mask_makes_another_sweep_and_other_patches(make_sweep, tmp_path):
+    first, store = make_sweep([1]), SweepStore(tmp_path / "sweep")
+    run_sweep(first, store)
+    assert make_sweep([1]).name == first.name
+    again = replace(first)
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(first.store.folder / "high0.png")
+    assert again.name != first.name
+    run_sweep(again, store)
+    cut = {file.read_bytes() for file in store.folder.glob("patches/*/high/patches.h5")}
+    assert len(cut) == 2
+
+
+def test_every_value_that_decides_what_is_trained_is_checked_however_many_others_vary(make_sweep):
+    sweep = make_sweep([1, 4])
+    many = {
+        **sweep.parameters.space,  # runs slowest: the first thousand would never leave 1
+        "modelling.training.learning_rate": [0.001 * i for i in range(1, 41)],
+        "modelling.training.foreground": [0.01 * i for i in range(40)],
+    }
+    wide = replace(sweep, parameters=sweep.parameters.model_copy(update={"space": many}))
+    with pytest.raises(UserError, match=r"training\.groups: 4"):
+        _check(wide)
 
 
 def test_more_groups_than_there_are_are_refused_before_the_first_trial(make_sweep, tmp_path):

@@ -100,6 +100,19 @@ def test_the_suggestion_in_the_table_is_yaml_of_these_parameters(table):
     assert blocks == suggested_parameters(plan, row["study"], row["baseline"])
 
 
+@pytest.mark.parametrize("failed", ["high", "high_noise"])
+def test_a_training_that_failed_makes_no_remedy_help_or_harm(failed):
+    plan = StudyPlan.from_parameters(synthetic.PARAMETERS)
+    results = synthetic.results_table()
+    sound = table_of(results, plan)
+    assert "helps" in set(sound["effect"])
+    table = table_of(results.assign(learned=results["network"] != failed), plan)
+    rows = table[table["remedy"] == "high_noise"]
+    assert set(rows["effect"]) == {"not shown"}
+    assert rows["p_value"].isna().all()
+    assert set(rows["reason"]) == {f"folds 0 and 1 and 2 of {failed} did not learn"}
+
+
 def test_copies_of_the_baseline_are_rarely_said_to_help():
     """Same network, other seeds, at a shift that breaks: at most 5 % of studies find a remedy."""
     copies = {f"again_{i}": {"train_on": ["high"]} for i in range(3)}

@@ -263,3 +263,16 @@ def test_sizes_of_a_folder_carry_the_outline_error_of_its_masks():
     assert pooled["error_outline"] == pytest.approx(pooled["mean"] * outline_error(0.95))
     results[0]["judgement"]["predicted_dice"] = results[1]["judgement"]["predicted_dice"] = None
     assert np.isnan(pooled_sizes(results, table, 0.0, 0.95)["error_outline"])
+
+
+def test_a_fold_that_found_nothing_has_no_mean_in_a_folder_either():
+    """It would count as a mean of 0 nm, and the interval of the others would reach down to it."""
+    rng = np.random.default_rng(6)
+    results, table = measured_folder(rng, [30, 30], [0.1] * 2, 0.0)
+    errors = []
+    for means in ([5.0, 5.1], [5.0, 5.1, None]):
+        for result in results:
+            result["fold_means"] = list(means)
+        errors.append(pooled_sizes(results, table, 0.0, 0.95)["error_networks"])
+    assert errors[0] == pytest.approx(errors[1])
+    assert 0 < errors[0] < 0.2

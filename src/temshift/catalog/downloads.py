@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from temshift.catalog.files import atomic_path
 from temshift.config.errors import UserError
@@ -36,7 +36,7 @@ from temshift.progress import bar
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["REGISTRY", "ChangedFileError", "DownloadError", "Downloader"]
+__all__ = ["REGISTRY", "ChangedFileError", "DownloadError", "Downloader", "without_access"]
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,8 @@ class Downloader:
     folder : Path
         Where the files are kept, under the same relative paths.
     sources : sequence of str, or str
-        Base addresses (``https://...``) or local folders, tried in this order, lists among them
+        Base addresses (``https://...``, with access ``https://user:password@...``, which stands in
+        no record and no message) or local folders, tried in this order, lists among them
         one after another; without any, only what has been put into the folder by hand can be used.
     offline : bool
         Contact nothing; what is missing is an error.
@@ -131,7 +132,9 @@ class Downloader:
     ) -> None:
         self._folder = Path(folder)
         listed = list(_flat(sources or []))
-        self._sources = [source.rstrip("/") for source in listed]
+        apart = [_access_apart(source.rstrip("/")) for source in listed]
+        self._sources = [source for source, _ in apart]
+        self._access = dict(apart)
         self._offline = offline or not listed
         self._workers = workers
         self._attempts = attempts
@@ -309,8 +312,13 @@ class Downloader:
             return
 
         headers = {"Range": f"bytes={have}-", "If-Range": str(remote.version)} if have else {}
+        source = next((s for s in self._sources if remote.address.startswith(f"{s}/")), "")
         with self._session.get(
-            remote.address, headers=headers, stream=True, timeout=self._timeout_s
+            remote.address,
+            headers=headers,
+            stream=True,
+            timeout=self._timeout_s,
+            auth=self._access.get(source),
         ) as answer:
             answer.raise_for_status()
             resumed = answer.status_code == 206
@@ -377,7 +385,12 @@ class Downloader:
             )
             raise _UnusableError(self._dead[source])
         try:
-            answer = self._session.head(address, timeout=self._timeout_s, allow_redirects=True)
+            answer = self._session.head(
+                address,
+                timeout=self._timeout_s,
+                allow_redirects=True,
+                auth=self._access.get(source),
+            )
             answer.raise_for_status()
         except requests.exceptions.InvalidSchema as error:
             raise _UnusableError(_led_away(address, error)) from error
@@ -548,6 +561,25 @@ def _flat(sources: Sequence[Any] | str) -> Iterator[str]:
 
 def _is_web(address: str) -> bool:
     return address.startswith(("http://", "https://"))
+
+
+def without_access(sources: Any) -> Any:
+    """Return sources, nested as they were, without the users and passwords in their addresses."""
+    if isinstance(sources, str):
+        return _access_apart(sources)[0]
+    return [without_access(one) for one in sources] if sources else sources
+
+
+def _access_apart(source: str) -> tuple[str, tuple[str, str] | None]:
+    """Return a source without user and password, which no record or message may show, and these."""
+    if not _is_web(source):
+        return source, None
+    parts = urlsplit(source)
+    access, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return source, None
+    user, _, password = access.partition(":")
+    return urlunsplit(parts._replace(netloc=host)), (unquote(user), unquote(password))
 
 
 def _origins(source: str) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from pathlib import Path, PurePosixPath
 
-__all__ = ["files_below", "is_left_out"]
+__all__ = ["files_below", "is_left_out", "printable"]
 
 #: Files that systems leave in folders, in small letters.
 _OF_THE_SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini")
@@ -22,6 +22,17 @@ def is_left_out(path: str) -> bool:
     """
     place = PurePosixPath(path)
     return place.name.lower() in _OF_THE_SYSTEM or any(p.startswith(".") for p in place.parts)
+
+
+def printable(path: str) -> str:
+    r"""Return a path as text: bytes of a name that are no UTF-8 are written as numbers.
+
+    Examples
+    --------
+    >>> printable("Probe_\udce4.tif")
+    'Probe_\\udce4.tif'
+    """
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def files_below(folder: Path, each_once: bool = False) -> tuple[list[str], list[str]]:

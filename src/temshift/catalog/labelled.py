@@ -56,8 +56,13 @@ class LabelledStore:
     def __repr__(self) -> str:
         return f"LabelledStore: {len(self)} labelled micrographs; .pairs, .read(path, kind)"
 
-    def read(self, path: str, kind: Literal["binary", "instance"] = "binary") -> LabelledMicrograph:
-        """Read a micrograph and its mask.
+    def read(
+        self,
+        path: str,
+        kind: Literal["binary", "instance"] = "binary",
+        calibrated: bool = True,
+    ) -> LabelledMicrograph:
+        """Read a micrograph and its mask; ``calibrated`` as for ``NewMicrographStore.read``.
 
         Raises
         ------
@@ -65,7 +70,7 @@ class LabelledStore:
             A file cannot be read, or the mask is of another size than the micrograph.
         """
         mask = self.pairs[path]
-        micrograph = self._images.read(path)
+        micrograph = self._images.read(path, calibrated)
         try:
             image = usable_for_tuning(micrograph.image)
         except ValueError as error:

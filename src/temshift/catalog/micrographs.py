@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_path
-from temshift.catalog.folders import files_below
+from temshift.catalog.folders import files_below, printable
 from temshift.catalog.masks import binary_mask, instance_mask
 from temshift.catalog.reading.acquisition import HYPERSPY_TAGS
 from temshift.catalog.reading.formats import open_image
@@ -224,6 +224,10 @@ class MicrographStore:
         if not path:
             raise MicrographReadError(str(self.folder), "no file name is given")
         file = self.folder / path
+        if printable(path) != path:
+            raise MicrographReadError(
+                printable(str(file)), "its name is not in UTF-8, as names are here: rename it"
+            )
         try:
             status = file.stat()
         except FileNotFoundError as error:

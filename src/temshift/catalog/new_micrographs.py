@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -14,11 +15,14 @@ from kedro.io import DatasetError
 from numpy.typing import NDArray
 
 from temshift.catalog.file_dataset import FileDataset
+from temshift.catalog.folders import printable
 from temshift.catalog.masks import any_mask
-from temshift.catalog.micrographs import MicrographStore, T
+from temshift.catalog.micrographs import MicrographStore, T, as_micrograph
 from temshift.catalog.reading.formats import open_image
 from temshift.catalog.reading.found import Found
 from temshift.catalog.reading.stacks import count_frames, read_frame
+from temshift.catalog.reading.units import CalibrationError
+from temshift.microscopy.micrograph import Micrograph
 
 __all__ = [
     "MaskStore",
@@ -65,8 +69,35 @@ class NewMicrographStore(MicrographStore):
             files = [self._only]
         else:
             files = [p for p in super().paths() if Path(p).suffix.lower() not in _NOT_IMAGES]
-            files = _without_cellpose_sessions(files)
+            files = _without_tia_headers(_without_cellpose_sessions(files))
         return [one for path in files for one in self._frames(path)]
+
+    def read(self, path: str, calibrated: bool = True) -> Micrograph:
+        """Read a micrograph.
+
+        Parameters
+        ----------
+        path : str
+        calibrated : bool
+            ``False`` where the pixel size is known from elsewhere: a calibration that gives none
+            (another unit than a length, a size that cannot be) is then left out of account.
+
+        Raises
+        ------
+        MicrographReadError
+            As :meth:`temshift.catalog.micrographs.MicrographStore.read`.
+        """
+
+        def use(found: Found) -> Micrograph:
+            try:
+                return as_micrograph(found)
+            except CalibrationError as error:
+                if calibrated:
+                    raise
+                _log.warning("%s: its own calibration is not used: %s", printable(path), error)
+                return as_micrograph(replace(found, axes=()))
+
+        return self._use(path, use)
 
     def file(self, path: str) -> Path:
         """Return the file of a micrograph, or of a frame."""
@@ -114,6 +145,17 @@ def _without_cellpose_sessions(paths: Sequence[str]) -> list[str]:
               if name.endswith("_cp_masks")}  # fmt: skip
     sessions = {f"{name}_seg.npy" for name in masked}
     return [path for path in paths if path not in sessions]
+
+
+def _without_tia_headers(paths: Sequence[str]) -> list[str]:
+    """Leave out ``a.emi`` beside ``a_1.ser``, which has its pixels and their calibration."""
+    series = {re.sub(r"_\d+$", "", _without_ending(path)) for path in paths
+              if path.lower().endswith(".ser")}  # fmt: skip
+    return [
+        path
+        for path in paths
+        if not (path.lower().endswith(".emi") and _without_ending(path) in series)
+    ]
 
 
 #: What programs add to the name of the image, in front of the ending.
@@ -181,7 +223,9 @@ class MaskStore(NewMicrographStore):
         here, there = self.folder.resolve(), folder.resolve()
         places = {path: _resolved_folder(there / path) for path in micrographs}
         if self._only is not None:
-            return [path for path, place in places.items() if place != here / self._only]
+            mask = here / self._only
+            stacks = {path: _resolved_folder(there / frame_of(path)[0]) for path in micrographs}
+            return [path for path in micrographs if mask not in (places[path], stacks[path])]
         if here == there:
             raise ValueError(
                 f"{self.folder}: micrographs and masks are in the same folder. Put the masks into "
@@ -212,7 +256,7 @@ class MaskStore(NewMicrographStore):
     def tell_lost(self, lost: Sequence[str], total: int) -> None:
         """Name masks that belong to no micrograph in the log."""
         if lost:
-            few = ", ".join(lost[:5]) + (" …" if len(lost) > 5 else "")
+            few = ", ".join(map(printable, lost[:5])) + (" …" if len(lost) > 5 else "")
             _log.warning(
                 "%d of %d masks in %s belong to no micrograph: %s. A mask is named like its "
                 "micrograph (sub/b.png for sub/b.dm3)",

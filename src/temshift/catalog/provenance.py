@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,7 @@ class ProvenanceStore:
                 digest.update(b"missing\0")
                 continue
             for name, value in hashes.items():
-                digest.update(f"{name}\0{value}\0".encode())
+                digest.update(os.fsencode(f"{name}\0{value}\0"))  # names that are no UTF-8, too
         return digest.hexdigest() if paths else None
 
     def _hashes_of(self, path: Path) -> dict[str, str] | None:
@@ -208,7 +209,8 @@ class ProvenanceDataset(FileDataset[None, ProvenanceStore]):
     def load(self) -> ProvenanceStore:
         """Return the store."""
         path = Path(self._filepath)
-        there = Remote.of(path, getattr(self, "remote_options", None) or {})
+        options = getattr(self, "remote_options", None)  # as a catalog gives them, for an address
+        there = path if options is None else Remote.of(path, options)
         return ProvenanceStore(path, there if isinstance(there, Remote) else None)
 
     def save(self, data: None) -> None:

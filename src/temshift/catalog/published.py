@@ -16,7 +16,12 @@ from typing import Any
 import pandas as pd
 from kedro.io import DatasetError
 
-from temshift.catalog.downloads import ChangedFileError, Downloader, DownloadError
+from temshift.catalog.downloads import (
+    ChangedFileError,
+    Downloader,
+    DownloadError,
+    without_access,
+)
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.micrographs import MicrographsDataset
 from temshift.catalog.patch_stack import PatchStackDataset
@@ -80,7 +85,8 @@ class _Fetching(FileDataset[Any, Any]):
         return any(self._folder.glob(self._files))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "sources": self._download.get("sources")}
+        sources = without_access(self._download.get("sources"))
+        return {"filepath": str(self._filepath), "sources": sources}
 
 
 class DownloadedTableDataset(_Fetching):

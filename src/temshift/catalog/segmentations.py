@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.files import atomic_folder, atomic_path
+from temshift.catalog.folders import printable
 from temshift.config.errors import UserError
 from temshift.learning.segmentation import Segmentation, Work
 from temshift.microscopy.outlines import particle_outlines
@@ -153,18 +154,20 @@ class SegmentationsDataset(FileDataset[Iterable[Work], SegmentationStore]):
         kept = 0
         total = len(data) if isinstance(data, Sized) else None
         for work in bar(data, total=total, desc="segmenting", unit="micrographs"):
-            failed = None
+            failed, path = None, printable(work.path)
             if store.up_to_date(work.path, work.identity):
                 kept += 1
             else:
                 try:
                     image, result = work.run()
-                except ValueError as error:  # unreadable, unusable: the message is for its reader
+                except (ValueError, MemoryError) as error:  # the message is for its reader
                     failed = str(getattr(error, "reason", "") or error)
-                    _log.warning("not segmented: %s: %s", work.path, failed)
+                    if isinstance(error, MemoryError):
+                        failed = f"it does not fit into the memory of this machine: {failed}"
+                    _log.warning("not segmented: %s: %s", path, failed)
                 else:
                     _write(store.place(work.path), work, image, result)
-            index.append({"path": work.path, "failed": failed})
+            index.append({"path": path, "failed": failed})
         broken = [entry for entry in index if entry["failed"] is not None]
         if len(broken) == len(index):
             raise _none_of(broken)

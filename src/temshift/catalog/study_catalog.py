@@ -40,6 +40,9 @@ class Origin:
         Threads that a training can use.
     gpu : bool
         Whether networks may be computed on a GPU.
+    configuration : str
+        A digest of parameters and catalog, by which the other process sees that it has read the
+        same.
     """
 
     project: Path
@@ -49,6 +52,7 @@ class Origin:
     cluster: ClusterParameters | None
     folds: int
     gpu: bool
+    configuration: str = ""
 
 
 class NoSuchDatasetError(UserError, DatasetNotFoundError):

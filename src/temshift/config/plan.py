@@ -294,10 +294,12 @@ class StudyPlan(BaseModel):
         return list(self.networks[base].train_on) if base in self.networks else [base]
 
     def seen(self, network: str) -> list[str]:
-        """Return the splits that a network is trained or fine-tuned on."""
+        """Return the splits that a network, or one it starts from, is trained or fine-tuned on."""
         own = self.networks.get(network)
         tuned = [own.fine_tuning.split] if own is not None and own.fine_tuning else []
-        return list(dict.fromkeys([*self.train_on(network), *tuned]))
+        first = self.initial(self.weights_of(network))
+        before = self.seen(first) if first is not None else []
+        return list(dict.fromkeys([*self.train_on(network), *tuned, *before]))
 
     def baselines(self, network: str) -> list[str]:
         """Return the default networks of the splits it is trained on: what a remedy mends.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -98,11 +98,24 @@ class SweepParameters(Strict):
         """What is varied, without what an environment has removed."""
         return {key: values for key, values in self.space.items() if values is not None}
 
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """Yield all combinations of the values; of a range its ends stand for it."""
-        values = [v if isinstance(v, list) else [v.min, v.max] for v in self.varied.values()]
+    def combinations(self, of: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield all combinations of the values; of a range its ends stand for it.
+
+        Parameters
+        ----------
+        of : sequence of str, optional
+            Only these keys, what is in them, and blocks that hold them.
+        """
+
+        def wanted(key: str) -> bool:
+            return of is None or any(
+                f"{one}.".startswith(f"{key}.") or f"{key}.".startswith(f"{one}.") for one in of
+            )
+
+        varied = {key: values for key, values in self.varied.items() if wanted(key)}
+        values = [v if isinstance(v, list) else [v.min, v.max] for v in varied.values()]
         for combination in product(*values):
-            yield dict(zip(self.varied, combination, strict=True))
+            yield dict(zip(varied, combination, strict=True))
 
     def sets(self, default: list[str]) -> list[str]:
         """Return every image set that a trial may need; what it is trained on comes first."""

@@ -57,7 +57,7 @@ class NetworkCard(Strict):
         (:func:`temshift.microscopy.fingerprints.fingerprint`).
     splits : dict of str to dict
         What the patches of each training split say of themselves, such as the SHA-256 of every
-        micrograph.
+        micrograph; also of those of the networks from whose weights it started.
     train_groups, test_groups : list of str
         Independent units (specimens or micrographs) it was trained on and is tested on.
     history : list of dict

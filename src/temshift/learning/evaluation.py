@@ -118,7 +118,7 @@ def patches_to_test(
     fold, folds : int
         This fold, and how many there are.
     in_domain : bool
-        Whether the network was trained on this split.
+        Whether the network was trained on this split, or started from one that was.
     threshold : int
         Most labelled pixels of an empty patch (``published`` only).
     """
@@ -260,7 +260,7 @@ def _to_test(trained: TrainedNetwork, split: str, stack: PatchStack) -> NDArray[
     """Return the patches of a split on which one fold is tested."""
     card = trained.card
     threshold = card.training.background_threshold
-    in_domain = split in card.train_on
+    in_domain = split in card.train_on or (card.initial is not None and split in card.splits)
     return patches_to_test(stack, card.protocol, card.fold, card.folds, in_domain, threshold)
 
 

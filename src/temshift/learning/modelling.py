@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +43,7 @@ def make_folds(
     hold_out: bool = True,
     groups: int | None = None,
     seed: int = 0,
+    splits: Sequence[int] | None = None,
 ) -> list[FoldIndices]:
     """Return the patches of each fold.
 
@@ -61,6 +62,9 @@ def make_folds(
         Whether something is held out for validation; if not, it is trained on.
     groups, seed : int
         Train on so many groups only (:func:`temshift.study.folds.fewer_groups`).
+    splits : sequence of int, optional
+        Patches of each training split, if there are several: ``published`` cuts the list of each by
+        itself, as that of a test split is cut.
 
     Returns
     -------
@@ -70,9 +74,14 @@ def make_folds(
     filled = table["labelled_px"].to_numpy() > background_threshold
     if protocol == "published":
         kept = np.flatnonzero(filled & on_grid(table, patch_px))
+        ends = np.cumsum(splits if splits is not None else [len(table)])
+        parts = np.split(kept, np.searchsorted(kept, ends[:-1]))
+        cut = [
+            [part[p] for p in fold] for part in parts for fold in published_folds(len(part), folds)
+        ]
         made = [
-            FoldIndices(*(kept[part] for part in fold))
-            for fold in published_folds(len(kept), folds)
+            FoldIndices(*map(np.concatenate, zip(*cut[fold::folds], strict=True)))
+            for fold in range(folds)
         ]
     else:
         made = grouped_folds(table["fold"].to_numpy(), table["group"].to_numpy(), folds)
@@ -94,6 +103,7 @@ def train_network_set(
     fingerprints: Mapping[str, dict[str, Any]] | None = None,
     initial: NetworkSet | None = None,
     freeze: str = "none",
+    code: str = "",
 ) -> tuple[NetworkSet, pd.DataFrame]:
     """Train every fold of every protocol of one network.
 
@@ -113,6 +123,9 @@ def train_network_set(
         has seen what it is tested on.
     freeze : {"none", "encoder", "decoder"}
         What of these weights stays as it is.
+    code : str
+        Digest of the code by which it is trained: a fold that other code has begun is not gone on
+        with.
 
     Returns
     -------
@@ -143,6 +156,7 @@ def train_network_set(
             training.hold_out,
             training.groups,
             training.seed,
+            [len(s.table) for s in stacks.values()],
         )
         layouts = _layouts(stacks.values()) if protocol == "grouped" else None
         if drawn is None:
@@ -172,6 +186,7 @@ def train_network_set(
     if initial is not None:
         first = next(iter(initial.values())).card
         description |= {"initial": first.network, "freeze": freeze}
+        description["splits"] = {**first.splits, **description["splits"]}
     results = train_folds(
         data,
         folds,
@@ -180,7 +195,7 @@ def train_network_set(
         device,
         title=f"training {name}",
         checkpoints=checkpoints,
-        identity=_hash([description, seeds, device, _data_hash(stacks), _state_hash(starts)]),
+        identity=_hash([description, seeds, device, _data_hash(stacks), _state_hash(starts), code]),
         starts=starts,
         freeze=freeze,
     )

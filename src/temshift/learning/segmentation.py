@@ -155,6 +155,8 @@ class Segmentation:
         Regions of the mask that are too small to be particles.
     notes : list of str
         What the reader of the results should know.
+    image_notes : list of str
+        Those of them that are about the micrograph, whoever drew the mask.
     outside : dict of str to Segmentation
         Masks made elsewhere, by their names, judged and measured: see
         :mod:`temshift.learning.outside`. Their judgement has a ``jury_dice`` as well, the median
@@ -174,6 +176,7 @@ class Segmentation:
     judgement: dict[str, Any]
     n_specks: int = 0
     notes: list[str] = field(default_factory=list)
+    image_notes: list[str] = field(default_factory=list)
     outside: dict[str, Segmentation] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -304,6 +307,12 @@ class Segmenter:
         self._built: dict[int, tuple[Any, Any]] = {}
 
     @property
+    def _resamples(self) -> bool:
+        """Whether images are resampled for some network because that was asked for."""
+        cards = [folds[0].card for folds in self._folds.values()]
+        return self.parameters.resample and any(card.pixel_size_nm for card in cards)
+
+    @property
     def identity(self) -> str:
         """A digest of everything but the micrograph that a result depends on."""
         digest = hashlib.sha256()
@@ -335,7 +344,8 @@ class Segmenter:
         image : ndarray, shape (H, W), any real type
             Detector counts; sides of at least 64 px.
         pixel_size_nm, dose_e_per_A2, material : optional
-            What is known of the micrograph; those of the parameters win.
+            What is known of the micrograph. The pixel size of the parameters wins, their dose and
+            material are for micrographs of which none is known.
         masks : mapping of str to ndarray, shape (H, W), optional
             Masks made elsewhere, by their names, with or without the rows of the bar; they are
             judged and measured too.
@@ -356,7 +366,7 @@ class Segmenter:
             name: mask_of(mask, image.shape, parameters.bar_px)
             for name, mask in (masks or {}).items()
         }
-        if parameters.resample and not pixel_size_nm:
+        if self._resamples and not pixel_size_nm:
             raise ValueError(
                 "deployment.resample needs the pixel size of the micrograph, which is unknown: "
                 "give deployment.pixel_size_nm"
@@ -370,6 +380,7 @@ class Segmenter:
                 f"The pixel size is {pixel_size_nm:g} nm as given by deployment.pixel_size_nm; "
                 f"the file says {said_nm:g} nm."
             )
+        image_notes = list(notes)
         able = {name: folds for name, folds in self._folds.items() if prepared.fits(folds[0].card)}
         if not able:
             raise ValueError(
@@ -385,8 +396,8 @@ class Segmenter:
         distances = _rank(
             able,
             pixel_size_nm,
-            parameters.dose_e_per_A2 or dose_e_per_A2,
-            parameters.material or material,
+            dose_e_per_A2 or parameters.dose_e_per_A2,
+            material or parameters.material,
         )
         judged = self.trust is not None and len(self._jury(able)) >= _SMALLEST_JURY
         with single_threaded_operations(self.device):
@@ -401,8 +412,15 @@ class Segmenter:
                     notes.append(again.note(drawn))
                 del second
         if judged and jury is not None and jury.shape != image.shape:
-            notes.append("Judged is the middle of {} × {} px.".format(*jury.shape))
+            middle = "Judged is the middle of {} × {} px.".format(*jury.shape)
+            notes.append(middle)
+            image_notes.append(middle)
         notes += prepared.notes
+        if parameters.resample and not prepared.target_nm(self._folds[name][0].card):
+            notes.append(
+                f"The micrograph was not resampled: '{name}' was trained on images of several "
+                "pixel sizes."
+            )
         if judged and self._folds[name][0].card.fine_tuned:
             notes.append(
                 "The network was fine-tuned on a few labels; the trust was learned on networks "
@@ -414,6 +432,7 @@ class Segmenter:
             other: self._judge_outside(mask, row, jury, drawn.mask)
             for other, mask in others.items()
         }
+        judgement = self._judgement_of(name, row, jury, drawn.mask)
         del prepared, jury, again  # what is measured now needs the room
         if judgements:
             own = pd.DataFrame(
@@ -426,20 +445,21 @@ class Segmenter:
             drawn,
             pixel_size_nm,
             ranking,
-            {k: row[k] for k in _JUDGED} if judged else _NOT_JUDGED,
+            judgement,
             notes,
         )
-        for other, judgement in judgements.items():
+        for other, its_judgement in judgements.items():
             measured = self._measure(
                 f"{NAME_OF_MASK}{other}",
                 _Drawn.by_hand(others[other]),
                 pixel_size_nm,
                 ranking,
-                judgement,
+                its_judgement,
                 [],
             )
             measured.particles["certainty"] = _NAN  # nobody said how sure it is
             result.outside[other] = measured
+        result.image_notes = image_notes
         return result
 
     def _attempt(
@@ -514,6 +534,16 @@ class Segmenter:
             del second
         return best
 
+    def _judgement_of(
+        self, name: str, row: Mapping[str, Any], jury: _Jury | None, mask: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Return the judgement of the mask that a network drew."""
+        if jury is None:
+            return _NOT_JUDGED
+        if mask.any() and not jury.bits[jury.judged[name]].any():  # all of it lies outside
+            return _OUTSIDE_OF_THE_MIDDLE
+        return {k: row[k] for k in _JUDGED}
+
     def _judge_outside(
         self,
         mask: NDArray[np.bool_],
@@ -526,7 +556,10 @@ class Segmenter:
             said = f"its Dice with the mask of {row['network']}, not judged either: {agreement:.2f}"
             return {**_NOT_JUDGED, "reasons": f"{said}; {_NOT_JUDGED['reasons']}"}
         assert self.trust is not None
-        mask = _middle(mask)
+        middle = _middle(mask)
+        if mask.any() and not middle.any():
+            return {**_OUTSIDE_OF_THE_MIDDLE, "jury_dice": _NAN}
+        mask = middle
         masks = {member: unpacked(bits, mask.shape) for member, bits in jury.bits.items()}
         return judge_outside(
             mask,
@@ -858,6 +891,12 @@ _NOT_JUDGED = {
     "networks, and deployment.judge: true",
 }
 
+_OUTSIDE_OF_THE_MIDDLE = {
+    **_NOT_JUDGED,
+    "reasons": "only the middle of the micrograph is judged, and all that is called particle lies "
+    "outside of it",
+}
+
 _NO_FLAT_FIELD = (
     "No smooth illumination explains the image, so none was divided out: it is empty in part, its "
     "particles fill most of it, or its background was subtracted before."
@@ -957,6 +996,10 @@ class PreparedMicrograph:
             recipe = recipe.model_copy(update={"pixel_size_nm": card.pixel_size_nm})
         # what only concerns patches makes no other image
         return recipe.model_copy(update={"patch_px": 512, "shuffle_seed": 0})
+
+    def target_nm(self, card: NetworkCard) -> float | None:
+        """Return the pixel size to which the image for a network is resampled, if it is."""
+        return self._recipe(card).pixel_size_nm
 
     def back(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a probability on the pixels of the micrograph itself."""
@@ -1214,7 +1257,8 @@ class WorkPlan:
 def _segment_file(
     store: Any, path: str, segmenter: Segmenter, masks: Any, names: Sequence[str]
 ) -> tuple[NDArray[Any], Segmentation]:
-    micrograph = store.read(path)
+    known_nm = segmenter.parameters.pixel_size_nm
+    micrograph = store.read(path) if known_nm is None else store.read(path, calibrated=False)
     known = micrograph.metadata
     image = usable_image(micrograph.image, segmenter.parameters.bar_px)
     others, refused = {}, []
@@ -1223,8 +1267,9 @@ def _segment_file(
             others[name] = mask_of(masks.read(name), image.shape, segmenter.parameters.bar_px)
         except ValueError as error:  # the micrograph itself is none the worse for it
             reason = str(getattr(error, "reason", "") or error)
-            _log.warning("mask not judged: %s: %s", name, reason)
-            refused.append(f"The mask {name} was not judged: {reason}.")
+            shown = name.encode("utf-8", "backslashreplace").decode()  # a name may be no UTF-8
+            _log.warning("mask not judged: %s: %s", shown, reason)
+            refused.append(f"The mask {shown} was not judged: {reason}.")
     result = segmenter.segment(
         micrograph.image,
         micrograph.pixel_size_nm,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 #: Share of outliers above which the x-ray threshold is doubtful.
 _MANY_XRAYS = 1e-3
+
+#: Pixels of a resampled image, at most, unless the micrograph itself has more: 1 GiB of float32.
+_MOST_PX = 2**28
 
 #: Share of the pixels below 0 that a dark-corrected camera may leave; with more, 0 is elsewhere.
 _BELOW_ZERO = 1e-3
@@ -244,7 +248,7 @@ def resampled_shape(
     Raises
     ------
     ValueError
-        The pixel size is unknown.
+        The pixel size is unknown, or so far from the other that the image would be enormous.
 
     Examples
     --------
@@ -260,6 +264,11 @@ def resampled_shape(
     scale = pixel_size_nm / target_nm
     # sizes are known to some digits only: 4096 px must not become 4095 by rounding
     height, width = (max(1, int(side * scale + 1e-6)) for side in shape)
+    if height * width > max(_MOST_PX, prod(shape)):
+        raise ValueError(
+            f"resampled from {pixel_size_nm:g} to {target_nm:g} nm/px the image would have "
+            f"{height} × {width} px, more than can be held: it shows too large a field"
+        )
     return height, width
 
 

@@ -10,7 +10,14 @@ import pandas as pd
 from temshift.reporting import svg
 from temshift.reporting.content import ReportContent, records
 from temshift.reporting.palette import MARKS, WORST_LOSS, loss_colours
-from temshift.reporting.sentences import condition, headlines, number, study_phrase, with_interval
+from temshift.reporting.sentences import (
+    condition,
+    headlines,
+    judged_of,
+    number,
+    study_phrase,
+    with_interval,
+)
 from temshift.study.verdicts import surest
 
 __all__ = [
@@ -32,7 +39,8 @@ def overview(content: ReportContent, width: int = 760, narrow: bool = False) -> 
     rows = []
     for finding in headlines(content):
         gaps = content.default_gaps(finding.study)
-        spoken_of = surest(gaps).name
+        judged = judged_of(gaps)
+        spoken_of = surest(judged if len(judged) else gaps).name
         last = gaps.index == spoken_of
         marks = [
             _whisker(content, finding.study, g)

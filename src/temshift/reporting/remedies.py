@@ -119,6 +119,7 @@ def _row(content: ReportContent, row: dict[str, Any]) -> dict[str, Any]:
         **{name: interval(name) for name in ("before", "after", "gain", "cost", "left")},
         "p": "< 0.001" if row["p_holm"] < 0.001 else number(row["p_holm"], 3),
         "effect": row["effect"],
+        "reason": row["reason"],
     }
 
 

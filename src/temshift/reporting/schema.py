@@ -166,6 +166,7 @@ class GainRow(_Strict):
     p_value: Share
     p_holm: Share
     detectable: Number
+    reason: str
 
 
 class RemedyRow(_Strict):
@@ -197,6 +198,7 @@ class RemedyRow(_Strict):
     p_value: Share
     p_holm: Share
     effect: str
+    reason: str
     cost: Number
     cost_low: Number
     cost_high: Number

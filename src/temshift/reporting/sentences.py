@@ -32,6 +32,7 @@ __all__ = [
     "first_sentences",
     "flat",
     "headlines",
+    "judged_of",
     "limits",
     "number",
     "own_settings",
@@ -54,6 +55,7 @@ _BY_CHANCE = 0.05
 _CLEAR_ORDER = 0.5
 #: Gaps that would take more folds lie on the limit of two verdicts.
 _MOST_FOLDS = 60
+_MANY_FOLDS = f"to decide {{}} would take more than {_MOST_FOLDS} folds, if the estimates stay"
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,9 @@ def _open_sentence(content: ReportContent, gaps: pd.DataFrame) -> str:
         return f"{text}."
     near = open_[open_["folds_to_decide"] <= _MOST_FOLDS]
     if near.empty:
-        return f"{text}; more data of this kind would not decide them."
+        if open_["folds_to_decide"].notna().any():
+            return f"{text}; {_MANY_FOLDS.format('them')}."
+        return f"{text}; what would decide them cannot be told."
     near = near.sort_values("folds_to_decide", kind="stable")
     few, many = _folds(content, near.iloc[0]), _folds(content, near.iloc[-1])
     needed = f"about {few}" if few == many else f"{few} (the first) to {many} (the last)"
@@ -231,7 +235,8 @@ def headlines(content: ReportContent) -> list[Headline]:
     severity = [*LOSSES, UNDECIDED, REFERENCE_WEAK, "robust or degrades", "robust"]
 
     def place(finding: Headline) -> tuple[int, float]:
-        low = surest(content.default_gaps(finding.study))["low"]
+        gaps = content.default_gaps(finding.study)
+        low = surest(judged if len(judged := judged_of(gaps)) else gaps)["low"]
         return severity.index(finding.verdict), -float(low) if np.isfinite(low) else 0.0
 
     return sorted(_headlines(content), key=place)
@@ -243,7 +248,7 @@ def _headlines(content: ReportContent) -> list[Headline]:
         gaps = content.default_gaps(study)
         if gaps.empty:
             continue
-        judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
+        judged = judged_of(gaps)
         found.append(
             Headline(
                 study=study,
@@ -261,9 +266,9 @@ def _headlines(content: ReportContent) -> list[Headline]:
 
 def _finding(content: ReportContent, study: str, gaps: pd.DataFrame) -> str:
     """Say what the surest loss is, or that none is sure."""
-    judged = gaps[gaps["verdict"] != REFERENCE_WEAK]
+    judged = judged_of(gaps)
     if judged.empty:
-        return "No shift can be judged: the networks of the test sets are no standard"
+        return "No shift can be judged: networks failed, or those of the test sets are no standard"
     limit = content.reporting.degrades_above
     if (judged["verdict"] == "robust").all():
         nearest = judged.sort_values("high", kind="stable").iloc[-1]
@@ -297,6 +302,11 @@ def _shift(content: ReportContent, study: str, gap: pd.Series) -> str:
     return f"A network trained {trained} loses {loss} Dice {tested} ({own})"
 
 
+def judged_of(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return the shifts that could be judged: no network failed, each reference is a standard."""
+    return gaps[gaps["reason"].fillna("") == ""]
+
+
 def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     """Say which loss the study would have seen, and what would decide its open shifts."""
     if judged.empty:
@@ -314,7 +324,7 @@ def _power(content: ReportContent, judged: pd.DataFrame) -> str:
     count = len(open_)
     shifts = f"{count} open shift{'s' if count > 1 else ''}"
     if near.empty:
-        return f"{text} The {shifts} lie too near to a limit to be decided by more data."
+        return f"{text} {_upper(_MANY_FOLDS.format(f'the {shifts}'))}."
     near = near.sort_values("folds_to_decide", kind="stable")
     few, many = near.iloc[0], near.iloc[-1]
     needed = _folds(content, few)
@@ -368,6 +378,7 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
         (content.gains["study"] == study)
         & (content.gains["protocol"] == content.protocol)
         & (content.gains["network"] == best["network"])
+        & (content.gains["baseline"] == best["baseline"])
         & (content.gains["test_split"] == best["baseline"])
     ]
     text = f"{best['network']} changes Dice there by {_signed(gain)}, to {number(best['dice'])}"
@@ -459,7 +470,8 @@ def both_ways_sentence(content: ReportContent, study: str) -> str:
         return ""
     if not pairs:
         return "Whether one way is harder than the other cannot be told here: no interval is known."
-    harder = told[told["direction"] == "harder"].sort_values(["p_holm", "asymmetry"], kind="stable")
+    harder = told[told["direction"] == "harder"]
+    harder = harder.sort_values(["p_value", "asymmetry"], ascending=[True, False], kind="stable")
     of = f"{pairs} pairs of image sets" if pairs > 1 else "the one pair of image sets"
     if harder.empty:
         return f"In none of {of} is one way shown to be harder than the other."
@@ -583,10 +595,11 @@ def _material_check(content: ReportContent) -> Check:
         if gaps.empty:
             continue
         losses = gaps["verdict"].isin(LOSSES)
+        sure = surely_above(gaps, content.reporting.degrades_above, content.reporting)
         robust = gaps["verdict"] == "robust"
         if robust.all():
             status = "visible"
-        elif losses.any():
+        elif sure.any():
             status = "partly visible" if robust.any() else "not visible"
         else:
             status = "unclear"
@@ -595,7 +608,9 @@ def _material_check(content: ReportContent) -> Check:
             status,
             f"{int(robust.sum())} of {len(gaps)} are robust (below "
             f"{content.reporting.degrades_above:g} Dice, as far as their bounds say), in "
-            f"{int(losses.sum())} a network degrades or breaks. {_finding(content, study, gaps)}.",
+            f"{int(losses.sum())} a network degrades or breaks (each by its own bounds; "
+            f"{int(sure.sum())} surely, whichever are looked at). "
+            f"{_finding(content, study, gaps)}.",
         )
     return Check(claim, "not tested", "No study of this run varies the material.")
 
@@ -617,9 +632,23 @@ def _in_domain_check(content: ReportContent) -> Check:
             "partly visible" if len(weak) < len(own) else "not visible",
             f"Not so for {_listed(named)}: gaps to and from these sets say little.",
         )
+    if failed := _failed_own(content, own):
+        return Check(
+            claim,
+            "partly visible" if len(failed) < len(own) else "not visible",
+            f"Its mean Dice is reached, but a fold has not learned: {_listed(failed)} (see "
+            "Training).",
+        )
     lowest = min(own, key=lambda s: float(_own(content, s)["dice"]))
     dice = number(_own(content, lowest)["dice"])
     return Check(claim, "visible", f"The lowest is {dice}, on {lowest}.")
+
+
+def _failed_own(content: ReportContent, splits: list[str]) -> list[str]:
+    """Return the splits of whose own network a fold has not learned."""
+    results = content.results
+    failed = results[~results["learned"].astype(bool)]
+    return [s for s in splits if (failed["network"] == s).any()]
 
 
 def _weak_splits(content: ReportContent) -> list[str]:
@@ -675,6 +704,8 @@ def unseen(content: ReportContent) -> str:
         return "patches that it was not trained on"
     if content.curation.group_by == "specimen_id" and not content.separation.holds:
         return "micrographs that it has not seen"
+    if content.curation.group_by == "session" and content.separation.ungrouped:
+        return "micrographs that it has not seen"
     return f"{content.unit}s that it has not seen"
 
 
@@ -688,6 +719,11 @@ def separation_notes(content: ReportContent) -> list[str]:
                 f"{apart.divided} of {apart.specimens} specimens have micrographs on both sides, "
                 "in training and in test: how networks do on a new specimen is not known from "
                 "them, and losses may be larger there."
+            )
+        if apart.ungrouped and content.curation.group_by == "session":
+            notes.append(
+                f"{apart.ungrouped} of {apart.micrographs} micrographs name no session, and each "
+                "of them is kept apart by itself only: another of its session may be in training."
             )
         if apart.unnamed:
             which = (
@@ -720,10 +756,17 @@ def limits(content: ReportContent) -> list[str]:
     found += separation_notes(content)
     for column in ("session", "instrument"):
         values = _different(content, column)
-        if len(values) == 1:
+        unnamed = _of_unknown(content, column)
+        if len(values) == 1 and not unnamed:
             found.append(
                 f"All sets come from one {column}, {values[0]}: what changes between "
                 f"{column}s is in no interval."
+            )
+        elif len(values) == 1:
+            found.append(
+                f"The only {column} that is named is {values[0]}, and {unnamed} of "
+                f"{len(content.splits)} sets name none: what changes between {column}s cannot be "
+                "told."
             )
         elif not values:
             found.append(f"No {column} is named: what changes between {column}s cannot be told.")
@@ -764,6 +807,13 @@ def _different(content: ReportContent, column: str) -> list[str]:
         return []
     joined = content.splits[column].fillna("").astype(str)
     return sorted({value for text in joined for value in text.split(", ") if value})
+
+
+def _of_unknown(content: ReportContent, column: str) -> int:
+    """Return how many sets have no known value of a column of text."""
+    if column not in content.splits:
+        return len(content.splits)
+    return int((content.splits[column].fillna("").astype(str) == "").sum())
 
 
 def dropped(content: ReportContent) -> list[str]:

@@ -157,7 +157,7 @@ class Workers:
             try:
                 if ended := self._ended(futures):
                     return ended
-                self._look_after()
+                self._look_after(futures)
                 if len(self._found) > workers:
                     return []
                 workers = len(self._found)
@@ -221,7 +221,11 @@ class Workers:
 
     def cancel(self, futures: Iterable[Any]) -> list[Any]:
         """Take back what has not begun; return it."""
-        at_work = {key for worker in self._client.call_stack().values() for key in worker}
+        try:
+            at_work = {key for worker in self._client.call_stack().values() for key in worker}
+        except Exception:  # a worker that has just died answers nothing
+            _log.debug("What is at work cannot be told", exc_info=True)
+            return []
         taken = [f for f in futures if f.key not in at_work and not f.done()]
         self._client.cancel(taken)
         return taken
@@ -239,9 +243,11 @@ class Workers:
         Raises
         ------
         UserError
-            No worker has as much memory as the node asks for.
+            No worker has as much memory as the node asks for, or one has several threads, which
+            would be nodes in one process.
         """
         offers = self._offers()
+        self._check_threads()
         asked: dict[str, float] = {}
         if needs.gpu and self._gpu and any(offer.get("GPU") for offer in offers):
             asked["GPU"] = 1
@@ -263,32 +269,30 @@ class Workers:
         return [worker.get("resources", {}) for worker in self._there()]
 
     def _there(self) -> list[dict[str, Any]]:
-        """Return what the scheduler says of its workers.
-
-        Raises
-        ------
-        UserError
-            A worker has several threads, which would be nodes in one process.
-        """
+        """Return what the scheduler says of its workers."""
         if not self._found or time.monotonic() > self._found_until:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
-            for address, worker in workers.items():
-                if (threads := worker.get("nthreads", 1)) != 1:
-                    raise UserError(
-                        f"The worker {address} would run several nodes in one process",
-                        f"Found {threads} threads; expected 1: nodes use the cores themselves, "
-                        "and settings of the process that each needs for itself",
-                        f"Start workers with one thread: {self._command()}",
-                    )
-            self._found = list(workers.values())
+            self._found = [{"address": key, **worker} for key, worker in workers.items()]
             self._found_until = time.monotonic() + _ASKED_EVERY_S
         return self._found
+
+    def _check_threads(self) -> None:
+        for worker in self._found:
+            if (threads := worker.get("nthreads", 1)) != 1:
+                raise UserError(
+                    f"The worker {worker['address']} would run several nodes in one process",
+                    f"Found {threads} threads; expected 1: nodes use the cores themselves, "
+                    "and settings of the process that each needs for itself",
+                    f"Start workers with one thread: {self._command()}",
+                )
 
     def _command(self) -> str:
         return f"dask worker {self._cluster.scheduler} --nthreads 1"
 
-    def _look_after(self) -> None:
+    def _look_after(self, futures: Iterable[Any]) -> None:
         """See whether there are workers; say so if there are none, and end what would not.
+
+        Of several kinds of workers those may have gone that a node asks for (a GPU).
 
         Raises
         ------
@@ -306,7 +310,10 @@ class Workers:
             )
         for job in refused:
             self._say(f"SLURM takes no further job; sbatch said: {job.refused}", float("inf"))
-        if there:
+        offers = [worker.get("resources", {}) for worker in there]
+        waiting = [self._asked[f.key] for f in futures if f.key not in self._runs_on]
+        lacking = next((asked for asked in waiting if not find_room(offers, [], asked)), None)
+        if there and lacking is None:
             self._none_since = None
         elif self._cluster.slurm is not None and self._cluster.scheduler == "slurm":
             self._say(
@@ -316,19 +323,23 @@ class Workers:
                 logging.INFO,
             )
         else:
-            self._wait_for_another()
+            self._wait_for_another((there and lacking) or {})
 
-    def _wait_for_another(self) -> None:
+    def _wait_for_another(self, asked: Mapping[str, float]) -> None:
+        of_a_kind = " and ".join(f"{amount:g} {name}" for name, amount in sorted(asked.items()))
+        of_a_kind = of_a_kind and f" with {of_a_kind}"
         now, most_s = time.monotonic(), self._cluster.timeout_s
         if self._none_since is None:
             self._none_since = now
             if self._cluster.scheduler != "local":  # local processes are started again
                 self._say(
-                    f"No worker is left; waiting {most_s:g} s for another ({self._command()})", 0.0
+                    f"No worker{of_a_kind} is left; waiting {most_s:g} s for another "
+                    f"({self._command()})",
+                    0.0,
                 )
         elif now - self._none_since > most_s:
             raise UserError(
-                f"The scheduler {self._cluster.scheduler} has no workers any more",
+                f"The scheduler {self._cluster.scheduler} has no workers{of_a_kind} any more",
                 f"Found none for {most_s:g} s (cluster.timeout_s); expected another one",
                 f"{self._remedy()}, and {_KEPT}",
             )
@@ -394,13 +405,35 @@ def _memory_GB() -> float:
 
 def count_gpus() -> int:
     """Return how many GPUs this process may use, without loading torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    if (visible := _visible_gpus()) is not None:
+        return len(visible)
     if (tool := shutil.which("nvidia-smi")) is None:
         return 0
     done = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False)
     return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+
+
+def _visible_gpus() -> list[str] | None:
+    """Return the GPUs that ``CUDA_VISIBLE_DEVICES`` names, ``None`` if it is not set."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return None
+    return [name for device in visible.split(",") if (name := device.strip()) not in ("", "-1")]
+
+
+def _asked_gpus(cluster: ClusterParameters) -> int:
+    """Return how many GPUs the local workers are to have."""
+    if cluster.gpus == "auto":
+        return count_gpus()
+    visible = _visible_gpus()
+    if visible is not None and cluster.gpus > len(visible):
+        raise UserError(
+            "cluster.gpus: this process may not use as many GPUs",
+            f"Found {cluster.gpus}, but CUDA_VISIBLE_DEVICES names {len(visible)} "
+            f"({', '.join(visible) or 'none'}); expected no more",
+            "Lower gpus in cluster.yml, or leave it out, or name more in CUDA_VISIBLE_DEVICES",
+        )
+    return cluster.gpus
 
 
 @contextmanager
@@ -436,7 +469,7 @@ def work_with(
     security = _security(cluster.tls)
     gpus = 0
     if cluster.scheduler == "local":
-        gpus = count_gpus() if cluster.gpus == "auto" else cluster.gpus
+        gpus = _asked_gpus(cluster)
         share = _with_gpus(share, gpus, cluster.memory_GB)
     of_workers = _environment(share.cores)
     own = {name: os.environ.get(name) for name in of_workers}
@@ -457,6 +490,7 @@ def work_with(
         try:
             started = None
             if cluster.scheduler == "local":
+                os.environ.update(of_workers)  # what stands there goes before Dask's settings
                 started = _local(cluster, share, security, gpus)
             elif cluster.scheduler == "slurm":
                 assert cluster.slurm is not None
@@ -577,8 +611,8 @@ def _with_gpus(share: Share, gpus: int, memory_GB: float | None) -> Share:
 def _local(cluster: ClusterParameters, share: Share, security: Any, gpus: int) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = [d.strip() for d in visible.split(",") if d.strip()] or list(map(str, range(gpus)))
+    visible = _visible_gpus()
+    devices = list(map(str, range(gpus))) if visible is None else visible
     protocol = "tls://" if security is not None else "tcp://"
     workers = {}
     for number in range(share.workers):
@@ -597,7 +631,8 @@ def _local(cluster: ClusterParameters, share: Share, security: Any, gpus: int) -
                     **({"GPU": 1} if mine else {}),
                     **({"MEMORY_GB": share.memory_GB} if share.memory_GB < 1e6 else {}),
                 },
-                "env": {"CUDA_VISIBLE_DEVICES": mine} if gpus else {},
+                # none for those of "gpus: 0"; where none was counted they find what there is
+                "env": {"CUDA_VISIBLE_DEVICES": mine} if gpus or cluster.gpus == 0 else {},
             },
         }
     scheduler = {

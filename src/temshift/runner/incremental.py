@@ -33,8 +33,8 @@ from temshift.config.cluster import ClusterParameters
 from temshift.config.errors import UserError, shown
 from temshift.progress import said_if_slow
 from temshift.runner.freshness import Freshness
-from temshift.runner.lock import hold
-from temshift.runner.sharing import Share, needs_of
+from temshift.runner.lock import alone_at, hold
+from temshift.runner.sharing import Needs, Share, needs_of
 from temshift.runner.telling import Teller
 
 __all__ = ["IncrementalRunner"]
@@ -126,19 +126,21 @@ class IncrementalRunner(SequentialRunner):
     ) -> set[Node]:
         """Run one node after another; return those that were run."""
         load_counts = Counter(chain.from_iterable(n.inputs for n in pipeline.nodes))
+        records: ProvenanceStore = catalog.load("provenance")
         done: set[Node] = set()
         ran: set[Node] = set()
         for node in pipeline.nodes:
             why = freshness.why(node)
             for needed, reason in _plan(node, why, freshness):
                 teller.begin(needed, reason)
-                freshness.begin(needed)
-                try:
-                    Task(needed, catalog, self._is_async, hook_manager, run_id).execute()
-                except Exception:
-                    self._suggest_resume_scenario(pipeline, done, catalog)
-                    raise
-                freshness.record(needed)
+                with alone_at(records.lock_of(needed.name), needed.name):
+                    freshness.begin(needed)
+                    try:
+                        Task(needed, catalog, self._is_async, hook_manager, run_id).execute()
+                    except Exception:
+                        self._suggest_resume_scenario(pipeline, done, catalog)
+                        raise
+                    freshness.record(needed)
                 _clear_volatile(needed, catalog)
                 ran.add(needed)
                 teller.end(needed, reason)
@@ -231,12 +233,24 @@ class IncrementalRunner(SequentialRunner):
         with ExitStack() as stack:
             workers: Any = None  # not started before there is something to do
 
-            def send() -> None:
-                """Give every worker that has nothing to do the first node that it can run."""
-                while (first := waiting.next(lambda a: workers.have_room(a, at_work))) is not None:
-                    node, asked = first
-                    freshness.begin(node)
-                    at_work[workers.submit(node.name, asked, queue.priority(node))] = node
+            def send() -> UserError | None:
+                """Give every worker that has nothing to do the first node that it can run.
+
+                Returned is why no further one can be given.
+                """
+
+                def room(node: Node) -> dict[str, float] | None:
+                    asked: dict[str, float] = workers.resources(node.name, needs_of(node.tags))
+                    return asked if workers.have_room(asked, at_work) else None
+
+                try:
+                    while (first := waiting.next(room)) is not None:
+                        node, asked = first
+                        freshness.begin(node)
+                        at_work[workers.submit(node.name, asked, queue.priority(node))] = node
+                except UserError as error:
+                    return error
+                return None
 
             while True:
                 while failed is None and (node := queue.next()) is not None:
@@ -251,11 +265,10 @@ class IncrementalRunner(SequentialRunner):
                             work_with(cluster, catalog.origin, run_id, share, begun)
                         )
                     reasons[node.name] = why
-                    asked = workers.resources(node.name, needs_of(node.tags))
-                    waiting.add(node, asked, queue.priority(node))
-                    send()
+                    waiting.add(node, queue.priority(node))
+                    failed = send()
                 if failed is None and workers is not None:
-                    send()
+                    failed = send()
                 if workers is None or not at_work:
                     break
                 for future in workers.finished(at_work):
@@ -347,23 +360,29 @@ class _Queue:
 
 
 class _Waiting:
-    """Nodes for which no worker is free yet, by what they ask of one; in their order."""
+    """Nodes for which no worker is free yet, by what they need of one; in their order."""
 
     def __init__(self) -> None:
-        self._nodes: dict[tuple[tuple[str, float], ...], list[tuple[int, str, Node]]] = {}
+        self._nodes: dict[Needs, list[tuple[int, str, Node]]] = {}
 
-    def add(self, node: Node, asked: dict[str, float], priority: int) -> None:
-        alike = self._nodes.setdefault(tuple(sorted(asked.items())), [])
+    def add(self, node: Node, priority: int) -> None:
+        alike = self._nodes.setdefault(needs_of(node.tags), [])
         heappush(alike, (-priority, node.name, node))
 
     def next(
-        self, have_room: Callable[[dict[str, float]], bool]
+        self, room: Callable[[Node], dict[str, float] | None]
     ) -> tuple[Node, dict[str, float]] | None:
-        """Take the first node that a worker could run now, with what it asks; ``None`` if none."""
-        first = sorted((alike[0][:2], asked) for asked, alike in self._nodes.items() if alike)
-        for _, asked in first:
-            if have_room(dict(asked)):
-                return heappop(self._nodes[asked])[2], dict(asked)
+        """Take the first node that a worker could run now, with what it asks; ``None`` if none.
+
+        Parameters
+        ----------
+        room : callable
+            Returns what a node asks of a worker as they are now, ``None`` if none is free for it.
+        """
+        first = sorted((alike[0][:2], needs) for needs, alike in self._nodes.items() if alike)
+        for _, needs in first:
+            if (asked := room(self._nodes[needs][0][2])) is not None:
+                return heappop(self._nodes[needs])[2], asked
         return None
 
 

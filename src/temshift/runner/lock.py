@@ -1,4 +1,4 @@
-"""One run at a time in a folder of data."""
+"""One run at a time in a folder of data, and one process at a node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from temshift.catalog.files import atomic_path
 
-__all__ = ["StudyInUseError", "hold"]
+__all__ = ["StudyInUseError", "alone_at", "hold"]
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +68,35 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
     finally:
         note.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def alone_at(lock: Path, node: str) -> Iterator[None]:
+    """Hold a node for the time that it is run.
+
+    A worker that its run has given up, or that has outlived it, may still be at it and would write
+    beside whoever runs it now: its end is waited for.
+
+    Parameters
+    ----------
+    lock : Path
+        Of the node (:meth:`temshift.catalog.provenance.ProvenanceStore.lock_of`).
+    node : str
+        Its name.
+    """
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        _log.warning("%s: a worker of an earlier run is still at this node; waiting for it", node)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _self() -> dict[str, Any]:

@@ -13,10 +13,12 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
+from pydantic import ValidationError
 
 import temshift
 from temshift.binding import bind, by_owner, each
@@ -37,12 +39,22 @@ from temshift.learning.sweeping import (
     positions_beside,
 )
 from temshift.microscopy.patches import PatchStack, PatchStream
+from temshift.runner.code import code_digest
 from temshift.runner.incremental import IncrementalRunner
 from temshift.study.sweeps import DEFAULTS
 
 __all__ = ["Sweep", "run_sweep"]
 
 _log = logging.getLogger(__name__)
+
+#: What decides on which groups is trained and judged, and what is built.
+_CHECKED = (
+    "train_on",
+    "modelling.architecture",
+    "modelling.training.crop_px",
+    "modelling.training.groups",
+    "preprocessing.patch_px",
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,13 @@ class Sweep:
     tables: Mapping[str, pd.DataFrame]
     store: MicrographStore
 
-    @property
+    @cached_property
+    def masks(self) -> str:
+        """A digest of all masks: a table knows the contents of images only."""
+        files = sorted({path for table in self.tables.values() for path in table["label_path"]})
+        return _digest({path: self.store.sha256(path) for path in files})
+
+    @cached_property
     def name(self) -> str:
         """A digest of everything on which the trials depend: other trials are another sweep."""
         space = self.parameters.model_dump(mode="json", exclude={"trials"})
@@ -83,6 +101,7 @@ class Sweep:
                 self.curation.model_dump(mode="json"),
                 {name: self.splits[name].model_dump(mode="json") for name in self.tables},
                 {name: table.to_csv(index=False) for name, table in self.tables.items()},
+                self.masks,
                 self.judged,
                 temshift.__version__,
             ]
@@ -127,12 +146,9 @@ def run_sweep(sweep: Sweep, trials: SweepStore) -> pd.DataFrame:
 
 
 def _check(sweep: Sweep) -> None:
+    combinations = [{}, *sweep.parameters.combinations(_CHECKED)]
     choices: list[list[str]] = [sweep.judged]
-    combinations: list[dict[str, Any]] = [{}]
-    for number, settings in enumerate(sweep.parameters.combinations()):
-        if number == 1000:
-            break
-        combinations.append(settings)
+    for settings in combinations:
         if settings.get("train_on", sweep.judged) not in choices:
             choices.append(settings["train_on"])
     check_held_out(sweep.tables, choices, sweep.judged)
@@ -142,7 +158,10 @@ def _check(sweep: Sweep) -> None:
             positions_beside(trained, sweep.tables[name], sweep.modelling.folds)
     known = set()
     for settings in combinations:
-        modelling, preprocessing = laid_over(settings, sweep.modelling, sweep.preprocessing)
+        try:
+            modelling, preprocessing = laid_over(settings, sweep.modelling, sweep.preprocessing)
+        except ValidationError:  # not without other values of keys that are not looked at here
+            continue
         trained = settings.get("train_on", sweep.judged)
         micrographs = pd.concat([sweep.tables[name] for name in trained], ignore_index=True)
         check_training_groups(micrographs, modelling.folds, modelling.training.groups)
@@ -214,7 +233,13 @@ def _run_trial(
     modelling, preprocessing = laid_over(settings, sweep.modelling, sweep.preprocessing)
     trained = settings.get("train_on", sweep.judged)
     splits = [*trained, *sweep.parameters.also_on]
-    cut = _digest([preprocessing.model_dump(mode="json"), sweep.curation.model_dump(mode="json")])
+    cut = _digest(
+        [
+            preprocessing.model_dump(mode="json"),
+            sweep.curation.model_dump(mode="json"),
+            sweep.masks,
+        ]
+    )
     nodes = [
         Node(
             bind(_cut, split),
@@ -311,7 +336,8 @@ def _train(
     from temshift.learning.modelling import train_network_set
 
     # one name, so that all trials begin from the same seeds
-    return train_network_set("sweep", by_owner(patches), modelling, checkpoints)
+    code = code_digest(train_network_set)
+    return train_network_set("sweep", by_owner(patches), modelling, checkpoints, code=code)
 
 
 def _judge(

@@ -22,6 +22,7 @@ from typing import Any
 from temshift.catalog.provenance import ProvenanceStore
 from temshift.catalog.study_catalog import Origin
 from temshift.config.errors import UserError
+from temshift.runner.lock import alone_at
 
 __all__ = ["describe", "run_node", "sources"]
 
@@ -51,6 +52,7 @@ def describe(origin: Origin, run_id: str) -> str:
             "parameters": origin.parameters,
             "run_id": run_id,
             "sources": sources(),
+            "configuration": origin.configuration,
         },
         sort_keys=True,
     )
@@ -85,17 +87,12 @@ def run_node(run: str, node: str, topic: str) -> dict[str, Any]:
         ``seconds``, or ``error`` (what, found, remedy, details) and ``traceback``: an exception
         would lose its causes on the way, and not every exception can travel.
     """
-    from filelock import FileLock
-
     began = time.monotonic()
     try:
         with _sending_logs(topic):
             _tell_begun(topic, node)
             opened = _open(run)
-            # a worker that was given up but lives on must not write beside its successor
-            lock = opened.records.lock_of(node)
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock):
+            with alone_at(opened.records.lock_of(node), node):
                 _execute(opened, node, json.loads(run)["run_id"])
     except Exception as error:
         from temshift.mistakes import as_user_error
@@ -163,6 +160,15 @@ def _open(run: str) -> _Opened:
     )
     context = session.load_context()
     catalog = context._get_catalog(catalog_class=settings.DATA_CATALOG_CLASS)
+    wanted = what["configuration"]
+    if wanted and catalog.origin.configuration != wanted:
+        raise UserError(
+            "The configuration was changed while the run was at work (parameters or catalog)",
+            "Found other values in the folder conf than those the run has begun with; expected the "
+            "same, since a worker that starts later reads them then",
+            "Repeat the command, by which the new values count; what was finished with the old "
+            "ones and is the same by the new ones is not repeated",
+        )
     nodes = {node.name: node for p in dict(pipelines).values() for node in p.nodes}
     _opened.clear()
     _opened[run] = _Opened(catalog, session._hook_manager, nodes, catalog.load("provenance"))

@@ -29,7 +29,8 @@ REMEDY_COLUMNS = (
     *("study", "protocol", "baseline", "test_split", "verdict", "gap", "gap_low", "gap_high"),
     *("n_folds", "n_groups", "remedy", "before", "before_low", "before_high"),
     *("after", "after_low", "after_high", "gain", "gain_low", "gain_high", "p_value", "p_holm"),
-    *("effect", "cost", "cost_low", "cost_high", "left", "left_low", "left_high", "suggestion"),
+    *("effect", "reason", "cost", "cost_low", "cost_high", "left", "left_low", "left_high"),
+    "suggestion",
 )
 
 
@@ -57,7 +58,8 @@ def remedies_table(
         one. ``baseline`` is the network that loses, ``gap`` its loss; ``before`` and ``after`` are
         Dice of baseline and remedy on the test split; ``cost`` is the Dice that the remedy loses
         on the baseline's own split, ``left`` what still lacks to the network of the test split.
-        ``effect`` is *helps* or *harms* if ``p_holm`` ≤ 1 − confidence, else *not shown*.
+        ``effect`` is *helps* or *harms* if ``p_holm`` ≤ 1 − confidence, else *not shown*, as where
+        a fold of either network did not learn (``reason``).
     """
     cells, left = _by_cell(matrix), _by_cell(gaps)
     rows: list[dict[str, Any]] = []
@@ -75,6 +77,7 @@ def remedies_table(
             **_named("gap", gap, "gap"),
             "n_folds": gap["n_folds"],
             "n_groups": gap["n_groups"],
+            "reason": "",
             "suggestion": "",
         }
         tested = _records(
@@ -103,6 +106,7 @@ def remedies_table(
                     **_named("after", cells[key], "dice"),
                     **_named("gain", gain, "gain"),
                     "p_value": gain["p_value"],
+                    "reason": gain["reason"],
                     **(_cost(home[network]) if network in home else {}),
                     **(_named("left", left[key], "gap") if key in left else {}),
                 }

@@ -18,13 +18,17 @@ class Separation:
     specimens, divided : int
         Specimens that are named, and those of them with micrographs in several folds: on both
         sides of training and test (``curation.group_by: micrograph_id``).
-    micrographs, unnamed : int
-        Micrographs, and those of them of no named specimen: two may show the same one.
+    micrographs, ungrouped : int
+        Micrographs, and those of them that are a group by themselves: nothing is known of what
+        others they belong to, or it is not asked (``curation.group_by: micrograph_id``).
+    unnamed : int
+        Those of these that name no specimen: two may show the same one.
     """
 
     specimens: int
     divided: int
     micrographs: int
+    ungrouped: int
     unnamed: int
 
     @property
@@ -39,14 +43,17 @@ def separation(results: pd.DataFrame) -> Separation:
     Parameters
     ----------
     results : DataFrame
-        ``protocol, fold, specimen_id, micrograph_id``; rows of other protocols do not count.
+        ``protocol, fold, group, specimen_id, micrograph_id``; rows of other protocols do not
+        count.
     """
     rows = results[results["protocol"] == "grouped"]
     specimen = rows["specimen_id"].fillna("").astype(str)
     folds = rows[specimen != ""].groupby(specimen[specimen != ""])["fold"].nunique()
+    alone = rows["group"].astype(str) == rows["micrograph_id"].astype(str)
     return Separation(
         specimens=len(folds),
         divided=int((folds > 1).sum()),
         micrographs=int(rows["micrograph_id"].nunique()),
-        unnamed=int(rows.loc[specimen == "", "micrograph_id"].nunique()),
+        ungrouped=int(rows.loc[alone, "micrograph_id"].nunique()),
+        unnamed=int(rows.loc[alone & (specimen == ""), "micrograph_id"].nunique()),
     )

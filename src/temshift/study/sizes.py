@@ -529,7 +529,8 @@ def pooled_sizes(
         known = np.isfinite(table) & (np.array(counts)[:, None] > 0)
         weights = known * np.array(counts, float)[:, None]
         total = weights.sum(axis=0)
-        means = list(np.where(known, table, 0.0).T @ np.array(counts, float) / np.maximum(total, 1))
+        sums = np.where(known, table, 0.0).T @ np.array(counts, float)
+        means = list(np.where(total > 0, sums / np.maximum(total, 1), np.nan))  # of none: unknown
     dice = [r["judgement"]["predicted_dice"] for r in results]
     known_dice = np.array([np.nan if d is None else d for d in dice], float)
     judged = np.isfinite(known_dice) * np.array(counts)

@@ -344,8 +344,9 @@ def compare_robust_training(
     -------
     DataFrame
         ``study, protocol, network, baseline, test_split, n_folds, n_groups, dice, baseline_dice,
-        gain, low, high, standard_error, df, p_value, p_holm, detectable``; a positive gain is an
-        improvement. See :func:`compare_with_in_domain`.
+        gain, low, high, standard_error, df, p_value, p_holm, detectable, reason``; a positive gain
+        is an improvement. See :func:`compare_with_in_domain`. Where a fold of either did not
+        learn, which the ``reason`` says, the difference is that of the training: it has no p-value.
     """
     cells = _Cells(results, parameters)
     places = []
@@ -361,18 +362,24 @@ def compare_robust_training(
             for _, tested, baseline in places
             if _adapted(plan, tested[0], baseline[0]) == shared
         )
-    rows = [
-        {
-            "study": study,
-            "protocol": tested[2],
-            "network": tested[0],
-            "baseline": baseline[0],
-            "test_split": tested[1],
-            **_described(comparison, "baseline_dice", "gain", parameters.confidence),
-        }
-        for study, tested, baseline in places
-        if (comparison := compared.get((tested, baseline))) is not None
-    ]
+    rows = []
+    for study, tested, baseline in places:
+        comparison = compared.get((tested, baseline))
+        if comparison is None:
+            continue
+        reason = cells.failure(*tested) or cells.failure(*baseline)
+        rows.append(
+            {
+                "study": study,
+                "protocol": tested[2],
+                "network": tested[0],
+                "baseline": baseline[0],
+                "test_split": tested[1],
+                **_described(comparison, "baseline_dice", "gain", parameters.confidence),
+                **({"p_value": float("nan")} if reason else {}),
+                "reason": reason,
+            }
+        )
     return _with_holm(pd.DataFrame(rows, columns=[c for c in _GAIN_COLUMNS if c != "p_holm"]))[
         list(_GAIN_COLUMNS)
     ]
@@ -487,7 +494,7 @@ _GAP_ROW = (
 )
 _GAIN_COLUMNS = (
     *("study", "protocol", "network", "baseline", "test_split"),
-    *("n_folds", "n_groups", "dice", "baseline_dice", "gain", *_TESTED),
+    *("n_folds", "n_groups", "dice", "baseline_dice", "gain", *_TESTED, "reason"),
 )
 
 _Place = tuple[str, str, str]  # network, test split, protocol

@@ -120,6 +120,9 @@ def folds_to_decide(gaps: pd.DataFrame, parameters: ReportingParameters) -> NDAr
         room = float(np.abs(row["gap"] - limits).min())
         folds, coverage = int(row["n_folds"]), parameters.verdict_coverage
         needed[i] = folds_needed(room, variance, folds, coverage)
+        if row["gap"] > limits[0]:  # no loss is one whose interval holds 0
+            loss = folds_needed(float(row["gap"]), variance, folds, parameters.confidence)
+            needed[i] = max(needed[i], loss)
     return needed
 
 

@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from temshift.catalog.reading import emd, hdf5, mrc, pictures, rosettasciio, ser, tiff
-from temshift.catalog.reading.found import Found, as_pixels, check_numbers, check_shape
+from temshift.catalog.reading.found import (
+    Found,
+    as_pixels,
+    check_numbers,
+    check_shape,
+    is_coloured,
+    times,
+)
 from temshift.catalog.reading.refusals import RefusedError, reason_for
 
 __all__ = ["open_image"]
@@ -150,6 +157,13 @@ def _read_npy(file: Path, header_only: bool) -> Found:
         data.close()
         raise RefusedError("it is an archive of arrays, not one array")
     check_numbers(data.dtype)
+    if is_coloured(data.shape):
+        if data.shape[2] == 2:
+            raise RefusedError(
+                f"it holds {times(data.shape)}: two channels of one image. Save one, array[..., 0]"
+            )
+        shape = check_shape(data.shape[:2])
+        return Found(shape, None if header_only else as_pixels(np.array(data)))
     shape = check_shape(data.shape)
     return Found(shape, None if header_only else as_pixels(np.array(data)).reshape(shape))
 

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.catalog.reading.units import Axis
 
-__all__ = ["Found", "as_pixels", "check_bytes", "check_shape", "grey", "refuse_channels"]
+__all__ = [
+    "Found",
+    "as_pixels",
+    "check_bytes",
+    "check_shape",
+    "grey",
+    "is_coloured",
+    "refuse_channels",
+]
 
 #: No camera has more pixels: a larger image is a damaged header.
 MAX_PX = 2**30
@@ -84,6 +92,11 @@ def check_shape(shape: Sequence[int], what: str = "") -> tuple[int, int]:
             "at most): it is damaged, or no micrograph"
         )
     return int(sides[0]), int(sides[1])
+
+
+def is_coloured(shape: Sequence[int]) -> bool:
+    """Return whether an array (H, W, n) has channels rather than frames: no image is so narrow."""
+    return len(shape) == 3 and 1 < shape[2] <= 4 < min(shape[:2])
 
 
 def refuse_channels(axes: Sequence[str], shape: Sequence[int]) -> None:

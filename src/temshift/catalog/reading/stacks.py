@@ -26,6 +26,7 @@ from temshift.catalog.reading.found import (
     as_pixels,
     check_numbers,
     check_shape,
+    is_coloured,
     refuse_channels,
 )
 from temshift.catalog.reading.refusals import RefusedError
@@ -91,7 +92,8 @@ def _open(file: Path) -> Iterator[_Stack | None]:
         elif suffix in (".mrc", ".mrcs", ".st"):
             stack = _mrc(file)
         elif suffix == ".npy":
-            stack = _array(np.load(file, mmap_mode="r", allow_pickle=False))
+            data = np.load(file, mmap_mode="r", allow_pickle=False)
+            stack = None if np.ndim(data) == 3 and is_coloured(data.shape) else _array(data)
         elif suffix in (".dm3", ".dm4"):
             stack = _digital_micrograph(file)
         elif suffix == ".hspy":

@@ -37,8 +37,6 @@ _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _BYTES |= {16: 8, 17: 8, 18: 8}
 
-_MAX_PAGES = 1000
-
 _REDUCED, _MASK = 1, 4
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA = (1, 2)
@@ -127,15 +125,17 @@ def _walk(file: Path) -> None:
             raise RefusedError(f"it is truncated: it has only {len(head)} bytes")
         (offset,) = struct.unpack_from(order + offset_code, head, 8 if big else 4)
         seen: set[int] = set()
+        walked = 0
         while offset:
-            if offset in seen or len(seen) >= _MAX_PAGES:
-                raise RefusedError("it is damaged, or a stack: its directories do not end")
+            if offset in seen or walked > size:  # they go in circles, or over each other
+                raise RefusedError("it is damaged: its directories do not end")
             seen.add(offset)
             _within(offset + struct.calcsize(count_code), size)
             stream.seek(offset)
             (n,) = struct.unpack(order + count_code, stream.read(struct.calcsize(count_code)))
             _within(stream.tell() + n * entry + width, size)
             directory = stream.read(n * entry)
+            walked += len(directory) + width
             (offset,) = struct.unpack(order + offset_code, stream.read(width))
             for at in range(0, len(directory), entry):
                 _, kind = struct.unpack_from(order + "HH", directory, at)

@@ -13,7 +13,12 @@ import numpy as np
 from temshift.catalog.reading.refusals import RefusedError
 from temshift.config.base import PLAUSIBLE_PIXEL_NM
 
-__all__ = ["Axis", "axis_of", "pixel_size_nm"]
+__all__ = ["Axis", "CalibrationError", "axis_of", "pixel_size_nm"]
+
+
+class CalibrationError(RefusedError):
+    """A calibration that gives no pixel size, though the image may be one of a specimen."""
+
 
 #: Units of length and how many nm they are; micro sign and Greek mu are one letter here.
 NM_PER_UNIT = {
@@ -110,8 +115,10 @@ def pixel_size_nm(axes: Sequence[Axis]) -> float | None:
 
     Raises
     ------
+    CalibrationError
+        Units that are no lengths, sizes that cannot be.
     RefusedError
-        Units that are no lengths, pixels that are not square, sizes that cannot be.
+        Units of a diffraction pattern, pixels that are not square.
     """
     units = [plain_unit(axis.unit) for axis in axes]
     known = [i for i, unit in enumerate(units) if unit not in NO_UNIT]
@@ -124,7 +131,7 @@ def pixel_size_nm(axes: Sequence[Axis]) -> float | None:
                 "a Fourier transform, not an image of the specimen"
             )
         if units[i] not in NM_PER_UNIT:
-            raise RefusedError(
+            raise CalibrationError(
                 f"its pixels are calibrated in {axes[i].unit!r}, which is no length: it is no "
                 "image of the specimen, or its unit must be mended"
             )
@@ -141,14 +148,14 @@ def pixel_size_nm(axes: Sequence[Axis]) -> float | None:
             stated if unit == "nm" else f"{stated} ({size:.6g} nm)"
         )
         if not np.isfinite(size):
-            raise RefusedError(f"{said}, which is no length: its calibration is damaged")
+            raise CalibrationError(f"{said}, which is no length: its calibration is damaged")
         if size > high:
-            raise RefusedError(
+            raise CalibrationError(
                 f"{said}, which is too large for a TEM image (outside of {low:g} … {high:g} nm): "
                 "mend its calibration or its unit"
             )
         if size < low:
-            raise RefusedError(
+            raise CalibrationError(
                 f"{said}, which is too small for a TEM image (outside of {low:g} … {high:g} nm): "
                 "mend its calibration or its unit"
             )

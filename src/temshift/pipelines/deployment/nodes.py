@@ -89,13 +89,16 @@ def _work(
     masks: MaskStore | None,
     **judging: Any,
 ) -> Any:
+    from temshift.catalog import new_micrographs
     from temshift.catalog.segmentations import SegmentationsDataset
     from temshift.learning.segmentation import Segmenter, plan_work
     from temshift.learning.trust import TrustModel
-    from temshift.runner.code import code_digest
+    from temshift.runner.code import code_digest, package_version
 
     segmenter = Segmenter(networks, deployment, device=modelling.device, **judging)
-    code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset)
+    stores = new_micrographs.NewMicrographStore, new_micrographs.MaskStore
+    code = code_digest(plan_work, Segmenter, TrustModel, SegmentationsDataset, *stores)
+    code += f" rosettasciio {package_version('rsciio')}"  # whose readers are imported by name
     return plan_work(store, segmenter, code, masks)
 
 

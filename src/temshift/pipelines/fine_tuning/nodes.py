@@ -37,7 +37,10 @@ def fine_tune(
 
     networks = by_owner({k: v for k, v in datasets.items() if k.endswith(".networks")})
     home = by_owner({k: v for k, v in datasets.items() if k.endswith(".patches")})
-    micrographs = [labelled.read(path, fine_tuning.label_kind) for path in labelled.pairs]
+    calibrated = fine_tuning.pixel_size_nm is None
+    micrographs = [
+        labelled.read(path, fine_tuning.label_kind, calibrated) for path in labelled.pairs
+    ]
     found = tune_on_few_labels(networks or boxed_networks(), micrographs, fine_tuning, home)
     for sentence in (*found.sentences, *found.notes):
         logging.getLogger(__name__).info("%s", sentence)
