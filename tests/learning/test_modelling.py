@@ -227,24 +227,6 @@ def quick(**training):
     )
 
 
-def test_a_fold_that_other_code_has_begun_is_not_gone_on_with():
-    class Noted:
-        def __init__(self):
-            self.identities = set()
-
-        def load(self, key, identity):
-            self.identities.add(identity)
-
-        def save(self, key, identity, state):
-            pass
-
-    first, same, other = Noted(), Noted(), Noted()
-    for store, code in ((first, "1"), (same, "1"), (other, "2")):
-        train_network_set("a", {"a": small_stack(1)}, quick(), store, code=code)
-    assert first.identities == same.identities
-    assert not first.identities & other.identities
-
-
 @pytest.fixture(scope="module")
 def pretrained():
     return train_network_set("first", {"a": small_stack(1)}, quick())[0]

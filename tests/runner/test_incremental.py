@@ -17,6 +17,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
 from temshift.binding import bind
+from temshift.catalog.networks import CheckpointsDataset
 from temshift.catalog.provenance import ProvenanceDataset, ProvenanceStore
 from temshift.catalog.remote import Remote
 from temshift.config.cluster import ClusterParameters
@@ -172,6 +173,39 @@ def test_what_an_unfinished_node_needs_is_kept_until_it_is_done(tmp_path):
     assert catalog.load("network") == {"steps": 2}
     assert store == []
     assert catalog.load("kept") == ["kept"]
+
+
+def begin_training(store):
+    store.save("fold", "id", {"step": 1})
+    raise RuntimeError("killed")
+
+
+def begin_otherwise(store):
+    store.save("other", "id", {"step": 2})
+    raise RuntimeError("killed")
+
+
+def test_what_other_code_has_begun_is_not_gone_on_with(tmp_path):
+    """Else weights of both would be recorded as made by the new one."""
+    catalog = DataCatalog(
+        {
+            "checkpoints": CheckpointsDataset(str(tmp_path / ".checkpoints")),
+            "network": JSONDataset(filepath=str(tmp_path / "network.json")),
+            "provenance": ProvenanceDataset(str(tmp_path / ".provenance")),
+        }
+    )
+
+    def left_by(function):
+        pipeline = Pipeline([Node(function, "checkpoints", "network", name="train")])
+        with pytest.raises(RuntimeError, match="killed"):
+            IncrementalRunner().run(pipeline, catalog)
+        return sorted(file.name for file in (tmp_path / ".checkpoints").glob("*.pt"))
+
+    store = catalog.load("checkpoints")
+    assert left_by(begin_training) == ["fold.pt"]
+    store.save("second", "id", {"step": 1})
+    assert left_by(begin_training) == ["fold.pt", "second.pt"], "the same code goes on"
+    assert left_by(begin_otherwise) == ["other.pt"]
 
 
 def halve(x):

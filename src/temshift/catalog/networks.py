@@ -137,10 +137,19 @@ class CheckpointStore:
         with atomic_path(self._folder / f"{key}.pt") as temporary:
             torch.save({"identity": identity, "state": state}, temporary)
 
+    def keep_of(self, code: str) -> None:
+        """Remove all states that other code has made than that of this digest."""
+        note = self._folder / "made_by.txt"
+        if note.exists() and note.read_text() == code:
+            return
+        self.clear()
+        with atomic_path(note) as temporary:
+            temporary.write_text(code)
+
     def clear(self) -> None:
         """Remove all states (the training is finished and its networks are saved)."""
-        for path in self._folder.glob("*.pt"):
-            path.unlink()
+        for path in (*self._folder.glob("*.pt"), self._folder / "made_by.txt"):
+            path.unlink(missing_ok=True)
 
 
 class CheckpointsDataset(FileDataset[None, CheckpointStore]):

@@ -103,7 +103,6 @@ def train_network_set(
     fingerprints: Mapping[str, dict[str, Any]] | None = None,
     initial: NetworkSet | None = None,
     freeze: str = "none",
-    code: str = "",
 ) -> tuple[NetworkSet, pd.DataFrame]:
     """Train every fold of every protocol of one network.
 
@@ -123,9 +122,6 @@ def train_network_set(
         has seen what it is tested on.
     freeze : {"none", "encoder", "decoder"}
         What of these weights stays as it is.
-    code : str
-        Digest of the code by which it is trained: a fold that other code has begun is not gone on
-        with.
 
     Returns
     -------
@@ -195,7 +191,7 @@ def train_network_set(
         device,
         title=f"training {name}",
         checkpoints=checkpoints,
-        identity=_hash([description, seeds, device, _data_hash(stacks), _state_hash(starts), code]),
+        identity=_hash([description, seeds, device, _data_hash(stacks), _state_hash(starts)]),
         starts=starts,
         freeze=freeze,
     )

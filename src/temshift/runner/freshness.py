@@ -100,8 +100,16 @@ class Freshness:
         return "; ".join(reasons[:_TOLD]) + more if reasons else None
 
     def begin(self, node: Node) -> None:
-        """Forget the record of a node, whose outputs are about to be replaced."""
-        self._before.setdefault(node.name, self._parts(node))
+        """Forget the record of a node, whose outputs are about to be replaced.
+
+        What an unfinished run of it has left (checkpoints) goes too, if other code made it.
+        """
+        parts = self._before.setdefault(node.name, self._parts(node))
+        made_by = _hash({key: parts[key] for key in ("function", "arguments", "code", "packages")})
+        for name in filter(self._is_volatile, node.inputs):
+            store = self._catalog.load(name)
+            if hasattr(store, "keep_of"):
+                store.keep_of(made_by)
         self._began[node.name] = time.time()
         self._records.drop(node.name)
 

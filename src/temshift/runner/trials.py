@@ -39,7 +39,6 @@ from temshift.learning.sweeping import (
     positions_beside,
 )
 from temshift.microscopy.patches import PatchStack, PatchStream
-from temshift.runner.code import code_digest
 from temshift.runner.incremental import IncrementalRunner
 from temshift.study.sweeps import DEFAULTS
 
@@ -336,8 +335,7 @@ def _train(
     from temshift.learning.modelling import train_network_set
 
     # one name, so that all trials begin from the same seeds
-    code = code_digest(train_network_set)
-    return train_network_set("sweep", by_owner(patches), modelling, checkpoints, code=code)
+    return train_network_set("sweep", by_owner(patches), modelling, checkpoints)
 
 
 def _judge(

@@ -42,7 +42,6 @@ def train_network(
         validation_dice``.
     """
     from temshift.learning.modelling import train_network_set
-    from temshift.runner.code import code_digest
 
     stacks, fingerprints = (
         by_owner({key: value for key, value in datasets.items() if key.endswith(kind)})
@@ -56,5 +55,4 @@ def train_network(
         fingerprints,
         initial,
         network.freeze if network else "none",
-        code_digest(train_network_set),
     )
