@@ -156,7 +156,7 @@ def test_fingerprint_table(fingerprints):
 
 
 def test_nothing_to_explain():
-    empty = pd.DataFrame(columns=["study", "protocol", "network", "test_split", "gap"])
+    empty = pd.DataFrame(columns=["study", "protocol", "network", "test_split", "gap", "reason"])
     distances = fingerprint_distances(empty, synthetic.plan(), {})
     assert explain_gaps(distances, {}, ReportingParameters()).empty
 

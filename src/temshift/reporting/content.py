@@ -85,11 +85,10 @@ class ReportContent:
         **tables: Any,
     ) -> ReportContent:
         """Take the tables as the catalog gives them, and the parameters of the environment."""
-        gaps, remedies = tables.pop("gaps"), tables.pop("remedies")
+        gaps, gains, remedies = (tables.pop(name) for name in ("gaps", "gains", "remedies"))
         transfer = tables.pop("transfer")
         direction = transfer["direction"].astype(object).fillna("")
-        reason = gaps["reason"].astype(object)
-        words = ["remedy", "effect", "suggestion"]  # CSV has no empty text
+        words = ["remedy", "effect", "reason", "suggestion"]  # CSV has no empty text
         remedies = remedies.assign(**{w: remedies[w].astype(object).fillna("") for w in words})
         return cls(
             plan=StudyPlan.from_parameters(parameters),
@@ -102,7 +101,8 @@ class ReportContent:
             parameters=plain(dict(parameters)),
             splits=splits.set_index("split"),
             fingerprints=fingerprints.set_index("split"),
-            gaps=gaps.assign(reason=reason.where(reason.notna(), "")),
+            gaps=gaps.assign(reason=gaps["reason"].astype(object).fillna("")),
+            gains=gains.assign(reason=gains["reason"].astype(object).fillna("")),
             remedies=remedies,
             transfer=transfer.assign(direction=direction),
             **tables,

@@ -323,7 +323,7 @@ class Workers:
                 logging.INFO,
             )
         else:
-            self._wait_for_another((there and lacking) or {})
+            self._wait_for_another(lacking if there and lacking is not None else {})
 
     def _wait_for_another(self, asked: Mapping[str, float]) -> None:
         of_a_kind = " and ".join(f"{amount:g} {name}" for name, amount in sorted(asked.items()))
