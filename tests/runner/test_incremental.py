@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from contextlib import nullcontext
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -456,15 +457,16 @@ def test_a_node_that_an_outliving_worker_is_at_is_waited_for(run, tmp_path, capl
     """Else it might write its output after that of this run has been recorded."""
     place = ProvenanceStore(tmp_path / ".provenance").lock_of("double")
     place.parent.mkdir(parents=True)
-    lock = FileLock(place, thread_local=False)
-    lock.acquire()
-    ended = []
+    held, ended = threading.Event(), []
 
-    def end():
-        ended.append((tmp_path / "doubled.json").exists())
-        lock.release()
+    def outlive():
+        with FileLock(place):
+            held.set()
+            time.sleep(0.5)
+            ended.append((tmp_path / "doubled.json").exists())
 
-    threading.Timer(0.5, end).start()
+    threading.Thread(target=outlive).start()
+    held.wait()
     assert run() == ["double", "sign", "report"]
     assert ended == [False], "nothing was written beside it"
     assert "double: a worker of an earlier run is still at this node" in caplog.text

@@ -132,7 +132,8 @@ class Downloader:
     ) -> None:
         self._folder = Path(folder)
         listed = list(_flat(sources or []))
-        apart = [_access_apart(source.rstrip("/")) for source in listed]
+        self._given = [source.rstrip("/") for source in listed]
+        apart = [_access_apart(source) for source in self._given]
         self._sources = [source for source, _ in apart]
         self._access = dict(apart)
         self._offline = offline or not listed
@@ -312,13 +313,13 @@ class Downloader:
             return
 
         headers = {"Range": f"bytes={have}-", "If-Range": str(remote.version)} if have else {}
-        source = next((s for s in self._sources if remote.address.startswith(f"{s}/")), "")
+        base = next((s for s in self._sources if remote.address.startswith(f"{s}/")), "")
         with self._session.get(
             remote.address,
             headers=headers,
             stream=True,
             timeout=self._timeout_s,
-            auth=self._access.get(source),
+            auth=self._access.get(base),
         ) as answer:
             answer.raise_for_status()
             resumed = answer.status_code == 206
@@ -448,7 +449,7 @@ class Downloader:
         session = requests.Session()
         session.headers["Accept-Encoding"] = "identity"  # lengths and ranges of the file itself
         session.adapters.clear()  # what has no adapter cannot be asked, nor be redirected to
-        for source in filter(_is_web, self._sources):
+        for source in filter(_is_web, self._given):
             for origin in _origins(source):
                 session.mount(origin, HTTPAdapter(max_retries=retry, pool_maxsize=self._workers))
         return session

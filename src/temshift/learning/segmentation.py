@@ -459,7 +459,7 @@ class Segmenter:
             )
             measured.particles["certainty"] = _NAN  # nobody said how sure it is
             result.outside[other] = measured
-        result.image_notes = image_notes
+        result.image_notes.extend(image_notes)
         return result
 
     def _attempt(

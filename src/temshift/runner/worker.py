@@ -161,7 +161,7 @@ def _open(run: str) -> _Opened:
     context = session.load_context()
     catalog = context._get_catalog(catalog_class=settings.DATA_CATALOG_CLASS)
     wanted = what["configuration"]
-    if wanted and catalog.origin.configuration != wanted:
+    if wanted and getattr(catalog, "origin").configuration != wanted:  # noqa: B009
         raise UserError(
             "The configuration was changed while the run was at work (parameters or catalog)",
             "Found other values in the folder conf than those the run has begun with; expected the "
