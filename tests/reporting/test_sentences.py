@@ -360,6 +360,13 @@ def test_the_loss_of_a_training_that_failed_is_no_finding():
     assert none.text.startswith("No shift can be judged")
 
 
+def test_what_a_remedy_whose_training_failed_changes_is_not_said():
+    content = synthetic.report_content(all_failed(synthetic.results_table(), "high_noise"))
+    finding = headlines(content)[0]
+    assert "trained at 884" in finding.text
+    assert finding.remedy == ""
+
+
 def test_the_cost_of_a_remedy_of_several_sets_is_against_the_network_of_the_set():
     """The network of another set, which is bad here, would make a gain of the cost."""
     networks = {"all": {"train_on": ["low", "high"]}}

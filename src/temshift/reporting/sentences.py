@@ -369,6 +369,7 @@ def _remedy(content: ReportContent, study: str, worst: pd.Series) -> str:
         & (gains["protocol"] == content.protocol)
         & (gains["baseline"] == worst["network"])
         & (gains["test_split"] == worst["test_split"])
+        & (gains["reason"] == "")
     ]
     if gains.empty:
         return ""

@@ -78,7 +78,8 @@ def fingerprint_distances(
     """Set the fingerprint distances of the splits against the gaps.
 
     Only the default networks (named like the split they are trained on) are taken: what further
-    networks do to a gap is not a matter of the images alone. So are only gaps that were judged.
+    networks do to a gap is not a matter of the images alone. Gaps that were not judged are left
+    out.
 
     Parameters
     ----------
