@@ -53,7 +53,9 @@ def test_the_page_holds_no_path_of_a_machine_and_no_colours_of_a_terminal(name):
     assert not re.search(r"/(tmp|work|home|root|Users|usr)/|\x1b|\b\d\d:\d\d:\d\d\b", page(name))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/start.md", "notebooks/explore_study.ipynb"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/start.md", *(f"notebooks/{name}.ipynb" for name in NOTEBOOKS)]
+)
 def test_whoever_is_told_to_start_jupyter_is_told_how_it_is_installed(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert ".venv/bin/jupyter lab" in text

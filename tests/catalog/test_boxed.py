@@ -22,6 +22,7 @@ from temshift.config.simulation import SpecimenParameters, SupportParameters
 from temshift.config.trust import TrustParameters
 from temshift.learning.network_set import NetworkSet, TrainedNetwork
 from temshift.learning.segmentation import Segmenter
+from temshift.learning.trust import TrustModel
 from temshift.microscopy.randomised import (
     RandomField,
     draw_condition,
@@ -191,6 +192,21 @@ def test_only_imported_networks_are_judged_by_the_box(gold, tmp_path, monkeypatc
 def test_what_the_function_cannot_do_is_refused(asked, said):
     with pytest.raises(ValueError, match=said):
         temshift.segment(np.ones((64, 64)), **{"networks": "box", **asked})
+
+
+def test_its_trust_is_fitted_once_for_the_same_parameters(monkeypatch):
+    fits = []
+    fit = TrustModel.fit
+    monkeypatch.setattr(
+        TrustModel, "fit", lambda *given, **named: fits.append(1) or fit(*given, **named)
+    )
+    few = TrustParameters(trees=11)
+    first, again = boxed_trust(few), boxed_trust(TrustParameters(trees=11))
+    other = boxed_trust(few.model_copy(update={"seed": few.seed + 1}))
+    assert first is again
+    assert other is not first
+    assert other.identity != first.identity
+    assert len(fits) == 2
 
 
 def test_a_mask_is_looked_at_before_the_trust_is_fitted(monkeypatch):

@@ -1,10 +1,12 @@
 """The tutorial for new micrographs: its commands and code are run, and show what it says."""
 
+import io
 import re
 
 import pandas as pd
 import pytest
 from tests.end_to_end.conftest import ROOT, Project
+from tests.notebook import run_notebook
 from tests.tutorials import blocks, follow
 
 pytestmark = pytest.mark.slow
@@ -58,3 +60,29 @@ def test_the_code_runs_and_does_not_trust_the_moved_mask(followed, monkeypatch, 
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("trust ")
     assert not said[-1].startswith("trust ")
+
+
+def test_the_notebook_needs_no_study_and_its_prediction_falls_with_the_truth(followed):
+    notebook = run_notebook(followed[0].folder / "notebooks" / "segment_micrographs.ipynb", "local")
+    data = [o.get("data", {}) for cell in notebook.cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in one for one in data) == 2
+    html = [one["text/html"] for one in data if "text/html" in one]
+    tables = [pd.read_html(io.StringIO(text), index_col=0)[0] for text in html]
+    verdicts, *_, asked, elsewhere = tables
+    assert verdicts["verdict"].to_dict() == {
+        "gold": "trust",
+        "gold_low_dose": verdicts.loc["gold_low_dose", "verdict"],
+        "bare_film": "do not trust",
+    }
+    asked = asked.drop(index="noise")  # a line of the header
+    true, predicted = (asked[name].astype(float) for name in ("true_dice", "predicted_dice"))
+    assert true.iloc[0] > 0.9
+    assert true.iloc[-1] < 0.6
+    assert predicted.iloc[-1] < predicted.iloc[0] - 0.2
+    assert asked["verdict"].iloc[0] == "trust"
+    assert asked["verdict"].iloc[-1] != "trust"
+    assert elsewhere["verdict"].to_dict() == {
+        "true": "trust",
+        "moved": "do not trust",
+        "full": "do not trust",
+    }

@@ -313,7 +313,7 @@ def test_to_label_next_is_the_worst_then_what_is_unlike_it():
     assert pd.isna(table["broken.tif"])
     assert sorted(table.dropna()) == [1, 2, 3, 4]
     text = page(*results)
-    listed = re.search(r"would help most of(.*?)in this order", text, re.DOTALL)[1]
+    listed = re.search(r"might begin with(.*?)in this order", text, re.DOTALL)[1]
     assert re.findall(r">([\w.]+)</a>", listed)[:2] == ["bad.tif", "unlike.tif"]
 
 
@@ -324,4 +324,13 @@ def test_without_judgement_the_page_says_what_the_order_is_made_of():
         "verdict": "not judged",
     }
     text = page(result("a.tif", judgement=unknown), result("b.tif", judgement=unknown))
-    assert "No mask is judged, so by how unlike each other they are" in text
+    assert "in this order: they are unlike each other (no mask is judged)." in text
+    assert "predicted error" not in text.partition("To label next")[2].partition("</p>")[0]
+
+
+def test_a_micrograph_without_a_particle_is_to_be_labelled_only_if_there_is_one():
+    nothing = {**RESULT.sizes, "n_particles": 0, "n_cut": 0}
+    bare = result("bare.tif", "do not trust", 0.0, sizes=nothing)
+    text = page(bare, result("gold.tif"))
+    assert "On bare.tif nothing was found: an empty mask teaches nothing" in text
+    assert "nothing was found: an empty" not in page(result("gold.tif"), result("other.tif"))

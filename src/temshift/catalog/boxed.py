@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -40,12 +41,22 @@ def boxed_networks() -> dict[str, NetworkSet]:
 
 
 def boxed_trust(parameters: TrustParameters | None = None) -> TrustModel:
-    """Return its trust model, fitted to the evidence on simulated fields that it has not seen."""
+    """Return its trust model, fitted to the evidence on simulated fields that it has not seen.
+
+    Fitted once a process for the same parameters: a script calls :func:`temshift.segment` often.
+    """
+    return _fitted((parameters or TrustParameters()).model_dump_json())
+
+
+@cache
+def _fitted(parameters: str) -> TrustModel:
     with as_file(files("temshift") / "data" / "box" / "trust") as folder:
         evidence = pd.read_parquet(folder / "evidence.parquet")
         agreement = pd.read_parquet(folder / "agreement.parquet")
     known = {str(name): [BOX] for name in evidence["network"].unique()}
-    model = TrustModel.fit(evidence, agreement, known, parameters or TrustParameters())
+    model = TrustModel.fit(
+        evidence, agreement, known, TrustParameters.model_validate_json(parameters)
+    )
     return replace(model, jury="the other folds of the network")
 
 

@@ -88,6 +88,8 @@ def render_micrographs(
     most = int(np.clip(_ON_PAGE // max(len(done), 1), _FEWEST, _IN_CARD))
     counts = Counter(r["judgement"]["verdict"] for r in done)
     sure = [r for r in done if r["judgement"]["verdict"] == "trust"]
+    to_label = _to_label(results, done)
+    bare = {r["path"] for r in done if not _found(r["sizes"])}
     return environment.get_template("micrographs.html").render(
         css=Markup(css),
         script=Markup(script),
@@ -97,7 +99,8 @@ def render_micrographs(
             for i, r in enumerate(done)
         ],
         failed=[r for r in results if r.get("failed")],
-        to_label=_to_label(results, done),
+        to_label=to_label,
+        bare_to_label=[path for path, _ in to_label if path in bare],
         counts=[(verdict, counts[verdict]) for verdict in _ORDER if counts[verdict]],
         n=len(results),
         judged=any(r["judgement"]["verdict"] != "not judged" for r in done),
@@ -113,6 +116,10 @@ def render_micrographs(
         trust=trust,
         parameters=_yaml({"deployment": deployment, "trust": trust}),
     )
+
+
+def _found(sizes: Mapping[str, Any]) -> int:
+    return int(sizes["n_particles"]) + int(sizes["n_cut"])
 
 
 def _to_label(

@@ -160,7 +160,7 @@ def _interval(row: Any) -> str:
 
 
 def label_order(predicted_dice: ArrayLike, features: Sequence[ArrayLike]) -> NDArray[np.intp]:
-    """Return micrographs in the order in which labelling them probably helps most.
+    """Return micrographs in the order in which to label them.
 
     First comes the one with the highest predicted error, 1 − Dice. Every further one has the
     highest product of predicted error and distance to the nearest micrograph before it, so that

@@ -48,7 +48,8 @@ SIZE_COLUMNS = {
     "novelty": ("", "distance to the calibrated images; above 1 there is no guarantee"),
     "label_next": (
         "",
-        "order in which masks by hand would help most, 1 first; empty for failed ones",
+        "order in which to draw masks by hand, 1 first: high predicted error, unlike those before; "
+        "empty for failed ones",
     ),
     "reasons": ("", "reasons of the verdict; for failed ones why there is no mask"),
     "network": ("", "network whose folds drew the mask"),
@@ -407,7 +408,7 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def label_next(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the micrographs in the order in which masks drawn by hand would help most.
+    """Return the micrographs in the order in which to draw masks by hand.
 
     Ranked by the predicted error and by how unlike each other they are: in the diameter and number
     of what was found, in the agreement of the folds and in the distance to the calibrated images
