@@ -36,7 +36,7 @@ segment: $(INSTALLED) ## Segment new micrographs (INPUT=file or folder, MASKS= m
 	$(KEDRO) run $(if $(ENV),--env $(ENV)) --pipelines deployment --params "deployment.input=$(INPUT)$(if $(MASKS),$(comma)deployment.masks=$(MASKS))"
 	@echo "The page is micrographs.html in 08_reporting/deployment/new_micrographs of the data"
 
-box: $(INSTALLED) ## Remake the network that comes with the package (half an hour on two cores)
+box: $(INSTALLED) ## Remake the network that comes with the package (40 minutes on two busy cores)
 	$(KEDRO) run --env box --pipelines box
 
 test: $(INSTALLED) ## Run the tests

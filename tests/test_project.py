@@ -10,7 +10,18 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "hyperspy", "rsciio", "abtem", "ase", "plotly", "matplotlib", "skimage", "scipy")
+HEAVY = (
+    "torch",
+    "pandas",
+    "hyperspy",
+    "rsciio",
+    "abtem",
+    "ase",
+    "plotly",
+    "matplotlib",
+    "skimage",
+    "scipy",
+)
 
 
 def test_registering_the_pipelines_imports_nothing_heavy():

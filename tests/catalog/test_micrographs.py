@@ -627,3 +627,14 @@ def test_store_says_what_exists(store, image):
     assert store.sha256("a.png") == store.sha256("b.png")
     with pytest.raises(MicrographReadError, match="no such file"):
         store.sha256("c.png")
+
+
+def test_a_link_that_leads_nowhere_is_there_and_says_what_is_wrong(tmp_path):
+    """A study said "no file"; that the link is to be mended only a deployment did."""
+    store = MicrographStore(tmp_path)
+    (tmp_path / "a.tif").symlink_to(tmp_path / "gone.tif")
+    assert store.exists("a.tif")
+    assert not store.exists("b.tif")
+    assert not store.exists("")
+    with pytest.raises(MicrographReadError, match=r"this is a link to .*gone\.tif"):
+        store.read("a.tif")

@@ -174,6 +174,31 @@ def test_the_image_of_a_header_of_tia_counts_once(tmp_path):
     assert store.paths() == ["a_1.ser", "b.emi", "c_2.SER"]
 
 
+def test_pixels_beside_their_header_count_once_and_are_part_of_its_content(tmp_path):
+    """Else a rerun would take the old mask for that of the new pixels."""
+    from rsciio.ripple import file_writer
+    from tests import image_writers as w
+
+    image = field().astype(np.float32)
+    file_writer(str(tmp_path / "a.rpl"), w.signal_dict(image, 0.02))
+    (tmp_path / "b.raw").write_bytes(b"1")
+    store = NewMicrographsDataset(filepath=str(tmp_path)).load()
+    assert store.paths() == ["a.rpl", "b.raw"]
+    before = store.sha256("a.rpl")
+    assert before == store.sha256("a.rpl") != store.sha256("b.raw")
+    pixels = bytearray((tmp_path / "a.raw").read_bytes())
+    pixels[7] ^= 64
+    (tmp_path / "a.raw").write_bytes(pixels)
+    assert store.sha256("a.rpl") != before
+
+
+def test_a_name_as_long_as_names_can_be_is_no_trouble(dataset):
+    name = "金" * 80 + ".tif"
+    assert len(name.encode()) == 244
+    dataset.save([work(name), work("b.tif")])
+    assert [r["path"] for r in dataset.load().results()] == [name, "b.tif"]
+
+
 def test_a_known_pixel_size_stands_for_a_calibration_that_gives_none(tmp_path, caplog):
     for name, unit in (("mm.tif", "mm"), ("odd.tif", "furlong"), ("fourier.tif", "1/nm")):
         tifffile.imwrite(

@@ -618,3 +618,58 @@ def test_the_middle_of_an_evenly_lit_micrograph_is_evenly_lit():
     whole = PreparedMicrograph(large, None)
     assert whole.lit_by(np.ones((3, 3))).middle()._illumination is not None
     assert whole.lit_by(np.arange(1.0, 10).reshape(3, 3)).middle()._illumination is None
+
+
+def of_folds(*biases):
+    """Networks of which each fold draws everything bright (0) or nothing at all (-99)."""
+    own = network_set(folds=len(biases))
+    for trained, bias in zip(own.values(), biases, strict=True):
+        trained.state["final_conv.bias"][1] += bias
+    return own
+
+
+def test_a_mask_without_a_particle_is_not_trusted_though_the_fold_that_is_judged_drew_one():
+    found = segment(field(), {"a": of_folds(0, -99, -99)}, pixel_size_nm=0.1, trust=Judge())
+    assert not found.mask.any()
+    assert found.judgement["verdict"] == "do not trust"
+    assert found.judgement["predicted_dice"] == found.judgement["low"] == 0.0
+    assert found.judgement["reasons"] == "no particle was found"
+
+
+def test_a_fold_that_draws_nothing_does_not_place_the_particles_outside_of_the_middle():
+    networks = {"a": of_folds(-99, 0, 0), "b": network_set("b"), "c": network_set("c")}
+    only = DeploymentParameters(networks=["a"])
+    segmenter = Segmenter(networks, only, Sceptic(), "cpu")
+    found = segmenter.segment(field(), 0.1)
+    assert len(found.particles) == 2
+    assert found.judgement["verdict"] == "do not trust"
+    assert found.judgement["reasons"] == "the fold that is judged found no particle, others did"
+
+
+def test_the_note_on_the_flat_field_is_about_the_network_that_drew():
+    """Light that can be fitted to the background only: of two recipes one has no flat field."""
+    image = unevenly_lit(((60, 140, 20),))[0]
+    image[:, :50] = 1.0
+    cards = {
+        mode: next(iter(sensitive(flat_field={"mode": mode}).values())).card
+        for mode in ("background", "published")
+    }
+    prepared = PreparedMicrograph(image, 0.1)
+    for card in cards.values():
+        prepared.of(card)
+    notes = {mode: prepared.notes_for(card) for mode, card in cards.items()}
+    assert notes["background"] == []
+    (note,) = notes["published"]
+    assert "none was divided out" in note
+
+
+def test_parts_of_divided_regions_that_are_too_small_are_counted():
+    spots = ((50, 50, 30), (50, 87, 9))
+    found = segment(
+        field((120, 131), spots), {"a": network_set()}, DeploymentParameters(smallest_area_px2=300)
+    )
+    assert len(found.particles) == 1
+    assert found.particles["was_split"].all()
+    assert found.n_specks == 1
+    (note,) = [n for n in found.notes if "too small to be counted" in n]
+    assert "set deployment.smallest_area_px2" in note

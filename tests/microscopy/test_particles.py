@@ -12,6 +12,8 @@ from temshift.microscopy.particles import (
     measure_particles,
     separate_particles,
     smallest_area_px2,
+    speck_limit_px2,
+    typical_diameter_px,
     weighted_quantiles,
     without_specks,
 )
@@ -215,3 +217,79 @@ def test_diameters_alone_are_those_of_the_whole_measurement():
         assert len(whole) > 3
         pd.testing.assert_frame_equal(alone, whole[list(alone)], check_exact=False)
     assert particles.measure_diameters(np.zeros((70, 70), np.uint8)).empty
+
+
+def cluster(n, radius=15, pitch=28):
+    """Return n touching discs in a square arrangement, and three single ones."""
+    side = int(np.sqrt(n))
+    touching = [(60 + pitch * i, 60 + pitch * j, radius) for i in range(side) for j in range(side)]
+    return discs((420, 420), *touching, (380, 40, radius), (380, 120, radius), (380, 200, radius))
+
+
+@pytest.mark.parametrize("n", [4, 9, 16, 25, 64])
+def test_a_cluster_is_not_taken_for_one_particle_where_nothing_is_known_of_them(n):
+    """Its area made the limit so large that all were specks, or one particle of 177 px."""
+    mask = cluster(n)
+    limit = speck_limit_px2(mask)
+    table, _ = measure_particles(mask, smallest_area_px2=limit)
+    assert typical_diameter_px(mask) == pytest.approx(30, rel=0.08)
+    assert len(table) == n + 3
+    assert table["equivalent_diameter_px"].between(27, 31).all()
+
+
+def test_many_small_particles_beside_a_few_large_ones_are_no_specks():
+    rows, columns = np.mgrid[20:280:26, 20:280:26]
+    small = [(*at, 6) for at in zip(rows.ravel(), columns.ravel(), strict=True)]
+    large = [(60 + 100 * i, 350, 40) for i in range(4)]
+    mask = discs((420, 420), *small, *large)
+    table, _ = measure_particles(mask, smallest_area_px2=speck_limit_px2(mask))
+    assert len(table) == len(small) + len(large)
+    # and real specks, which hold a twentieth of the foreground, are
+    specks = [(*at, 3) for at in zip(rows.ravel()[::3], columns.ravel()[::3], strict=True)]
+    mask = discs((420, 420), *specks, *large)
+    assert speck_limit_px2(mask) > np.pi * 4**2
+    assert speck_limit_px2(np.zeros((64, 64))) == 16
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), holes=st.integers(1, 12))
+def test_small_holes_divide_no_particle_and_stay_holes(seed, holes):
+    rng = np.random.default_rng(seed)
+    disc = discs((100, 100), (50, 50, 30))
+    radius, angle = 24 * np.sqrt(rng.random(holes)), 2 * np.pi * rng.random(holes)
+    mask = disc.copy()
+    at = (50 + radius * np.sin(angle)).astype(int), (50 + radius * np.cos(angle)).astype(int)
+    mask[at] = 0
+    table, numbered = measure_particles(mask, smallest_area_px2=400)
+    assert len(table) == 1
+    assert not table["was_split"].any()
+    assert (numbered > 0).sum() == mask.sum() == table["area_px2"].iloc[0]
+
+
+def test_the_gap_between_touching_particles_is_no_hole_of_one():
+    angles = np.arange(6) * np.pi / 3
+    around = [(100 + 38 * np.sin(a), 100 + 38 * np.cos(a), 20) for a in angles]
+    mask = discs((200, 200), (100, 100, 20), *around)
+    table, _ = measure_particles(mask, smallest_area_px2=smallest_area_px2(40.0))
+    assert len(table) == 7
+    assert table["was_split"].all()
+
+
+def test_a_particle_beside_a_part_that_is_too_small_was_split():
+    mask = discs((120, 120), (50, 50, 30), (50, 87, 9))
+    table, numbered = measure_particles(mask, smallest_area_px2=300)
+    assert len(table) == 1
+    assert table["was_split"].all()
+    assert 0 < (mask > 0).sum() - (numbered > 0).sum() < 300
+
+
+@pytest.mark.parametrize("height", [1, 16, 24, 28])
+def test_edge_weights_are_those_of_the_positions_that_are_counted(height):
+    side = 32
+    kept = 0
+    for top in range(-height + 1, side):
+        kept += top > 0 and top + height < side
+    weight = particles.edge_weights(
+        np.array([height]), np.array([height]), (side, side), np.array([False])
+    )
+    assert weight[0] == pytest.approx((side / kept) ** 2)

@@ -10,12 +10,14 @@ from tests.scripts import load_script
 
 from temshift.study.sizes import (
     counting_error,
+    label_next,
     mean_size,
     outline_error,
     pooled_sizes,
     share_spread,
     shared_spread,
     size_distribution,
+    units_of,
 )
 
 
@@ -170,7 +172,8 @@ def measured_folder(rng, n_particles, spreads, bias):
         sizes = size_distribution(table, folds, "nm", 0.0, 0.95, 0.95)
         judgement = {"verdict": "trust", "predicted_dice": 0.95}
         results.append(
-            {"path": name, "sizes": sizes, "fold_means": list(folds), "judgement": judgement}
+            {"path": name, "network": "a", "sizes": sizes, "fold_means": list(folds)}
+            | {"judgement": judgement}
         )
         tables.append(table)
     return results, pd.concat(tables, ignore_index=True)
@@ -276,3 +279,111 @@ def test_a_fold_that_found_nothing_has_no_mean_in_a_folder_either():
         errors.append(pooled_sizes(results, table, 0.0, 0.95)["error_networks"])
     assert errors[0] == pytest.approx(errors[1])
     assert 0 < errors[0] < 0.2
+
+
+def test_a_fold_that_found_nothing_in_one_micrograph_is_not_the_mean_of_the_others():
+    """5 nm in one, 50 nm in the other: its "mean" was that of the first alone."""
+    rng = np.random.default_rng(6)
+    results, table = measured_folder(rng, [18, 6], [0.01] * 2, 0.0)
+    large = table["micrograph"] == results[1]["path"]
+    table.loc[large, "equivalent_diameter_nm"] *= 10
+    results[0]["fold_means"] = [5.0, 5.02, 4.98]
+    results[1]["fold_means"] = [50.0, 50.2, None]
+    pooled = pooled_sizes(results, table, 0.0, 0.95)
+    assert pooled["error_networks"] < 0.05
+    results[1]["fold_means"] = [50.0, 50.2, 49.8]
+    assert 0.05 < pooled_sizes(results, table, 0.0, 0.95)["error_networks"] < 0.3
+    results[0]["fold_means"] = [5.0, None, None]
+    results[1]["fold_means"] = [None, None, 50.0]
+    assert np.isnan(pooled_sizes(results, table, 0.0, 0.95)["error_networks"])
+
+
+def test_folds_of_different_networks_are_not_taken_for_each_other():
+    rng = np.random.default_rng(6)
+    results, table = measured_folder(rng, [20, 20], [0.01] * 2, 0.0)
+    results[0] |= {"network": "a", "fold_means": [4.0, 6.0]}
+    results[1] |= {"network": "b", "fold_means": [6.0, 4.0, 5.0]}
+    apart = pooled_sizes(results, table, 0.0, 0.95)["error_networks"]
+    assert apart == pytest.approx((np.std([4, 6], ddof=1) + 1.0) / 2)
+    results[1] |= {"network": "a", "fold_means": [6.0, 4.0]}
+    assert pooled_sizes(results, table, 0.0, 0.95)["error_networks"] == pytest.approx(0.0)
+
+
+def test_a_micrograph_without_a_particle_has_no_unit():
+    rng = np.random.default_rng(6)
+    results, table = measured_folder(rng, [20, 20], [0.1] * 2, 0.0)
+    empty = {**results[0], "path": "e.tif", "fold_means": [None, None]}
+    empty["sizes"] = {**results[0]["sizes"], "unit": "px", "n_particles": 0, "mean": np.nan}
+    assert pooled_sizes([*results, empty], table, 0.0, 0.95) == pooled_sizes(
+        results, table, 0.0, 0.95
+    )
+    assert units_of([*results, empty]) == {"nm"}
+    empty["sizes"]["n_particles"] = 1
+    assert pooled_sizes([*results, empty], table, 0.0, 0.95) is None
+
+
+def as_frames(results, table, files):
+    """Name the micrographs of a folder frames of so many files."""
+    names = {r["path"]: f"m{i % files}.mrc[{i // files}]" for i, r in enumerate(results)}
+    return (
+        [{**r, "path": names[r["path"]]} for r in results],
+        table.assign(micrograph=table["micrograph"].map(names)),
+    )
+
+
+def test_frames_of_one_movie_are_no_independent_micrographs():
+    """Six particles in twenty frames are six, not 120: the interval had no width."""
+    rng = np.random.default_rng(2)
+    one, own = measured_folder(rng, [6], [0.1], 0.0)
+    results = [{**one[0], "path": f"{i}.tif"} for i in range(20)]
+    table = pd.concat([own.assign(micrograph=r["path"]) for r in results], ignore_index=True)
+    assert pooled_sizes(results, table, 0.0, 0.95)["error_counting"] < 1e-9
+    for files in (1, 2):
+        pooled = pooled_sizes(*as_frames(results, table, files), 0.0, 0.95)
+        assert np.isnan(pooled["error_counting"])
+        assert np.isnan(pooled["low"])
+        assert pooled["mean"] == pytest.approx(one[0]["sizes"]["mean"])
+    alone = share_spread(one, own.assign(micrograph=one[0]["path"]), 0.0, 0.95)[0]["sizes"]
+    for result in share_spread(*as_frames(results, table, 1), 0.0, 0.95):
+        assert result["sizes"]["error_counting"] == pytest.approx(alone["error_counting"])
+
+
+def test_with_frames_the_mean_of_the_population_is_still_held():
+    rng = np.random.default_rng(3)
+    held = []
+    for _ in range(150):
+        results, table = measured_folder(rng, [8] * 5, [0.15] * 5, 0.0)
+        parts = []
+        for r in results:
+            own = table[table["micrograph"] == r["path"]]
+            parts += [own.assign(micrograph=f"{r['path']}.mrc[{k}]") for k in range(6)]
+        frames = pd.concat(parts, ignore_index=True)
+        named = [{**r, "path": f"{r['path']}.mrc[{k}]"} for r in results for k in range(6)]
+        pooled = pooled_sizes(named, frames, 0.0, 0.95)
+        held.append(pooled["low"] <= 5.0 <= pooled["high"])
+    assert np.mean(held) > 0.9
+
+
+def test_what_to_label_next_does_not_take_a_unit_for_a_difference():
+    def result(path, mean, unit, dice):
+        sizes = {"mean": mean, "unit": unit, "n_particles": 9}
+        judged = {"predicted_dice": dice, "novelty": 0.5}
+        return {"path": path, "pixel_size_nm": 0.02 if unit == "nm" else None, "sizes": sizes,
+                "judgement": judged, "fold_agreement": 0.9}  # fmt: skip
+
+    rows = [("a", 5.0, 0.9), ("b", 5.1, 0.6), ("c", 5.05, 0.8), ("d", 9.0, 0.85)]
+    in_nm = label_next([result(p, mean, "nm", dice) for p, mean, dice in rows])
+    mixed = label_next(
+        [
+            result(p, mean / 0.02, "px", dice) if p == "c" else result(p, mean, "nm", dice)
+            for p, mean, dice in rows
+        ]
+    )
+    assert mixed == in_nm
+
+
+def test_unequal_weights_count_as_fewer_particles():
+    values = np.arange(10.0)
+    assert counting_error(values, np.ones(10))[1] == pytest.approx(9)
+    _, degrees = counting_error(values, np.r_[20.0, np.ones(9)])
+    assert degrees == pytest.approx(29**2 / 409 - 1)

@@ -19,7 +19,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     If the block raises, what stood at ``path`` before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    temporary = path.with_name(_beside(path.stem, f"part{path.suffix}"))
     try:
         yield temporary
         os.replace(temporary, path)
@@ -31,8 +31,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that takes the place of ``path`` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    temporary = path.with_name(_beside(path.name, "part"))
+    old = path.with_name(_beside(path.name, "old"))
     temporary.mkdir()
     try:
         yield temporary
@@ -44,3 +44,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             os.replace(old, path)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(name: str, ending: str) -> str:
+    """Return a name for what takes the place of another, which may be as long as names can be."""
+    return f".{name[:40]}.{uuid.uuid4().hex[:8]}.{ending}"

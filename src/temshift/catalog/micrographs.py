@@ -27,7 +27,7 @@ from temshift.catalog.files import atomic_path
 from temshift.catalog.folders import files_below, printable
 from temshift.catalog.masks import binary_mask, instance_mask
 from temshift.catalog.reading.acquisition import HYPERSPY_TAGS
-from temshift.catalog.reading.formats import open_image
+from temshift.catalog.reading.formats import open_image, pixel_files
 from temshift.catalog.reading.found import Found, grey
 from temshift.catalog.reading.refusals import RefusedError, reason_for
 from temshift.catalog.reading.units import pixel_size_nm
@@ -135,13 +135,21 @@ class MicrographStore:
         return paths
 
     def exists(self, path: str) -> bool:
-        """Return whether there is such a file."""
-        return bool(path) and (self.folder / path).is_file()
+        """Return whether there is something of this name; if it is no file, reading it says so."""
+        return bool(path) and os.path.lexists(self.folder / path)
 
     def sha256(self, path: str) -> str:
-        """Return the SHA-256 of a file, 64 hexadecimal digits."""
-        with self._file(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Return the SHA-256 of a file, 64 hexadecimal digits.
+
+        Of a header whose pixels lie in a file of their own (``a.rpl`` and ``a.raw``), of both.
+        """
+        own = self._file(path)
+        with own.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256")
+        for pixels in pixel_files(own):
+            with pixels.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        return found.hexdigest()
 
     def pixel_sha256(self, path: str) -> str:
         """Return the SHA-256 of a micrograph's pixels, whatever the format of its file.

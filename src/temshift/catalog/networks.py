@@ -61,7 +61,8 @@ class NetworksDataset(FileDataset[NetworkSet, NetworkSet]):
             raise DatasetError(
                 f"{self._filepath}: no network in this folder (*/model.safetensors). Run "
                 "modelling first or, for networks of the published study, the pipeline "
-                "import_published, both in the same environment (--env)"
+                "import_published, both in the same environment (--env). To segment new "
+                "micrographs without it: deployment.networks=box"
             )
         return networks
 

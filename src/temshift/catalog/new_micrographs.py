@@ -18,7 +18,7 @@ from temshift.catalog.file_dataset import FileDataset
 from temshift.catalog.folders import printable
 from temshift.catalog.masks import any_mask
 from temshift.catalog.micrographs import MicrographStore, T, as_micrograph
-from temshift.catalog.reading.formats import open_image
+from temshift.catalog.reading.formats import open_image, pixel_files
 from temshift.catalog.reading.found import Found
 from temshift.catalog.reading.stacks import count_frames, read_frame
 from temshift.catalog.reading.units import CalibrationError
@@ -70,6 +70,7 @@ class NewMicrographStore(MicrographStore):
         else:
             files = [p for p in super().paths() if Path(p).suffix.lower() not in _NOT_IMAGES]
             files = _without_tia_headers(_without_cellpose_sessions(files))
+            files = _without_pixel_files(self.folder, files)
         return [one for path in files for one in self._frames(path)]
 
     def read(self, path: str, calibrated: bool = True) -> Micrograph:
@@ -156,6 +157,16 @@ def _without_tia_headers(paths: Sequence[str]) -> list[str]:
         for path in paths
         if not (path.lower().endswith(".emi") and _without_ending(path) in series)
     ]
+
+
+def _without_pixel_files(folder: Path, paths: Sequence[str]) -> list[str]:
+    """Leave out ``a.raw`` beside ``a.rpl``, which is read with it."""
+    read = {
+        (PurePosixPath(path).parent / other.name).as_posix()
+        for path in paths
+        for other in pixel_files(folder / path)
+    }
+    return [path for path in paths if path not in read]
 
 
 #: What programs add to the name of the image, in front of the ending.

@@ -198,7 +198,7 @@ def tune_on_few_labels(
     start = _choose(networks, used, parameters)
     folds = ensemble(networks[start])
     shown = [_prepare(m, folds[0], parameters) for m in used]
-    if any(one.prepared.notes for one in shown):
+    if any(one.prepared.notes_for(folds[0].card) for one in shown):
         notes.append("Some micrographs have no smooth illumination: nothing was divided out there.")
 
     scores = _held_out(folds, shown, parameters, device)

@@ -60,7 +60,7 @@ from temshift.microscopy.particles import (
     measure_diameters,
     measure_particles,
     smallest_area_px2,
-    typical_diameter_px,
+    speck_limit_px2,
     without_specks,
 )
 from temshift.microscopy.preprocess import (
@@ -117,6 +117,9 @@ _EVEN_INSTEAD = "Nothing was divided out instead,"
 
 #: Relative difference of a given pixel size to that of the file that is worth a note.
 _OTHER_SIZE = 0.05
+
+#: Share of the foreground in specks from which the reader is told how to count them.
+_MANY = 0.02
 
 #: Networks without which there is no jury.
 _SMALLEST_JURY = 3
@@ -415,7 +418,7 @@ class Segmenter:
             middle = "Judged is the middle of {} × {} px.".format(*jury.shape)
             notes.append(middle)
             image_notes.append(middle)
-        notes += prepared.notes
+        notes += prepared.notes_for(self._folds[name][0].card)
         if parameters.resample and not prepared.target_nm(self._folds[name][0].card):
             notes.append(
                 f"The micrograph was not resampled: '{name}' was trained on images of several "
@@ -501,7 +504,7 @@ class Segmenter:
         downsample = card.preprocessing.flat_field.downsample
         counts = clean_counts(prepared.image, card.preprocessing)
         before = _EVEN_LIGHT  # where no illumination was found, none was divided out
-        if not prepared.notes:
+        if not prepared.notes_for(card):
             before = (fit_background if mode == "background" else fit_flat_field)(
                 counts, downsample
             )
@@ -540,9 +543,14 @@ class Segmenter:
         """Return the judgement of the mask that a network drew."""
         if jury is None:
             return _NOT_JUDGED
-        if mask.any() and not jury.bits[jury.judged[name]].any():  # all of it lies outside
+        if not mask.any():
+            return {k: row[k] for k in _JUDGED} | _NOTHING_DRAWN
+        if not _middle(mask).any():
             return _OUTSIDE_OF_THE_MIDDLE
-        return {k: row[k] for k in _JUDGED}
+        judgement = {k: row[k] for k in _JUDGED}
+        if not jury.bits[jury.judged[name]].any():  # the fold that is judged differs from the mean
+            judgement["reasons"] = _FOLD_DREW_NOTHING
+        return judgement
 
     def _judge_outside(
         self,
@@ -707,6 +715,11 @@ class Segmenter:
         particles, numbered = measure_particles(
             kept.view(np.uint8), probability, pixel_size_nm, parameters.neck, smallest
         )
+        dropped = kept & (numbered == 0)  # parts of divided regions
+        if dropped.any():
+            n_specks += without_specks(dropped, mask.size + 1)[1]
+            kept = numbered > 0
+        del dropped
         agreement = pairwise_dice(drawn.folds)
         others = agreement[~np.eye(len(drawn.folds), dtype=bool)]
         return Segmentation(
@@ -746,7 +759,10 @@ class Segmenter:
         if known:
             whose = "the smallest particles that the network was trained on"
         else:
-            known, whose = typical_diameter_px(mask), "what was found here (median by area)"
+            return speck_limit_px2(mask, self.parameters.neck), (
+                f"a disc of {SPECK_SHARE:g} of the diameter of what was found here (median by "
+                "area), or less where such regions hold more than a tenth of it"
+            )
         return smallest_area_px2(known), f"a disc of {SPECK_SHARE:g} of the diameter of {whose}"
 
 
@@ -897,6 +913,16 @@ _OUTSIDE_OF_THE_MIDDLE = {
     "outside of it",
 }
 
+#: Whatever was judged of one fold: there is nothing that could be trusted.
+_NOTHING_DRAWN = {
+    "predicted_dice": 0.0,
+    "low": 0.0,
+    "verdict": "do not trust",
+    "reasons": "no particle was found",
+}
+
+_FOLD_DREW_NOTHING = "the fold that is judged found no particle, others did"
+
 _NO_FLAT_FIELD = (
     "No smooth illumination explains the image, so none was divided out: it is empty in part, its "
     "particles fill most of it, or its background was subtracted before."
@@ -930,7 +956,7 @@ class PreparedMicrograph:
         self._illumination = illumination
         self._made: dict[str, NDArray[np.float32]] = {}
         self._scales: dict[tuple[int, ...], float] = {}
-        self.notes: list[str] = []
+        self._unlit: set[str] = set()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -971,7 +997,7 @@ class PreparedMicrograph:
                     self._image, recipe, self._pixel_size_nm, self._illumination
                 )
             except IlluminationError:
-                self.notes = [_NO_FLAT_FIELD]
+                self._unlit.add(key)
                 plain = recipe.model_copy(update={"flat_field": FlatField(mode="none")})
                 made, _ = preprocess_micrograph(self._image, plain, self._pixel_size_nm)
             if min(made.shape) < SMALLEST_PX:
@@ -983,6 +1009,10 @@ class PreparedMicrograph:
             if recipe.pixel_size_nm and self._pixel_size_nm:
                 self._scales[made.shape] = self._pixel_size_nm / recipe.pixel_size_nm
         return self._made[key]
+
+    def notes_for(self, card: NetworkCard) -> list[str]:
+        """Return what the reader should know of the image that a network got."""
+        return [_NO_FLAT_FIELD] if self._recipe(card).model_dump_json() in self._unlit else []
 
     def keep_only(self, card: NetworkCard | None) -> None:
         """Forget the images for other networks than this one, or for all of them."""
@@ -1185,6 +1215,7 @@ def _about_specks(
     return [
         f"{n_specks} {regions} too small to be counted ({share:.0%} of what is called particle): "
         f"less than {smallest} px², {limit}."
+        + (" If they are particles, set deployment.smallest_area_px2." if share > _MANY else "")
     ]
 
 

@@ -1,10 +1,13 @@
 """Whether a mask can be believed: predicted Dice, its interval, a verdict and reasons in words.
 
 A study is a table of labelled shifts: networks tested on conditions that they have not seen. From
-the evidence on each of these tests (:mod:`temshift.learning.evidence`) a random forest learns the
-Dice; it is calibrated by leaving every condition out in turn, with all networks trained on it, so
-that its errors are those on conditions that are new. Intervals are conformal (Vovk, Gammerman &
-Shafer 2005; crepes), normalised by the spread of the trees and grouped by the predicted Dice.
+the evidence on each of these tests (:mod:`temshift.learning.evidence`) the Dice is learned, first
+from the jury alone, by curves that only rise, then from all evidence by a random forest, which
+learns what the jury gets wrong: where a condition is new, and the forest has nothing to say, the
+jury's word stands. It is calibrated by leaving every condition out in turn, with all networks
+trained on it, so that its errors are those on conditions that are new. Intervals are conformal
+(Vovk, Gammerman & Shafer 2005; crepes), normalised by the spread of the trees and grouped by the
+predicted Dice.
 
 Nothing is pickled: the forest is fitted again from the table, which takes about a second.
 """
@@ -47,6 +50,9 @@ JURY_EVIDENCE = {
 
 #: Evidence from which the Dice is predicted.
 FEATURES = {**JURY_EVIDENCE, **MASK_EVIDENCE, **NETWORK_EVIDENCE, **IMAGE_EVIDENCE}
+
+#: What the rising curves are fitted to.
+_RISING = ("jury_mean", "jury_upper", "jury_best")
 
 #: Masks of conditions left out in each group of the conformal intervals, at least.
 _PER_GROUP = 60
@@ -97,6 +103,49 @@ def features_of(
     return rows.merge(jury, on=keys, how="left").merge(among, on=_KEYS, how="left")
 
 
+@dataclass(frozen=True)
+class Predictor:
+    """What predicts the Dice of a mask from its evidence.
+
+    Parameters
+    ----------
+    curves : dict of str to IsotonicRegression
+        Dice by each measure of the jury's agreement; their mean is the first prediction.
+    forest : RandomForestRegressor
+        By how much that is wrong.
+    """
+
+    curves: dict[str, Any]
+    forest: Any
+
+    @classmethod
+    def fit(cls, features: pd.DataFrame, parameters: TrustParameters) -> Predictor:
+        """Fit to masks of known ``dice``."""
+        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.isotonic import IsotonicRegression
+
+        dice = features["dice"].to_numpy()
+        curves = {
+            name: IsotonicRegression(out_of_bounds="clip").fit(_filled(features[name]), dice)
+            for name in _RISING
+        }
+        forest = RandomForestRegressor(
+            n_estimators=parameters.trees,
+            min_samples_leaf=4,
+            max_features=0.4,
+            random_state=parameters.seed,
+            n_jobs=available_cores(),  # the same forest, whatever their number
+        )
+        return cls(curves, forest.fit(_numbers(features), dice - _of_jury(curves, features)))
+
+    def predict(self, features: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the predicted Dice, and the spread of the trees as a measure of difficulty."""
+        numbers = _numbers(features)
+        trees = np.stack([tree.predict(numbers) for tree in self.forest.estimators_])
+        predicted = _of_jury(self.curves, features) + trees.mean(axis=0)
+        return np.clip(predicted, 0.0, 1.0), trees.std(axis=0) + 0.02
+
+
 @dataclass
 class TrustModel:
     """A fitted predictor of Dice.
@@ -104,7 +153,7 @@ class TrustModel:
     Parameters
     ----------
     parameters : TrustParameters
-    forest : RandomForestRegressor
+    predictor : Predictor
     conformal : ConformalRegressor
         Fitted to the errors on conditions left out.
     bin_edges : ndarray
@@ -127,7 +176,7 @@ class TrustModel:
     """
 
     parameters: TrustParameters
-    forest: Any
+    predictor: Predictor
     conformal: Any
     bin_edges: NDArray[np.float64]
     reject_below: float
@@ -176,7 +225,7 @@ class TrustModel:
         centre, scale = _centre_and_scale(images)
         return cls(
             parameters=parameters,
-            forest=_forest(features, parameters),
+            predictor=Predictor.fit(features, parameters),
             conformal=conformal,
             bin_edges=edges,
             reject_below=choose_threshold(judged, parameters),
@@ -202,10 +251,10 @@ class TrustModel:
             ``micrograph_id, network, fold, predicted_dice, low, high, novelty, verdict, reasons``;
             ``novelty`` above 1 means farther from every calibrated image than any calibrated
             condition is from the others: no guarantee, and never "trust". The predicted Dice of a
-            mask without particles is 0, whatever the forest makes of its evidence; the upper end
-            of its interval is that of the forest, for there may be nothing to be found.
+            mask without particles is 0, whatever else its evidence says; the upper end of its
+            interval is that of the evidence, for there may be nothing to be found.
         """
-        predicted, spread = _predict(self.forest, features)
+        predicted, spread = self.predictor.predict(features)
         interval = intervals(
             self.conformal, self.bin_edges, predicted, spread, self.parameters.confidence
         )
@@ -318,8 +367,8 @@ def leave_one_condition_out(
         out = [n for n, splits in trained_on.items() if condition in splits]
         features = features_of(evidence, agreement, out)
         inside = features["test_split"] == condition
-        forest = _forest(features[~inside], parameters)
-        predicted, spread = _predict(forest, features[inside])
+        predictor = Predictor.fit(features[~inside], parameters)
+        predicted, spread = predictor.predict(features[inside])
         parts.append(features[inside].assign(predicted=predicted, spread=spread))
     return pd.concat(parts, ignore_index=True)
 
@@ -390,26 +439,13 @@ def _fullest(features: pd.DataFrame, usable_dice: float) -> float:
     return float(usable.max()) if len(usable) else 1.0
 
 
-def _forest(features: pd.DataFrame, parameters: TrustParameters) -> Any:
-    from sklearn.ensemble import RandomForestRegressor
-
-    forest = RandomForestRegressor(
-        n_estimators=parameters.trees,
-        min_samples_leaf=4,
-        max_features=0.4,
-        random_state=parameters.seed,
-        n_jobs=available_cores(),  # the same forest, whatever their number
-    )
-    return forest.fit(_numbers(features), features["dice"].to_numpy())
+def _of_jury(curves: dict[str, Any], features: pd.DataFrame) -> NDArray[np.float64]:
+    found = [curve.predict(_filled(features[name])) for name, curve in curves.items()]
+    return np.asarray(np.mean(found, axis=0), np.float64)
 
 
-def _predict(
-    forest: Any, features: pd.DataFrame
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of the trees, and their spread as a measure of difficulty."""
-    numbers = _numbers(features)
-    trees = np.stack([tree.predict(numbers) for tree in forest.estimators_])
-    return trees.mean(axis=0), trees.std(axis=0) + 0.02
+def _filled(column: pd.Series[Any]) -> NDArray[np.float64]:
+    return column.fillna(0.0).to_numpy(np.float64)
 
 
 def _numbers(features: pd.DataFrame) -> NDArray[np.float32]:

@@ -3,9 +3,8 @@
 A mask is semantic: touching particles are one region. Regions are separated where their distance
 transform has two maxima with a neck between them, and measured with
 :func:`skimage.measure.regionprops_table`. Particles that the edge of the field cuts are not
-measured; since large ones are cut more often, each of the others stands for
-``W H / ((W − w)(H − h))`` particles of its kind, with w and h the sides of its bounding box and W
-and H those of the field (Miles 1974; Lantuéjoul 1978: the Miles–Lantuéjoul correction).
+measured; since large ones are cut more often, each of the others stands for several of its kind
+(:func:`edge_weights`; Miles 1974; Lantuéjoul 1978: the Miles–Lantuéjoul correction).
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ __all__ = [
     "median_diameter_px",
     "separate_particles",
     "smallest_area_px2",
+    "speck_limit_px2",
     "typical_diameter_px",
     "weighted_quantiles",
     "without_specks",
@@ -39,6 +39,14 @@ _SIDE_PX = 1024
 #: Regions of a smaller diameter than this share of the smallest that a network was trained on are
 #: taken for specks of false foreground.
 SPECK_SHARE = 0.4
+
+#: Largest share of the foreground that specks hold, where the size of particles is not known: what
+#: holds more may be the particles themselves.
+_SPECKS_HOLD = 0.1
+
+#: Holes smaller than this share of the smallest particle do not count when touching ones are
+#: divided. The gap between three touching discs is a tenth of one of them, even of the smallest.
+_HOLE_SHARE = 0.1
 
 #: Without anything known of the particles a region of fewer pixels has no shape.
 _FEWEST_PX2 = 16
@@ -90,7 +98,7 @@ def smallest_area_px2(diameter_px: float | None) -> int:
     ----------
     diameter_px : float, optional
         Smallest typical diameter among the training sets of the network, px of this image; where
-        that is unknown, that of what was found (:func:`typical_diameter_px`).
+        that is unknown see :func:`speck_limit_px2`.
 
     Examples
     --------
@@ -121,22 +129,44 @@ def without_specks(mask: NDArray[Any], smallest_area_px2: int) -> tuple[NDArray[
     return kept[regions], int(n - kept.sum())
 
 
-def typical_diameter_px(mask: NDArray[Any]) -> float | None:
-    """Return the diameter of the region in which the median foreground pixel lies.
+def typical_diameter_px(mask: NDArray[Any], neck: float = 0.8) -> float | None:
+    """Return the diameter of the particle in which the median foreground pixel lies.
 
-    By area, specks hardly count, however many there are. ``None`` for an empty mask.
+    By area, specks hardly count, however many there are. Touching particles are divided before, so
+    that a cluster is not taken for one. ``None`` for an empty mask.
 
     Parameters
     ----------
     mask : ndarray, shape (H, W)
         Not 0 where a particle is.
+    neck : float
+        See :func:`separate_particles`.
     """
-    from scipy.ndimage import label
-
-    areas = _counts(*label(np.asarray(mask) != 0)).astype(float)
+    numbered, parents = _separated(np.asarray(mask), neck, 2.0)
+    areas = _counts(numbered, len(parents)).astype(float)
     if not len(areas):
         return None
     return float(2 * np.sqrt(weighted_quantiles(areas, areas, [0.5])[0] / np.pi))
+
+
+def speck_limit_px2(mask: NDArray[Any], neck: float = 0.8) -> int:
+    """Return the area below which a region is no particle, where nothing is known of particles.
+
+    That of :func:`smallest_area_px2` for the typical diameter of the mask, but at most so large
+    that the regions below it hold a tenth of the foreground: of many small particles beside a few
+    large ones, none is a speck.
+
+    Parameters
+    ----------
+    mask, neck
+        As for :func:`typical_diameter_px`.
+    """
+    from scipy.ndimage import label
+
+    limit = smallest_area_px2(typical_diameter_px(mask, neck))
+    areas = np.sort(_counts(*label(np.asarray(mask) != 0)))
+    beyond = areas[np.cumsum(areas) > _SPECKS_HOLD * areas.sum()]
+    return int(max(_FEWEST_PX2, min(limit, beyond[0]))) if len(beyond) else limit
 
 
 def separate_particles(
@@ -145,7 +175,8 @@ def separate_particles(
     """Give every particle of a mask a number, touching ones apart.
 
     A region is divided by a watershed of its distance transform between two maxima if the neck
-    between them is narrower than ``neck`` times the radius of the smaller one.
+    between them is narrower than ``neck`` times the radius of the smaller one. Small holes are no
+    outline: they are filled before, and stay holes of the particle.
 
     Parameters
     ----------
@@ -181,10 +212,11 @@ def _separated(
     # what is done is numbered downwards from -1, so that a second image of numbers is not needed
     for number, where in enumerate(find_objects(regions), start=1):
         last = len(parents)
-        region = np.pad(regions[where] == number, 1)
+        own = regions[where] == number
+        region = _without_holes(np.pad(own, 1), smallest_px)
         depth = distance_transform_edt(region)
         if _is_one(depth, neck, smallest_px):
-            regions[where][region[1:-1, 1:-1]] = -last - 1
+            regions[where][own] = -last - 1
             parents.append(number)
             continue
         # a neck relative to a radius is a difference of logarithms
@@ -198,11 +230,27 @@ def _separated(
             parts = relabel_sequential(watershed(-depth, markers, mask=region))[0]
         else:
             parts = region.astype(np.int32)
-        parts = parts[1:-1, 1:-1]
-        regions[where][parts > 0] = -last - parts[parts > 0]
+        parts = parts[1:-1, 1:-1][own]
+        regions[where][own] = -last - parts
         parents += [number] * int(parts.max())
     np.negative(regions, out=regions)
     return regions, np.array(parents, np.intp)
+
+
+def _without_holes(region: NDArray[np.bool_], smallest_px: float) -> NDArray[np.bool_]:
+    """Fill the holes of a region that are too small to be the gap between touching particles.
+
+    ``smallest_px`` is half the radius of the smallest particle.
+    """
+    from scipy.ndimage import label as connected_regions
+
+    holes, n = connected_regions(~region)
+    if n < 2:  # the outside alone
+        return region
+    small = np.bincount(holes.ravel()) < _HOLE_SHARE * np.pi * (2 * smallest_px) ** 2
+    small[[0, holes[0, 0]]] = False
+    filled: NDArray[np.bool_] = region | small[holes]
+    return filled
 
 
 def _is_one(depth: NDArray[np.float64], neck: float, smallest_px: float) -> bool:
@@ -262,8 +310,8 @@ def measure_particles(
             f"the mask has {mask.shape[0]} × {mask.shape[1]} px, the probability "
             f"{probability.shape[0]} × {probability.shape[1]}: they do not belong together"
         )
-    numbered, parents = _large_particles(mask, neck, smallest_area_px2)
-    n = len(parents)
+    numbered, was_split = _large_particles(mask, neck, smallest_area_px2)
+    n = len(was_split)
 
     properties: tuple[str, ...] = (
         "label",
@@ -300,7 +348,7 @@ def measure_particles(
     table["edge_weight"] = edge_weights(
         bottom - top, right - left, (height, width), table["touches_edge"].to_numpy(bool)
     )
-    table["was_split"] = pd.Series(parents).duplicated(keep=False).to_numpy(bool)
+    table["was_split"] = was_split
     certainty = np.full(n, np.nan)
     if probability is not None and n:
         sums = np.zeros(n + 1)
@@ -314,8 +362,8 @@ def measure_particles(
 
 def _large_particles(
     mask: NDArray[np.uint8], neck: float, smallest_area_px2: int
-) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Return the particles that are large enough, numbered anew, and the region of each."""
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the particles that are large enough, numbered anew, and which were separated."""
     # a part of a divided region is a particle, not a corner of one
     smallest_px = max(2.0, np.sqrt(smallest_area_px2 / np.pi) / 2)
     numbered, parents = _separated(mask, neck, smallest_px)
@@ -325,7 +373,7 @@ def _large_particles(
     new[kept] = np.arange(1, len(kept) + 1)
     for rows in row_bands(numbered.shape):  # numpy copies what it looks up, in eight bytes each
         numbered[rows] = new[numbered[rows]]
-    return numbered, parents[kept - 1]
+    return numbered, (np.bincount(parents)[parents] > 1)[kept - 1]
 
 
 def _counts(numbered: NDArray[np.int32], n: int) -> NDArray[np.intp]:
@@ -358,8 +406,8 @@ def measure_diameters(
     import pandas as pd
     from scipy.ndimage import find_objects
 
-    numbered, parents = _large_particles(mask, neck, smallest_area_px2)
-    n = len(parents)
+    numbered, was_split = _large_particles(mask, neck, smallest_area_px2)
+    n = len(was_split)
     diameters = np.sqrt(4 * _counts(numbered, n) / np.pi)
     height, width = mask.shape
     boxes = np.array(
@@ -385,8 +433,9 @@ def edge_weights(
 ) -> NDArray[np.float64]:
     """Return how many particles of its kind each particle stands for.
 
-    A particle of w × h px lies whole in a field of W × H px in (W − w + 1)(H − h + 1) of its
-    positions, and has its centre in the field in W H of them (Miles–Lantuéjoul, in whole pixels).
+    A particle of w × h px lies in a field of W × H px without touching its edge in
+    (W − w − 1)(H − h − 1) of its positions, and has its centre in the field in W H of them
+    (Miles–Lantuéjoul, in whole pixels).
 
     Parameters
     ----------
@@ -399,12 +448,12 @@ def edge_weights(
 
     Examples
     --------
-    >>> edge_weights(np.array([1, 50]), np.array([1, 50]), (99, 99), np.array([False, False]))
-    array([1.    , 3.9204])
+    >>> edge_weights(np.array([1, 48]), np.array([1, 48]), (99, 99), np.array([False, False]))
+    array([1.04166224, 3.9204    ])
     """
     height, width = shape
-    room = (height - heights_px + 1.0) * (width - widths_px + 1.0)
-    return np.where(touches_edge, 0.0, height * width / np.maximum(room, 1.0))
+    room = np.maximum(height - heights_px - 1.0, 1.0) * np.maximum(width - widths_px - 1.0, 1.0)
+    return np.where(touches_edge, 0.0, height * width / room)
 
 
 def weighted_quantiles(

@@ -18,7 +18,14 @@ from temshift.config.deployment import DeploymentParameters
 from temshift.config.trust import TrustParameters
 from temshift.microscopy.pictures import shrink_factor
 from temshift.reporting.sentences import number
-from temshift.study.sizes import data_dictionary, label_next, pooled_sizes, share_spread
+from temshift.study.sizes import (
+    data_dictionary,
+    file_of,
+    label_next,
+    pooled_sizes,
+    share_spread,
+    units_of,
+)
 
 __all__ = ["histogram", "render_micrographs"]
 
@@ -110,7 +117,8 @@ def render_micrographs(
             for words, rows in _pools(done, sure)
             if (sizes := _pooled(rows, particles, deployment)) is not None
         ],
-        mixed=len({r["sizes"]["unit"] for r in done}) > 1,
+        mixed=len(units_of(done)) > 1,
+        frames=len({file_of(r["path"]) for r in done}) < len(done),
         dictionary=data_dictionary().to_dict("records"),
         deployment=deployment,
         trust=trust,

@@ -11,6 +11,7 @@ folder share it, as far as they are alike (:func:`shared_spread`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "SIZE_COLUMNS",
     "counting_error",
     "data_dictionary",
+    "file_of",
     "label_next",
     "mean_size",
     "outline_error",
@@ -36,6 +38,7 @@ __all__ = [
     "shared_spread",
     "size_distribution",
     "sizes_table",
+    "units_of",
 ]
 
 #: Columns of the table of sizes, one row a micrograph: name, unit, meaning (the data dictionary).
@@ -119,12 +122,13 @@ def counting_error(
     values: NDArray[np.float64],
     weights: NDArray[np.float64],
     groups: NDArray[Any] | None = None,
-) -> tuple[float, int]:
+) -> tuple[float, float]:
     """Return the standard error of a weighted mean and its degrees of freedom.
 
     Linearised (Taylor) variance of a ratio of sums, the particles of a micrograph kept together if
     there are at least three micrographs (Särndal, Swensson & Wretman, Model Assisted Survey
-    Sampling, 1992, eq. 5.7.2).
+    Sampling, 1992, eq. 5.7.2). The degrees of freedom are those of the effective number, which is
+    smaller the less equal the weights are (Kish, Survey Sampling, 1965, 11.7).
 
     Parameters
     ----------
@@ -136,19 +140,36 @@ def counting_error(
     -------
     error : float
         NaN for fewer than two independent units.
-    degrees : int
+    degrees : float
     """
     if len(values) == 0:
-        return float("nan"), 0
+        return float("nan"), 0.0
     mean = np.average(values, weights=weights)
     parts: NDArray[Any] = weights * (values - mean)
+    units = weights
     if groups is not None and len(np.unique(groups)) >= 3:
-        parts = pd.Series(parts).groupby(np.asarray(groups)).sum().to_numpy(np.float64)
+        together = (
+            pd.DataFrame({"parts": parts, "units": weights}).groupby(np.asarray(groups)).sum()
+        )
+        parts, units = (together[name].to_numpy(np.float64) for name in ("parts", "units"))
     n = len(parts)
     if n < 2:
-        return float("nan"), 0
+        return float("nan"), 0.0
     error = np.sqrt(n / (n - 1) * np.sum(parts**2)) / weights.sum()
-    return float(error), n - 1
+    return float(error), float(units.sum() ** 2 / np.sum(units**2)) - 1
+
+
+def file_of(path: str) -> str:
+    """Return the file of a micrograph, or of the frame of a stack or movie.
+
+    Frames show the same particles, or may: they are no independent micrographs.
+
+    Examples
+    --------
+    >>> file_of("a/movie.mrc[3]"), file_of("a/b.tif")
+    ('a/movie.mrc', 'a/b.tif')
+    """
+    return re.sub(r"\[\d+\]$", "", path)
 
 
 def size_distribution(
@@ -159,6 +180,7 @@ def size_distribution(
     confidence: float,
     predicted_dice: float | None = None,
     spread: tuple[float, float] | None = None,
+    fold_error: tuple[float, int] | None = None,
 ) -> dict[str, Any]:
     """Describe the equivalent diameters of the particles of one or several micrographs.
 
@@ -166,7 +188,8 @@ def size_distribution(
     ----------
     particles : DataFrame
         Of :func:`temshift.microscopy.particles.measure_particles`, perhaps of several micrographs
-        below each other, then with a column ``micrograph``.
+        below each other, then with a column ``micrograph``. Frames of one file count as one; if
+        there are several of a file, and fewer than three files, the counting error is not known.
     fold_means : sequence of float
         Mean diameter that each network of the ensemble measures by itself, same unit.
     unit : {"nm", "px"}
@@ -179,6 +202,9 @@ def size_distribution(
     spread : (float, float), optional
         Relative variance of the diameters, and the degrees of freedom with which it is known
         (:func:`shared_spread`); by default that of these particles.
+    fold_error : (float, int), optional
+        Standard deviation of the mean between folds, same unit, and its degrees of freedom; by
+        default that of ``fold_means``.
 
     Returns
     -------
@@ -220,23 +246,37 @@ def size_distribution(
     degrees: float
     if spread is None:
         whole = ~particles["touches_edge"].to_numpy(bool)
-        groups = particles["micrograph"].to_numpy()[whole] if "micrograph" in particles else None
+        groups = None
+        frames = files = 0
+        if "micrograph" in particles:
+            own = particles["micrograph"].to_numpy()[whole]
+            groups = np.array([file_of(str(path)) for path in own])
+            frames, files = len(np.unique(own)), len(np.unique(groups))
         counting, degrees = counting_error(values, weights, groups)
+        if files < min(frames, 3):  # a particle may have been counted in every frame
+            counting, degrees = nan, 0.0
     else:
         variance, degrees = spread
         counting = mean * float(np.sqrt(variance * np.sum(weights**2))) / float(weights.sum())
-    measured = np.asarray([m for m in fold_means if np.isfinite(m)], dtype=float)
     # the outline of the ensemble is as uncertain as that of a single network: folds share a bias
-    networks = float(measured.std(ddof=1)) if len(measured) > 1 else nan
+    networks, fold_degrees = fold_error or _fold_error(fold_means)
     outline = mean * outline_error(predicted_dice)
     scale = mean * pixel_size_error if unit == "nm" else 0.0
     parts = np.array([counting, networks, 0.0 if np.isnan(outline) else outline, scale])
-    known_by = np.array([max(degrees, 1), max(len(measured) - 1, 1), np.inf, np.inf])
+    known_by = np.array([max(degrees, 1), max(fold_degrees, 1), np.inf, np.inf])
     half = float(np.sqrt(np.sum((t.ppf(0.5 + confidence / 2, known_by) * parts) ** 2)))
     low = max(0.0, mean - half) if np.isfinite(half) else nan
     result |= {"low": low, "high": mean + half, "error_counting": counting}
     result |= {"error_networks": networks, "error_outline": outline}
     return result | {"error_pixel_size": scale}
+
+
+def _fold_error(fold_means: Sequence[float]) -> tuple[float, int]:
+    """Return the standard deviation of the means of folds, and its degrees of freedom."""
+    measured = np.asarray([m for m in fold_means if np.isfinite(m)], dtype=float)
+    if len(measured) < 2:
+        return float("nan"), 0
+    return float(measured.std(ddof=1)), len(measured) - 1
 
 
 def outline_error(predicted_dice: float | None) -> float:
@@ -320,6 +360,7 @@ def share_spread(
     """Return the results of a folder, the intervals of their means made with a shared spread.
 
     Micrographs whose masks are not to be trusted keep their own and lend none; so do failed ones.
+    Frames of one file have one spread, which counts once: they may show the same particles.
 
     Parameters
     ----------
@@ -341,13 +382,20 @@ def share_spread(
     if not alike:
         return found
     sizes = [results[i]["sizes"] for i in alike]
-    counts = np.array([own["n_particles"] for own in sizes])
-    # files hold None where a number is not known: the standard deviation of one particle
-    relative_sd = np.array([own["sd"] for own in sizes], float) / [own["mean"] for own in sizes]
+    table = pd.DataFrame(
+        {
+            "file": [file_of(results[i]["path"]) for i in alike],
+            "n": [own["n_particles"] for own in sizes],
+            # files hold None where a number is not known: the standard deviation of one particle
+            "sd": np.array([own["sd"] for own in sizes], float) / [own["mean"] for own in sizes],
+        }
+    )
+    by_file = table.groupby("file", sort=False).median()
+    shared = shared_spread(by_file["sd"].to_numpy(), by_file["n"].to_numpy())
+    spreads = dict(zip(by_file.index, zip(*shared, strict=True), strict=True))
     own_particles = dict(list(particles.groupby("micrograph", sort=False)))
-    spreads = zip(*shared_spread(relative_sd, counts), strict=True)
-    for i, spread in zip(alike, spreads, strict=True):
-        result = results[i]
+    for i, file in zip(alike, table["file"], strict=True):
+        result, spread = results[i], spreads[file]
         made = size_distribution(
             own_particles[result["path"]],
             [np.nan if m is None else m for m in result["fold_means"]],
@@ -430,10 +478,18 @@ def label_next(results: Sequence[Mapping[str, Any]]) -> list[str]:
         return float("nan") if value is None else float(value)
 
     judged = [result["judgement"] for result in done]
+    mixed = len(units_of(done)) > 1  # then all in px
+
+    def diameter(result: Mapping[str, Any]) -> float:
+        mean = known(result["sizes"]["mean"])
+        if mixed and result["sizes"]["unit"] == "nm":
+            mean /= result["pixel_size_nm"]
+        return max(mean, 1e-6)
+
     order = label_order(
         [known(j["predicted_dice"]) for j in judged],
         [
-            np.log([max(known(r["sizes"]["mean"]), 1e-6) for r in done]),
+            np.log([diameter(r) for r in done]),
             np.log1p([known(r["sizes"]["n_particles"]) for r in done]),
             [known(r["fold_agreement"]) for r in done],
             [known(j["novelty"]) for j in judged],
@@ -513,7 +569,8 @@ def pooled_sizes(
         As :func:`size_distribution`; ``None`` where some are in nm and others in px, or where there
         is no whole particle.
     """
-    units = {result["sizes"]["unit"] for result in results}
+    results = [result for result in results if result["sizes"]["n_particles"]]
+    units = units_of(results)
     if len(units) != 1:
         return None
     names = [result["path"] for result in results]
@@ -521,19 +578,50 @@ def pooled_sizes(
     if own.empty or own["touches_edge"].all():
         return None
     counts = [result["sizes"]["n_particles"] for result in results]
-    folds = {len(result["fold_means"]) for result in results}
-    means: list[float] = []
-    if len(folds) == 1:  # each fold's mean over all micrographs
-        table = np.array(
-            [[np.nan if m is None else m for m in r["fold_means"]] for r in results], float
-        )
-        known = np.isfinite(table) & (np.array(counts)[:, None] > 0)
-        weights = known * np.array(counts, float)[:, None]
-        total = weights.sum(axis=0)
-        sums = np.where(known, table, 0.0).T @ np.array(counts, float)
-        means = list(np.where(total > 0, sums / np.maximum(total, 1), np.nan))  # of none: unknown
     dice = [r["judgement"]["predicted_dice"] for r in results]
     known_dice = np.array([np.nan if d is None else d for d in dice], float)
     judged = np.isfinite(known_dice) * np.array(counts)
     mean_dice = float(np.nansum(judged * known_dice) / judged.sum()) if judged.any() else None
-    return size_distribution(own, means, units.pop(), pixel_size_error, confidence, mean_dice)
+    return size_distribution(
+        own,
+        (),
+        units.pop(),
+        pixel_size_error,
+        confidence,
+        mean_dice,
+        fold_error=_pooled_fold_error(results),
+    )
+
+
+def units_of(results: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the units of the sizes of those micrographs that have any."""
+    return {r["sizes"]["unit"] for r in results if r["sizes"]["n_particles"]}
+
+
+def _pooled_fold_error(results: Sequence[Mapping[str, Any]]) -> tuple[float, int]:
+    """Return how far the mean over micrographs scatters between folds, and its degrees of freedom.
+
+    Folds of one network are compared on the micrographs in which all of them have a mean: one that
+    found nothing in some has the mean of others there. What several networks drew is taken to be
+    wrong in one direction in all of them, and known as well as by the network of fewest folds.
+    NaN where the folds of a network cannot be compared.
+    """
+    total = sum(result["sizes"]["n_particles"] for result in results)
+    error, degrees = 0.0, []
+    for network in dict.fromkeys(result["network"] for result in results):
+        drawn = [r for r in results if r["network"] == network]
+        if len({len(r["fold_means"]) for r in drawn}) > 1:
+            return float("nan"), 0
+        table = np.array(
+            [[np.nan if m is None else m for m in r["fold_means"]] for r in drawn], float
+        )
+        counts = np.array([r["sizes"]["n_particles"] for r in drawn], float)
+        table = table[:, np.isfinite(table).any(axis=0)]  # one that never found any has no mean
+        known = np.isfinite(table).all(axis=1)
+        if not known.any():
+            return float("nan"), 0
+        means = counts[known] @ table[known] / counts[known].sum()
+        sd, df = _fold_error(list(means))
+        error += sd * counts.sum() / total
+        degrees.append(df)
+    return error, min(degrees)

@@ -25,7 +25,7 @@ from temshift.catalog.reading.found import (
 )
 from temshift.catalog.reading.refusals import RefusedError, reason_for
 
-__all__ = ["open_image"]
+__all__ = ["open_image", "pixel_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ _PICTURES = (
 
 _TIFFS = (".tif", ".tiff")
 _MRC = (".mrc", ".mrcs", ".ali", ".rec", ".st")
+
+#: Endings of headers, and those of the files beside them that are read with them.
+_READ_WITH = {".rpl": ".raw", ".mib": ".hdr"}
 
 #: Extensions that are named when a file cannot be read; many others can be, by RosettaSciIO.
 _READABLE = ".bmp, .dm3, .dm4, .emd, .gif, .hspy, .jpg, .mrc, .png, .ser, .tif"
@@ -92,6 +95,15 @@ def open_image(file: Path, header_only: bool = False) -> Found:
     if suffix in (".dm3", ".dm4"):
         return rosettasciio.read_digital_micrograph(file, header_only)
     return _read_by_extension(file, header_only)
+
+
+def pixel_files(file: Path) -> list[Path]:
+    """Return the files beside another that are read with it: ``a.raw`` of ``a.rpl``."""
+    other = _READ_WITH.get(file.suffix.lower())
+    if other is None:
+        return []
+    beside = file.parent.glob(f"{glob.escape(file.stem)}.*")
+    return sorted(path for path in beside if path.suffix.lower() == other and path.is_file())
 
 
 def _read_by_extension(file: Path, header_only: bool) -> Found:
