@@ -10,6 +10,7 @@ from temshift.config.trust import TrustParameters
 from temshift.learning.evidence import IMAGE_EVIDENCE, MASK_EVIDENCE, NETWORK_EVIDENCE
 from temshift.learning.trust import (
     FEATURES,
+    Predictor,
     TrustModel,
     features_of,
     leave_one_condition_out,
@@ -179,3 +180,46 @@ def test_features_are_complete_and_the_jury_knows_others_only():
     assert "c5" not in set(features["network"])
     changed = agreement.assign(dice=agreement["dice"].where(agreement["juror"] != "c5", 0.0))
     pd.testing.assert_frame_equal(features, features_of(evidence, changed, ["c5"]))
+
+
+def rows(jury, dice, **other):
+    """Features of masks with such a jury, all else as noise says."""
+    rng = np.random.default_rng(len(jury))
+    table = pd.DataFrame({name: rng.uniform(0, 1, len(jury)) for name in FEATURES})
+    for name in ("jury_mean", "jury_median", "jury_best", "jury_upper"):
+        table[name] = jury
+    return table.assign(dice=dice, **other)
+
+
+def test_where_few_masks_are_bad_the_word_of_the_jury_stands():
+    """A forest alone takes the mean of its leaves: 6 bad of 300 would be predicted too high."""
+    rng = np.random.default_rng(0)
+    jury = np.r_[rng.uniform(0.85, 1.0, 294), rng.uniform(0.1, 0.5, 6)]
+    dice = np.clip(jury + rng.normal(0, 0.02, 300), 0, 1)
+    predictor = Predictor.fit(rows(jury, dice), PARAMETERS)
+    predicted, spread = predictor.predict(rows(np.array([0.15, 0.3, 0.95]), 0.0))
+    assert predicted[0] < 0.3
+    assert predicted[1] < 0.5
+    assert predicted[2] > 0.85
+    assert (spread > 0).all()
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+
+
+def test_what_the_jury_gets_wrong_is_learned_from_all_evidence():
+    """Where all networks err alike they agree; an image that gives it away is believed."""
+    rng = np.random.default_rng(1)
+    jury = rng.uniform(0.7, 1.0, 400)
+    noise = rng.uniform(0, 1, 400)
+    dice = np.where(noise > 0.7, 0.3, jury)
+    predictor = Predictor.fit(rows(jury, dice, noise=noise), PARAMETERS)
+    predicted, _ = predictor.predict(rows(np.full(2, 0.9), 0.0, noise=np.array([0.1, 0.9])))
+    assert predicted[0] > 0.8
+    assert predicted[1] < 0.5
+
+
+def test_without_a_jury_nothing_is_made_up():
+    table = rows(np.linspace(0, 1, 50), np.linspace(0, 1, 50))
+    unknown = table.head(3).assign(jury_mean=np.nan, jury_best=np.nan, jury_upper=np.nan)
+    predicted, _ = Predictor.fit(table, PARAMETERS).predict(unknown)
+    assert np.isfinite(predicted).all()
+    assert (predicted < 0.4).all()
