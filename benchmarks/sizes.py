@@ -2,14 +2,15 @@
 
 NETWORKS is the folder ``data/06_models`` of a finished default study. Fields of 5 nm gold on carbon
 are simulated from a seed of their own, imaged at 423 e/Å² and 0.020 nm/px as in the default study,
-and segmented by the network of the nearest condition (folds as ensemble). The truth is the outline
-that the simulation projects, each pixel given to the particle whose surface is nearest, particles
-that the edge cuts left out and corrected for as in the measurement. ``--touching`` puts particles
-side by side, to count how often touching ones are told apart; as a null, single particles must not
-be divided. The fields are one folder: intervals are made with the spread that they share, and with
-the Dice that the study measured on its own fields (``07_model_output/results.parquet``; without it
-the outline counts nothing). They are meant to hold the mean of the population, which is that of all
-true particles; held against the few particles of its own field an interval is too wide by design.
+and segmented by the network of the nearest condition, or ``--network`` (folds as ensemble). The
+truth is the outline that the simulation projects, each pixel given to the particle whose surface is
+nearest, particles that the edge cuts left out and corrected for as in the measurement.
+``--touching`` puts particles side by side, to count how often touching ones are told apart; as a
+null, single particles must not be divided. The fields are one folder: intervals are made with the
+spread that they share, and with the Dice that the study measured on its own fields
+(``07_model_output/results.parquet``; without it the outline counts nothing). They are meant to hold
+the mean of the population, which is that of all true particles; held against the few particles of
+its own field an interval is too wide by design.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("networks", type=Path)
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--fields", type=int, default=20)
+    parser.add_argument("--network", help="by name; else the nearest, of equals the first")
     parser.add_argument("--touching", type=float, help="share of particles beside another")
     arguments = parser.parse_args()
 
@@ -128,7 +130,10 @@ def main() -> None:
             parameters.seed,
         )
     )
-    segmenter = Segmenter(load_networks(arguments.networks), DeploymentParameters(judge=False))
+    named = [arguments.network] if arguments.network else "nearest"
+    segmenter = Segmenter(
+        load_networks(arguments.networks), DeploymentParameters(judge=False, networks=named)
+    )
     rows = []
     for row in table.to_dict("records"):
         name = row["specimen_id"]
