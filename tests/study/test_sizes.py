@@ -318,6 +318,8 @@ def test_a_micrograph_without_a_particle_has_no_unit():
         results, table, 0.0, 0.95
     )
     assert units_of([*results, empty]) == {"nm"}
+    cut = pd.concat([table, particles([7.0], cut=[0], micrograph="e.tif")], ignore_index=True)
+    assert pooled_sizes([*results, empty], cut, 0.0, 0.95)["n_cut"] == 1
     empty["sizes"]["n_particles"] = 1
     assert pooled_sizes([*results, empty], table, 0.0, 0.95) is None
 

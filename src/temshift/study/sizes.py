@@ -569,11 +569,11 @@ def pooled_sizes(
         As :func:`size_distribution`; ``None`` where some are in nm and others in px, or where there
         is no whole particle.
     """
+    names = [result["path"] for result in results]  # also those of which all particles are cut
     results = [result for result in results if result["sizes"]["n_particles"]]
     units = units_of(results)
     if len(units) != 1:
         return None
-    names = [result["path"] for result in results]
     own = particles[particles["micrograph"].isin(names)]
     if own.empty or own["touches_edge"].all():
         return None
