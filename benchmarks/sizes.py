@@ -2,15 +2,16 @@
 
 NETWORKS is the folder ``data/06_models`` of a finished default study. Fields of 5 nm gold on carbon
 are simulated from a seed of their own, imaged at 423 e/Å² and 0.020 nm/px as in the default study,
-and segmented by the network of the nearest condition, or ``--network`` (folds as ensemble). The
-truth is the outline that the simulation projects, each pixel given to the particle whose surface is
-nearest, particles that the edge cuts left out and corrected for as in the measurement.
-``--touching`` puts particles side by side, to count how often touching ones are told apart; as a
-null, single particles must not be divided. The fields are one folder: intervals are made with the
-spread that they share, and with the Dice that the study measured on its own fields
-(``07_model_output/results.parquet``; without it the outline counts nothing). They are meant to hold
-the mean of the population, which is that of all true particles; held against the few particles of
-its own field an interval is too wide by design.
+and segmented by the network of the nearest condition, or ``--network`` (folds as ensemble). Where
+several are equally near the first is taken; with ``--judged``, as in a run, the one that the trust
+of the study believes most. The truth is the outline that the simulation projects, each pixel given
+to the particle whose surface is nearest, particles that the edge cuts left out and corrected for as
+in the measurement. ``--touching`` puts particles side by side, to count how often touching ones are
+told apart; as a null, single particles must not be divided. The fields are one folder: intervals
+are made with the spread that they share, and with the Dice that the study measured on its own
+fields (``07_model_output/results.parquet``; without it the outline counts nothing). They are meant
+to hold the mean of the population, which is that of all true particles; held against the few
+particles of its own field an interval is too wide by design.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from temshift.api import load_networks
+from temshift.api import load_networks, load_trust
 from temshift.config.deployment import DeploymentParameters
 from temshift.config.simulation import SimulationParameters
 from temshift.learning.segmentation import Segmenter
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--fields", type=int, default=20)
     parser.add_argument("--network", help="by name; else the nearest, of equals the first")
+    parser.add_argument("--judged", action="store_true", help="with the trust of the study")
     parser.add_argument("--touching", type=float, help="share of particles beside another")
     arguments = parser.parse_args()
 
@@ -131,8 +133,12 @@ def main() -> None:
         )
     )
     named = [arguments.network] if arguments.network else "nearest"
+    networks = load_networks(arguments.networks)
+    evidence = arguments.networks.parent / "07_model_output" / "trust"
     segmenter = Segmenter(
-        load_networks(arguments.networks), DeploymentParameters(judge=False, networks=named)
+        networks,
+        DeploymentParameters(judge=arguments.judged, networks=named),
+        load_trust(evidence, networks) if arguments.judged else None,
     )
     rows = []
     for row in table.to_dict("records"):
@@ -152,7 +158,9 @@ def main() -> None:
         )
         rows.append(compare(name, numbered, atoms.particles, waves[name].width_A, found))
     study = arguments.networks.parent / "07_model_output" / "results.parquet"
-    report(rows, own_dice(study, rows[0]["found"].network) if study.exists() else None)
+    drew = pd.Series([row["found"].network for row in rows]).value_counts()
+    print(", ".join(f"{name} drew {n}" for name, n in drew.items()))
+    report(rows, own_dice(study, drew.index[0]) if study.exists() else None)
 
 
 def own_dice(results: Path, network: str) -> float:
@@ -201,7 +209,9 @@ def report(rows: list[dict], dice: float | None) -> None:
             "path": row["field"],
             "sizes": row["found"].sizes,
             "fold_means": row["found"].fold_means,
-            "judgement": {"verdict": "not judged", "predicted_dice": dice},
+            "judgement": row["found"].judgement
+            if row["found"].judgement["verdict"] != "not judged"
+            else {"verdict": "not judged", "predicted_dice": dice},
         }
         for row in rows
     ]
@@ -222,6 +232,8 @@ def report(rows: list[dict], dice: float | None) -> None:
         f"{known['deviation'].median():+.1%}, largest {known['deviation'].abs().max():.1%}"
     )
     print(f"mean of all {len(everything)} true particles {population:.3f} nm; Dice {dice}")
+    verdicts = pd.Series([row["found"].judgement["verdict"] for row in rows]).value_counts()
+    print(", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))
     for words, low, high in (
         ("spread shared", "low", "high"),
         ("each by itself, not judged", "low_alone", "high_alone"),

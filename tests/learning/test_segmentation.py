@@ -634,6 +634,9 @@ def test_a_mask_without_a_particle_is_not_trusted_though_the_fold_that_is_judged
     assert found.judgement["verdict"] == "do not trust"
     assert found.judgement["predicted_dice"] == found.judgement["low"] == 0.0
     assert found.judgement["reasons"] == "no particle was found"
+    row = found.networks.set_index("network").loc[found.network]
+    assert row["verdict"] == "do not trust"
+    assert row["predicted_dice"] == 0.0
 
 
 def test_a_fold_that_draws_nothing_does_not_place_the_particles_outside_of_the_middle():

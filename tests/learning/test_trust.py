@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from tests.learning.test_segmentation import network_set
 
 from temshift.api import load_trust
@@ -12,6 +13,7 @@ from temshift.learning.trust import (
     FEATURES,
     Predictor,
     TrustModel,
+    choose_threshold,
     features_of,
     leave_one_condition_out,
 )
@@ -124,6 +126,35 @@ def test_a_mask_that_fills_more_of_the_field_than_any_of_use_is_not_trusted():
     judged = model.judge(features[trusted].assign(labelled_share=0.31))
     assert set(judged["verdict"]) == {"check"}
     assert judged["reasons"].str.startswith("31% of the field is called particle, more than").all()
+
+
+def of(bad, good=()):
+    bad, good = np.asarray(bad, float), np.asarray(good, float)
+    dice = np.repeat([0.3, 0.9], [len(bad), len(good)])
+    return pd.DataFrame({"dice": dice, "predicted": np.concatenate([bad, good])})
+
+
+def test_the_threshold_is_the_tolerance_limit_of_the_bad_masks():
+    """Of 29, 46 and 61 the first, second and third highest are the limit of 90 % with 95 %."""
+    for n, rank in ((5, 5), (28, 28), (29, 29), (46, 45), (61, 59)):
+        bad = np.linspace(0.61, 0.8, n)
+        found = choose_threshold(of(bad, [0.2]), TrustParameters())
+        assert (bad < found).sum() == rank, n
+
+
+def test_without_bad_masks_or_with_low_ones_the_threshold_is_the_usable_dice():
+    assert choose_threshold(of([], [0.9]), TrustParameters()) == 0.6
+    assert choose_threshold(of([0.1] * 40, [0.9]), TrustParameters()) == 0.6
+
+
+def test_the_threshold_catches_the_wanted_share_of_other_masks_nineteen_times_in_twenty():
+    rng = np.random.default_rng(3)
+    caught = [
+        norm.cdf(choose_threshold(of(rng.normal(3.0, 1.0, 100)), TrustParameters()), 3.0, 1.0)
+        for _ in range(1000)
+    ]
+    assert 0.93 < np.mean(np.array(caught) >= 0.9) < 0.99
+    assert np.mean(caught) < 0.97  # and not by rejecting all
 
 
 def test_every_verdict_has_a_reason_that_fits_it():

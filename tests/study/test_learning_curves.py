@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from temshift.study.few_labels import curve_sentences, curve_table, label_order
 
@@ -62,10 +64,45 @@ def test_a_cost_elsewhere_is_said_beside_what_is_not_known_here():
     assert "test set au_5nm, the Dice falls by 0.3" in said[1]
 
 
-def test_the_worst_comes_first_and_its_likeness_waits():
-    noise = [0.1, 0.1, 5.0, 2.0]
-    assert label_order([0.2, 0.25, 0.5, 0.9], [noise]).tolist() == [0, 2, 3, 1]
+def test_first_comes_what_is_typical_of_the_failures_and_its_likeness_waits():
+    # five alike that fail, one that is worse but like no other, and four that go well
+    dice = [0.4, 0.4, 0.4, 0.4, 0.4, 0.1, 0.95, 0.95, 0.95, 0.95]
+    like = [1.0, 1.1, 0.9, 1.2, 0.8, 9.0, -3.0, -3.1, -2.9, -3.0]
+    assert label_order(dice, [like]).tolist()[:3] == [0, 5, 6]
+
+
+def test_the_predicted_error_decides_between_those_that_are_alike():
     assert label_order([0.9, 0.2, 0.5], [[1.0, 1.0, 1.0]]).tolist() == [1, 2, 0]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.floats(-3, 3), st.floats(-3, 3)), min_size=1, max_size=12
+    )
+)
+def test_each_next_one_covers_most_of_the_error_that_is_left(rows):
+    dice, *features = np.array(rows).T
+    order = label_order(dice, list(features))
+    places = np.stack(
+        [np.zeros_like(x) if x.std() == 0 else (x - x.mean()) / x.std() for x in features], axis=1
+    )
+    likeness = 1 / (1 + np.linalg.norm(places[:, None] - places, axis=2))
+    error = 1 - dice
+
+    def covered(chosen):
+        return float(error @ likeness[:, chosen].max(axis=1))
+
+    for i in range(len(order)):
+        best = max(covered([*order[:i], j]) for j in range(len(order)) if j not in order[:i])
+        assert covered(order[: i + 1]) == pytest.approx(best, abs=1e-9)
+
+
+def test_of_hundreds_of_micrographs_only_the_first_are_chosen_by_what_they_cover():
+    dice = np.random.default_rng(1).random(200)
+    order = label_order(dice, [np.arange(200.0)])
+    assert sorted(order.tolist()) == list(range(200))
+    assert (np.diff(dice[order[64:]]) >= 0).all()
+    assert not (np.diff(dice[order[:64]]) >= 0).all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 7])

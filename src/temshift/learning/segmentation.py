@@ -436,6 +436,9 @@ class Segmenter:
             for other, mask in others.items()
         }
         judgement = self._judgement_of(name, row, jury, drawn.mask)
+        if jury is not None:  # of what was drawn, not of the fold that was judged
+            drew = ranking["network"] == name
+            ranking.loc[drew, list(_JUDGED)] = [judgement[key] for key in _JUDGED]
         del prepared, jury, again  # what is measured now needs the room
         if judgements:
             own = pd.DataFrame(
