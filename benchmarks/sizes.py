@@ -236,7 +236,7 @@ def report(rows: list[dict], dice: float | None) -> None:
     print(", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))
     for words, low, high in (
         ("spread shared", "low", "high"),
-        ("each by itself, not judged", "low_alone", "high_alone"),
+        ("each by itself", "low_alone", "high_alone"),
     ):
         stated = known[np.isfinite(known[low])]
         held = [

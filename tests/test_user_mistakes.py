@@ -1048,7 +1048,7 @@ def test_masks_of_grey_values(folder):
         where / "0000_mask.png"
     )
     (error,) = texts(check(where, raw), "error")
-    assert "label_kind" in error
+    assert "do not number particles either" in error
 
 
 def test_an_inverted_and_an_empty_mask(folder):

@@ -5,6 +5,7 @@ right for it: the pixels (so shape, type and orientation) and the pixel size, or
 reason. RosettaSciIO's own tests keep such a list for its files.
 """
 
+import re
 import struct
 from collections import Counter
 
@@ -432,9 +433,26 @@ case(
 case(
     "planar rgb.tif",
     lambda p: tifffile.imwrite(
-        p, np.moveaxis(COLOUR, 2, 0), photometric="rgb", planarconfig="separate"
+        p,
+        np.moveaxis(COLOUR, 2, 0),
+        photometric="rgb",
+        planarconfig="separate",
+        software="Photoshop",
     ),
     luminance(COLOUR),
+)
+for frames in (3, 4):  # tifffile says of them that they are colours
+    case(
+        f"{frames} frames.tif",
+        lambda p, n=frames: tifffile.imwrite(p, np.stack([IMAGE, IMAGE[::-1], IMAGE, IMAGE][:n])),
+        "frames of a stack",
+    )
+case(
+    "fractions in planes.tif",
+    lambda p: tifffile.imwrite(
+        p, np.stack([IMAGE * 0.1] * 3), photometric="rgb", planarconfig="separate", software="else"
+    ),
+    "frames of a stack",
 )
 case(
     "rgba.tif",
@@ -658,6 +676,8 @@ def test_right_or_refused_with_the_reason(tmp_path, name):
     assert found.pixel_size_source == ("unknown" if pixel_size_nm is None else "header")
     assert (header.shape, header.pixel_size_nm) == (found.image.shape, found.pixel_size_nm)
     assert header.metadata == found.metadata
+    coloured = right.dtype == np.float32 and re.search("rgb|colour|palette", name)
+    assert bool(found.conversion) == bool(coloured)
 
 
 def test_the_registry_is_wide():

@@ -115,7 +115,8 @@ def test_masks_that_are_no_two_values_name_the_remedy(tmp_path, name):
     REFUSED[name](tmp_path / name)
     with pytest.raises(MicrographReadError) as caught:
         MicrographStore(tmp_path).read_label(name)
-    assert REMEDY in caught.value.reason
+    remedy = "set a threshold" if name == "1 and 255.png" else REMEDY
+    assert remedy in caught.value.reason
     assert "a mask must" in caught.value.reason
 
 

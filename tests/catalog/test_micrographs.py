@@ -496,7 +496,7 @@ def test_masks_in_other_forms(store):
 
 
 def test_instance_masks(store):
-    numbers = np.arange(63, dtype=np.uint16).reshape(7, 9) * 1000
+    numbers = np.kron(np.arange(63, dtype=np.uint16).reshape(7, 9) * 1000, np.ones((4, 4), "u2"))
     Image.fromarray(numbers).save(store.folder / "m.png")
     np.testing.assert_array_equal(store.read_label("m.png", "instance"), numbers > 0)
     with pytest.raises(MicrographReadError) as caught:
@@ -505,8 +505,18 @@ def test_instance_masks(store):
     assert "curation.label_kind: instance" in caught.value.reason
 
 
+def test_grey_levels_are_no_instances_and_nobody_says_that_they_might_be(store):
+    Image.fromarray(np.arange(64 * 64).reshape(64, 64).astype(np.uint8)).save(
+        store.folder / "m.png"
+    )
+    for kind in ("binary", "instance"):
+        with pytest.raises(MicrographReadError) as caught:
+            store.read_label("m.png", kind)
+        assert "label_kind" not in caught.value.reason
+
+
 def test_palette_mask_numbers_are_instances(store):
-    numbers = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    numbers = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((4, 4), np.uint8))
     picture = Image.fromarray(numbers, "P")
     picture.putpalette([0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
     picture.save(store.folder / "m.png")

@@ -54,7 +54,7 @@ def binary_mask(found: Found) -> NDArray[np.uint8]:
         shown = ", ".join(f"{v:g}" for v in values[:6]) + (" …" if len(values) > 6 else "")
         raise RefusedError(
             f"a mask must hold {{0, 1}} or {{0, 255}} only, found {len(values)} values "
-            f"({shown}). If they number the particles, {_INSTANCES}"
+            f"({shown}). {_hint(pixels)}"
         )
     return ((pixels == 0) if found.white_is_zero_of is not None else (pixels != 0)).astype(np.uint8)
 
@@ -62,52 +62,66 @@ def binary_mask(found: Found) -> NDArray[np.uint8]:
 def instance_mask(found: Found) -> NDArray[np.uint8]:
     """Return 1 where a particle is, of a mask that numbers or colours the particles.
 
-    Number 0, black and transparent pixels are background.
+    Number 0, black and transparent pixels are background. Numbers and colours are taken for
+    particles only if they lie together, which grey levels do not
+    (:func:`temshift.learning.outside.as_particles`).
 
     Raises
     ------
     RefusedError
-        Values that are NaN or infinite.
+        Values that are NaN or infinite; an image with grey levels.
     """
+    from temshift.learning.outside import as_particles
+
     pixels = _pixels(found)
-    if pixels.ndim == 3:
-        grey = _grey_of(pixels)
-        if grey is None:
-            visible, colours = _split_alpha(pixels)
-            particle = (colours != 0).any(axis=-1)
-            return (particle & visible if visible is not None else particle).astype(np.uint8)
-        pixels = grey
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise RefusedError("the mask holds values that are NaN")
-    return (pixels != 0).astype(np.uint8)
+    if pixels.ndim == 3:
+        grey = _grey_of(pixels)
+        pixels = _numbered(pixels) if grey is None else grey
+    try:
+        return as_particles(pixels).astype(np.uint8)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
 
 
 def any_mask(found: Found) -> NDArray[np.uint8]:
     """Return 1 where a particle is, of a mask of two values or one that numbers its particles.
 
-    For masks that were made elsewhere, of which nobody says what they hold. Numbers and colours are
-    taken for particles only if they lie together, which grey levels do not.
+    For masks that were made elsewhere, of which nobody says what they hold.
 
     Raises
     ------
     RefusedError
         It is an image with grey levels.
     """
-    from temshift.learning.outside import as_particles
-
     try:
         return binary_mask(found)
     except RefusedError:
-        particle = instance_mask(found)
-    numbers = _pixels(found)
-    if numbers.ndim == 3:
-        _, numbers = np.unique(numbers.reshape(-1, numbers.shape[2]), axis=0, return_inverse=True)
-        numbers = (numbers.reshape(particle.shape) + 1) * particle
+        return instance_mask(found)
+
+
+def _hint(pixels: NDArray[Any]) -> str:
+    """Say how a mask of several values can be used."""
+    from temshift.learning.outside import as_particles
+
     try:
-        as_particles(numbers)
-    except ValueError as error:
-        raise RefusedError(str(error)) from error
-    return particle
+        as_particles(pixels)
+    except ValueError:
+        return "They do not number particles either: set a threshold, and save two values"
+    return f"If they number the particles, {_INSTANCES}"
+
+
+def _numbered(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return a number for each colour, 0 for black and transparent pixels."""
+    visible, colours = _split_alpha(pixels)
+    particle = (colours != 0).any(axis=-1)
+    if visible is not None:
+        particle &= visible
+    _, numbers = np.unique(colours[particle], axis=0, return_inverse=True)
+    numbered = np.zeros(particle.shape, np.int64)
+    numbered[particle] = numbers.ravel() + 1
+    return numbered
 
 
 def _pixels(found: Found) -> NDArray[Any]:

@@ -28,7 +28,7 @@ from temshift.catalog.folders import files_below, printable
 from temshift.catalog.masks import binary_mask, instance_mask
 from temshift.catalog.reading.acquisition import HYPERSPY_TAGS
 from temshift.catalog.reading.formats import open_image, pixel_files
-from temshift.catalog.reading.found import Found, grey
+from temshift.catalog.reading.found import Found, grey, is_picture
 from temshift.catalog.reading.refusals import RefusedError, reason_for
 from temshift.catalog.reading.units import pixel_size_nm
 from temshift.microscopy.micrograph import Micrograph, pixel_sha256
@@ -366,7 +366,8 @@ def as_micrograph(found: Found) -> Micrograph:
     """Return what was found in a file as a micrograph."""
     size = pixel_size_nm(found.axes)
     source: Literal["header", "unknown"] = "unknown" if size is None else "header"
-    return Micrograph(grey(found), size, source, found.metadata)
+    said = "The file holds a colour picture, read as luminance." if is_picture(found) else ""
+    return Micrograph(grey(found), size, source, found.metadata, said)
 
 
 def _header(found: Found) -> MicrographHeader:

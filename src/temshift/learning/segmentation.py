@@ -1312,4 +1312,6 @@ def _segment_file(
         others,
     )
     result.notes.extend(refused)
+    if micrograph.conversion:
+        result.notes.append(micrograph.conversion)
     return image, result

@@ -29,12 +29,15 @@ class Micrograph:
     metadata : dict
         What else the header says, under the names of the data contract where they apply
         (``dose_e_per_A2``, ``energy_eV``, ``exposure_s``, ``magnification``, ``camera`` ...).
+    conversion : str
+        What was given up in reading, such as colours; empty if nothing.
     """
 
     image: NDArray[Any]
     pixel_size_nm: float | None = None
     pixel_size_source: Literal["header", "table", "unknown"] = "unknown"
     metadata: dict[str, Any] = field(default_factory=dict)
+    conversion: str = ""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 2:

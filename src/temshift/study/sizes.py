@@ -458,9 +458,9 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def label_next(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the micrographs in the order in which to draw masks by hand.
 
-    Ranked by the predicted error and by how unlike each other they are: in the diameter and number
-    of what was found, in the agreement of the folds and in the distance to the calibrated images
-    (:func:`temshift.study.few_labels.label_order`).
+    Each is chosen to stand for as many others as possible of which the predicted error is high:
+    alike are those with the same diameter and number of what was found, agreement of the folds and
+    distance to the calibrated images (:func:`temshift.study.few_labels.label_order`).
 
     Parameters
     ----------

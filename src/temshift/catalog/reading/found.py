@@ -21,6 +21,7 @@ __all__ = [
     "check_shape",
     "grey",
     "is_coloured",
+    "is_picture",
     "refuse_channels",
 ]
 
@@ -194,6 +195,17 @@ def grey(found: Found) -> NDArray[Any]:
             )
         return pixels.dtype.type(found.white_is_zero_of) - pixels
     return pixels
+
+
+def is_picture(found: Found) -> bool:
+    """Return whether an image that was read shows colours, which :func:`grey` gives up."""
+    if found.palette is not None:
+        colours = found.palette[:, :3]
+    elif found.pixels is not None and found.pixels.ndim == 3 and found.pixels.shape[2] > 2:
+        colours = found.pixels
+    else:
+        return False
+    return not all(np.array_equal(colours[..., 0], colours[..., c]) for c in (1, 2))
 
 
 def _luminance(colours: NDArray[Any]) -> NDArray[Any]:

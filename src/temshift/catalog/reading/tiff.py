@@ -40,6 +40,7 @@ _BYTES |= {16: 8, 17: 8, 18: 8}
 _REDUCED, _MASK = 1, 4
 _MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA = (1, 2)
+_PLANES = 2
 
 #: Most bytes of pixels that a byte can hold: stored, deflate, LZW, PackBits; of other compressions
 #: a larger image must not hold more than the third.
@@ -68,6 +69,7 @@ def read(file: Path, header_only: bool) -> Found:
         photometric = int(page.photometric)
         extra = [int(e) for e in page.extrasamples]
         _check_colours(page, photometric, samples, extra)
+        _check_planes(page, photometric, samples)
         calibration = _calibration(tiff, page, file)
         metadata = _metadata(page)
         palette = _colours(page) if photometric == _PALETTE else None
@@ -218,6 +220,21 @@ def _check_colours(page: Any, photometric: int, samples: int, extra: list[int]) 
         )
 
 
+def _check_planes(page: Any, photometric: int, samples: int) -> None:
+    """Refuse planes that may be frames.
+
+    tifffile (and with it scikit-image) says of an array of three or four frames that these are
+    colours, unless it is told otherwise; nobody keeps colours in planes of fractions.
+    """
+    planes = samples > 1 and photometric == _RGB and int(page.planarconfig) == _PLANES
+    if planes and (_by_tifffile(page) or page.dtype.kind != "u"):
+        raise RefusedError(
+            f"its {samples} planes are said to be colours, but may be the frames of a stack, which "
+            "tifffile and scikit-image write alike: save frames with photometric='minisblack', or "
+            "a picture in grey"
+        )
+
+
 def _pixels(page: Any, axes: str, samples: int, shape: tuple[int, int]) -> NDArray[Any]:
     data = page.asarray()
     if "S" not in axes:
@@ -248,8 +265,7 @@ def _counts_by_number(tiff: Any, page: Any) -> bool:
 
     ImageJ inverts its display only, and tifffile (scikit-image) writes truth values like this.
     """
-    by_tifffile = str(_tag(page, "Software") or "").startswith("tifffile")
-    return bool(tiff.is_imagej or (by_tifffile and page.bitspersample == 1))
+    return bool(tiff.is_imagej or (_by_tifffile(page) and page.bitspersample == 1))
 
 
 def _calibration(tiff: Any, page: Any, file: Path) -> list[Axis]:
@@ -314,6 +330,10 @@ def _axes_of_ome(description: str) -> Iterator[Axis]:
 def _tag(page: Any, name: str | int) -> Any:
     tag = page.tags.get(name)
     return tag.value if tag is not None else None
+
+
+def _by_tifffile(page: Any) -> bool:
+    return str(_tag(page, "Software") or "").startswith("tifffile")
 
 
 def _metadata(page: Any) -> dict[str, Any]:
