@@ -11,8 +11,7 @@ no more than the mean of the others; the table gives the difference with an inte
 folders (t).
 
 Orders: *label_next* is that of the package; *highest error* the predicted error alone; *unlike*
-that of the package before, error times distance to what is already chosen; *typical* that of the
-package where the predicted error is not known.
+that of the package before, error times distance to what is already chosen.
 ``--keep FILE`` keeps what was found, and takes it from there the next time, so that other orders
 can be tried on it.
 """
@@ -79,16 +78,10 @@ def highest_error(results: Results) -> list[str]:
     return [r["path"] for r in sorted(results, key=lambda r: r["judgement"]["predicted_dice"])]
 
 
-def typical(results: Results) -> list[str]:
-    known_alike = [{**r, "judgement": {**r["judgement"], "predicted_dice": 0.5}} for r in results]
-    return label_next(known_alike)
-
-
 ORDERS: dict[str, Callable[[Results], list[str]]] = {
     "label_next": label_next,
     "highest error": highest_error,
     "unlike": unlike,
-    "typical": typical,
 }
 
 

@@ -298,23 +298,23 @@ def test_masks_made_elsewhere_have_a_row_with_their_verdict_and_are_no_networks(
     assert list(table["n_particles"]) == [RESULT.sizes["n_particles"]] * 2
 
 
-def test_to_label_next_is_the_worst_then_what_is_unlike_it():
+def test_to_label_next_is_what_is_typical_then_what_is_unlike_it():
     unlike = {**RESULT.sizes, "mean": 9 * RESULT.sizes["mean"]}
     results = [
-        result("good.tif", dice=0.95),
-        result("bad.tif", "do not trust", 0.30),
-        result("like_bad.tif", "do not trust", 0.35),
-        result("unlike.tif", "check", 0.60, sizes=unlike),
+        result("worst.tif", "do not trust", 0.10, sizes=unlike),
+        result("a.tif", dice=0.90),
+        result("typical.tif", dice=0.91),
+        result("b.tif", dice=0.92),
         {"path": "broken.tif", "failed": "why"},
     ]
     table = sizes_table(results).set_index("micrograph")["label_next"]
-    assert table["bad.tif"] == 1
-    assert table["unlike.tif"] == 2
+    assert table["typical.tif"] == 1
+    assert table["worst.tif"] == 2
     assert pd.isna(table["broken.tif"])
     assert sorted(table.dropna()) == [1, 2, 3, 4]
     text = page(*results)
     listed = re.search(r"might begin with(.*?)in this order", text, re.DOTALL)[1]
-    assert re.findall(r">([\w.]+)</a>", listed)[:2] == ["bad.tif", "unlike.tif"]
+    assert re.findall(r">([\w.]+)</a>", listed)[:2] == ["typical.tif", "worst.tif"]
 
 
 def test_without_judgement_the_page_says_what_the_order_is_made_of():
@@ -324,7 +324,7 @@ def test_without_judgement_the_page_says_what_the_order_is_made_of():
         "verdict": "not judged",
     }
     text = page(result("a.tif", judgement=unknown), result("b.tif", judgement=unknown))
-    assert "in this order: each stands for others that are like it (no mask is judged)." in text
+    assert "in this order: each stands for others that are like it." in text
     assert "predicted error" not in text.partition("To label next")[2].partition("</p>")[0]
 
 

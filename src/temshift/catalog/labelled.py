@@ -116,9 +116,10 @@ class LabelledStore:
         if not found:
             raise ValueError(
                 f"{self._masks.folder}: none of the {len(micrographs)} files in "
-                f"{self._images.folder} has a mask here. The mask of a.dm3 is called a.png, "
-                "a_mask.png or a_cp_masks.png, with any ending; in the folder of the micrographs "
-                f"something like _mask must be added. Found {', '.join(masks[:3]) or 'no mask'}"
+                f"{self._images.folder} has a mask here, found "
+                f"{', '.join(masks[:3]) or 'no mask'}. Name the mask of a.dm3 a.png, a_mask.png or "
+                "a_cp_masks.png, with any ending; in the folder of the micrographs something like "
+                "_mask must be added"
             )
         if not self._single:
             self._masks.tell_lost(lost, len(masks))

@@ -309,12 +309,12 @@ class TrustModel:
             side = "above" if deviations[worst] > 0 else "below"
             reasons.append(
                 f"unlike every image of the calibration: its {IMAGE_EVIDENCE[worst]} lies "
-                f"{abs(deviations[worst]):.1f} sd {side} their median; no guarantee here"
+                f"{abs(deviations[worst]):.1f} sd {side} their median, no guarantee here"
             )
         if row["labelled_share"] > self.fullest:
             reasons.append(
-                f"{row['labelled_share']:.0%} of the field is called particle, more than in any "
-                f"mask of use in the calibration ({self.fullest:.0%}); no guarantee here"
+                f"{row['labelled_share']:.1%} of the field is called particle, more than in any "
+                f"mask of use in the calibration ({self.fullest:.1%}), no guarantee here"
             )
         if row["labelled_share"] == 0:
             return reasons

@@ -266,7 +266,7 @@ def histogram(
     first, last = np.floor((middle - span / 2) / step), np.ceil((middle + span / 2) / step)
     edges = np.arange(first, last + 1) * step
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges, weights=weights)
-    left, right, top, bottom = 34, 10, 12, 34
+    left, right, top, bottom = 46, 10, 12, 34
     room, tall = width - left - right, height - top - bottom
     most = max(float(counts.max()), 1e-9)
 
@@ -298,6 +298,8 @@ def histogram(
         f'<text class="tick" x="{left - 5}" y="{top + 8}" text-anchor="end">{_count(most)}</text>'
         f'<text class="axis-title" x="{left + room / 2:.0f}" y="{height - 4}" '
         f'text-anchor="middle">equivalent diameter, {escape(unit)}</text>'
+        f'<text class="axis-title" transform="translate(11 {top + tall / 2:.0f}) rotate(-90)" '
+        'text-anchor="middle">particles, weighted</text>'
     )
     if mean is not None and np.isfinite(mean):
         x = across(min(max(mean, edges[0]), edges[-1]))

@@ -163,19 +163,17 @@ def _interval(row: Any) -> str:
     return f"[{row['gain_low']:.2f}, {row['gain_high']:.2f}]"
 
 
-def label_order(predicted_dice: ArrayLike, features: Sequence[ArrayLike]) -> NDArray[np.intp]:
+def label_order(features: Sequence[ArrayLike]) -> NDArray[np.intp]:
     """Return micrographs in the order in which to label them.
 
-    A labelled micrograph covers those that are like it. Each is chosen so that the predicted error,
-    1 − Dice, of all that is not covered falls most: greedily, with likeness 1 / (1 + distance) to
-    the nearest one chosen (facility location; Wei, Iyer & Bilmes, ICML 2015). So the first is
-    typical of what the network fails on and not the worst of all (Hacohen, Dekel & Weinshall, ICML
-    2022), and of two alike ones the second waits.
+    A labelled micrograph covers those that are like it, by 1 / (1 + distance); each is chosen so
+    that all are covered best by the nearest one chosen (greedy facility location; Wei, Iyer &
+    Bilmes, ICML 2015). So the first is typical of all, and of two alike ones the second waits. The
+    predicted error has no part in it: with few labels those that the network fails on teach less
+    than typical ones (Hacohen, Dekel & Weinshall, ICML 2022; ``benchmarks/label_next.py``).
 
     Parameters
     ----------
-    predicted_dice : array_like, shape (n,)
-        NaN where it is not known: then as if 0.5.
     features : sequence of array_like, shape (n,)
         Of each micrograph: what it is like, each feature counted by its scatter; NaN counts as the
         median.
@@ -183,40 +181,35 @@ def label_order(predicted_dice: ArrayLike, features: Sequence[ArrayLike]) -> NDA
     Returns
     -------
     ndarray, shape (n,), int
-        Positions, the best first; after the first 64 by predicted error. Of equals the one with the
-        higher predicted error, then the first.
+        Positions, the best first; after the first 64 as they stand. Of equals the first.
 
     Examples
     --------
-    >>> label_order([0.5, 0.5, 0.5, 0.5], [[0.0, 1.0, 2.0, 9.0]]).tolist()  # the middle, then far
+    >>> label_order([[0.0, 1.0, 2.0, 9.0]]).tolist()  # the middle, then the far one
     [1, 3, 0, 2]
     """
-    dice = np.asarray(predicted_dice, float)
-    n = len(dice)
-    error = 1 - np.clip(np.where(np.isfinite(dice), dice, 0.5), 0.0, 1.0)
     places = np.stack([_scaled(np.asarray(x, float)) for x in features], axis=1)
-    covered = np.zeros(n)
+    covered = np.zeros(len(places))
 
     def likeness(i: int) -> NDArray[np.float64]:
         return 1 / (1 + np.linalg.norm(places - places[i], axis=1))
 
     def gain(i: int) -> float:
-        return round(float(error @ np.maximum(likeness(i) - covered, 0)), 12)
+        return round(float(np.maximum(likeness(i) - covered, 0).sum()), 12)
 
     # what a micrograph gains only falls as others are chosen: those that once gained less can wait
-    heap = [(-gain(i), -float(error[i]), i) for i in range(n)]
+    heap = [(-gain(i), i) for i in range(len(places))]
     heapq.heapify(heap)
     order: list[int] = []
     while heap and len(order) < _COVERING:
-        _, err, i = heapq.heappop(heap)
-        now = (-gain(i), err, i)
+        _, i = heapq.heappop(heap)
+        now = (-gain(i), i)
         if heap and now > heap[0]:
             heapq.heappush(heap, now)
         else:
             order.append(i)
             covered = np.maximum(covered, likeness(i))
-    order += [i for _, i in sorted((err, i) for _, err, i in heap)]
-    return np.array(order, np.intp)
+    return np.array(order + sorted(i for _, i in heap), np.intp)
 
 
 def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:

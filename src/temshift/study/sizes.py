@@ -422,6 +422,10 @@ def _quantiles(
     return {f"{prefix}{name}": float(value) for name, value in zip(_LEVELS, found, strict=True)}
 
 
+#: Columns of counts: they are none of a file that failed.
+_WHOLE_NUMBERS = ("label_next", "height_px", "width_px", "n_particles", "n_cut", "n_specks")
+
+
 def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Put what is known of every micrograph into a table.
 
@@ -452,15 +456,15 @@ def sizes_table(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row |= {k: result[k] for k in ("height_px", "width_px", "n_specks")}
         rows.append({**row, **sizes, "notes": " ".join(result["notes"])})
     table = pd.DataFrame(rows, columns=list(SIZE_COLUMNS))
-    return table.astype({"label_next": "Int64"})
+    return table.astype(dict.fromkeys(_WHOLE_NUMBERS, "Int64"))
 
 
 def label_next(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the micrographs in the order in which to draw masks by hand.
 
-    Each is chosen to stand for as many others as possible of which the predicted error is high:
-    alike are those with the same diameter and number of what was found, agreement of the folds and
-    distance to the calibrated images (:func:`temshift.study.few_labels.label_order`).
+    Each is chosen to stand for as many others as possible: alike are those with the same diameter
+    and number of what was found, agreement of the folds, predicted Dice and distance to the
+    calibrated images (:func:`temshift.study.few_labels.label_order`).
 
     Parameters
     ----------
@@ -487,13 +491,13 @@ def label_next(results: Sequence[Mapping[str, Any]]) -> list[str]:
         return max(mean, 1e-6)
 
     order = label_order(
-        [known(j["predicted_dice"]) for j in judged],
         [
             np.log([diameter(r) for r in done]),
             np.log1p([known(r["sizes"]["n_particles"]) for r in done]),
             [known(r["fold_agreement"]) for r in done],
+            [known(j["predicted_dice"]) for j in judged],
             [known(j["novelty"]) for j in judged],
-        ],
+        ]
     )
     return [done[i]["path"] for i in order]
 

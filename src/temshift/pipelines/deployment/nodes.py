@@ -64,6 +64,13 @@ def segment_boxed(
 
     from temshift.catalog.boxed import BOX_NOTE, boxed_networks, boxed_trust
 
+    if isinstance(deployment.networks, list):
+        named = ", ".join(map(repr, deployment.networks))
+        raise ValueError(
+            f"deployment.networks names {named}, of which nothing is trained; found no trained "
+            "network of the study either, expected names of folders in 06_models. Train them, or "
+            "take the network that comes with the package: deployment.networks=box"
+        )
     if deployment.networks != "box":
         logging.getLogger(__name__).info(
             "no network of this study is trained: the one that comes with the package is taken "

@@ -83,10 +83,9 @@ def create_pipeline() -> Pipeline:
 
 def takes_box(plan: StudyPlan, parameters: dict[str, object]) -> bool:
     """Return whether the network that comes with the package is wanted, or the only one there."""
-    deployment = DeploymentParameters.model_validate(parameters.get("deployment") or {})
-    if deployment.networks == "box":
-        return True
-    return not isinstance(deployment.networks, list) and not any_trained(plan.with_weights)
+    wanted = DeploymentParameters.model_validate(parameters.get("deployment") or {}).networks
+    asked = wanted if isinstance(wanted, list) else []
+    return wanted == "box" or not any_trained([*plan.with_weights, *asked])
 
 
 def named_networks(plan: StudyPlan, parameters: dict[str, object]) -> list[str]:
