@@ -125,9 +125,7 @@ def test_a_mask_that_fills_more_of_the_field_than_any_of_use_is_not_trusted():
     assert trusted.any()
     judged = model.judge(features[trusted].assign(labelled_share=0.31))
     assert set(judged["verdict"]) == {"check"}
-    assert (
-        judged["reasons"].str.startswith("31.0% of the field is called particle").all()
-    )
+    assert judged["reasons"].str.startswith("31.0% of the field is called particle").all()
 
 
 def of(bad, good=()):

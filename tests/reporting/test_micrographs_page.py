@@ -109,6 +109,11 @@ def test_sizes_in_nm_and_in_px_are_not_put_together():
     text = page(result("a.tif"), result("b.tif", sizes={**RESULT.sizes, "unit": "px"}))
     assert "they are not put together" in text
     assert "Sizes in all" not in text
+    in_px = {"sizes": {**RESULT.sizes, "unit": "px"}, "pixel_size_nm": None}
+    text = page(result("a.tif"), result("b.tif"), *(result(f"{n}.tif", **in_px) for n in "cde"))
+    assert "Sizes in all 2 micrographs with a pixel size" in text
+    assert "Sizes in all 3 micrographs without a pixel size" in text
+    assert "Sizes in all 5" not in text
 
 
 def test_a_page_without_a_mask():

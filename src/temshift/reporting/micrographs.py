@@ -140,13 +140,22 @@ def _to_label(
 
 def _pools(
     done: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
+) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Return whose sizes are put together, in words: nm and px apart."""
     pools = []
-    if sure and len(sure) < len(done):
-        word = "masks" if len(sure) > 1 else "mask"
-        pools.append((f"Sizes in the {len(sure)} {word} to be trusted", sure))
-    if len(done) > 1:
-        pools.append((f"Sizes in all {len(done)} micrographs", done))
+    groups = {"": ""}
+    if len(units_of(done)) > 1:
+        groups = {"nm": " with a pixel size", "px": " without a pixel size"}
+    for unit, which in groups.items():
+        every, believed = (
+            [row for row in rows if row["sizes"]["unit"] == unit or not unit]
+            for rows in (done, sure)
+        )
+        if believed and len(believed) < len(every):
+            word = "masks" if len(believed) > 1 else "mask"
+            pools.append((f"Sizes in the {len(believed)} {word} to be trusted{which}", believed))
+        if len(every) > 1:
+            pools.append((f"Sizes in all {len(every)} micrographs{which}", every))
     return pools
 
 
