@@ -256,3 +256,13 @@ def test_without_judgement_nothing_is_said_of_trust():
     assert judged.judgement["verdict"] != "not judged"
     assert not_judged.judgement["verdict"] == "not judged"
     assert np.isnan(not_judged.judgement["predicted_dice"])
+
+
+def test_a_named_network_that_is_nowhere_is_not_replaced_by_the_one_in_the_box():
+    from temshift.config.modelling import ModellingParameters
+    from temshift.config.trust import TrustParameters
+    from temshift.pipelines.deployment.nodes import segment_boxed
+
+    asked = DeploymentParameters(networks=["finetuned"])
+    with pytest.raises(ValueError, match="'finetuned', of which nothing is trained"):
+        segment_boxed(None, asked, TrustParameters(), ModellingParameters())

@@ -438,6 +438,7 @@ case(
         photometric="rgb",
         planarconfig="separate",
         software="Photoshop",
+        metadata=None,
     ),
     luminance(COLOUR),
 )
@@ -448,9 +449,14 @@ for frames in (3, 4):  # tifffile says of them that they are colours
         "frames of a stack",
     )
 case(
-    "fractions in planes.tif",
+    "frames by another name.tif",
+    lambda p: tifffile.imwrite(p, np.stack([IMAGE, IMAGE[::-1], IMAGE]), software="napari"),
+    "frames of a stack",
+)
+case(
+    "fractions as colours.tif",
     lambda p: tifffile.imwrite(
-        p, np.stack([IMAGE * 0.1] * 3), photometric="rgb", planarconfig="separate", software="else"
+        p, np.dstack([IMAGE * 0.1] * 3), photometric="rgb", software="else", metadata=None
     ),
     "frames of a stack",
 )

@@ -128,6 +128,16 @@ def test_soft_edges_are_refused(tmp_path):
         MicrographStore(tmp_path).read_label("m.png")
 
 
+@pytest.mark.parametrize("kind", ["binary", "instance"])
+def test_an_edge_that_fades_is_no_row_of_particles(tmp_path, kind):
+    picture = np.zeros((64, 64, 4), np.uint8)
+    picture[..., 0] = 255
+    picture[..., 3] = np.arange(64 * 64).reshape(64, 64) % 251
+    Image.fromarray(picture).save(tmp_path / "m.png")
+    with pytest.raises(MicrographReadError):
+        MicrographStore(tmp_path).read_label("m.png", kind)
+
+
 INSTANCES = {
     "numbers.png": png(NUMBERS),
     "colours.png": png(two_particles(RED, GREEN)),

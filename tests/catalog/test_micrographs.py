@@ -515,6 +515,13 @@ def test_grey_levels_are_no_instances_and_nobody_says_that_they_might_be(store):
         assert "label_kind" not in caught.value.reason
 
 
+def test_an_unused_colour_of_a_grey_palette_makes_no_colour_picture(store):
+    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8), "P")
+    picture.putpalette([n for n in range(255) for _ in range(3)] + [255, 0, 0])
+    picture.save(store.folder / "grey.png")
+    assert not store.read("grey.png").conversion
+
+
 def test_palette_mask_numbers_are_instances(store):
     numbers = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((4, 4), np.uint8))
     picture = Image.fromarray(numbers, "P")

@@ -136,10 +136,23 @@ def of(bad, good=()):
 
 def test_the_threshold_is_the_tolerance_limit_of_the_bad_masks():
     """Of 29, 46 and 61 the first, second and third highest are the limit of 90 % with 95 %."""
-    for n, rank in ((5, 5), (28, 28), (29, 29), (46, 45), (61, 59)):
+    for n, rank in ((29, 29), (46, 45), (61, 59)):
         bad = np.linspace(0.61, 0.8, n)
-        found = choose_threshold(of(bad, [0.2]), TrustParameters())
+        found = choose_threshold(of(bad, [0.9]), TrustParameters())
         assert (bad < found).sum() == rank, n
+
+
+def test_few_bad_masks_have_their_quantile_so_that_none_decides_alone():
+    found = choose_threshold(of([0.3] * 9 + [0.97], [0.9] * 50), TrustParameters())
+    assert found == 0.6
+    bad = np.linspace(0.61, 0.8, 28)
+    assert choose_threshold(of(bad, [0.9]), TrustParameters()) == np.quantile(bad, 0.9)
+
+
+def test_for_its_confidence_the_threshold_rejects_no_more_than_a_tenth_of_the_others():
+    good = np.linspace(0.7, 0.99, 100)
+    found = choose_threshold(of([0.3] * 28 + [0.97], good), TrustParameters())
+    assert found == np.quantile(good, 0.1)
 
 
 def test_without_bad_masks_or_with_low_ones_the_threshold_is_the_usable_dice():

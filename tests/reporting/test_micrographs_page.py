@@ -329,7 +329,7 @@ def test_without_judgement_the_page_says_what_the_order_is_made_of():
         "verdict": "not judged",
     }
     text = page(result("a.tif", judgement=unknown), result("b.tif", judgement=unknown))
-    assert "in this order: each stands for others that are like it." in text
+    assert "in this order: first what is typical of all, then what is unlike it." in text
     assert "predicted error" not in text.partition("To label next")[2].partition("</p>")[0]
 
 

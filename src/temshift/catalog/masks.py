@@ -118,7 +118,8 @@ def _numbered(pixels: NDArray[Any]) -> NDArray[Any]:
     particle = (colours != 0).any(axis=-1)
     if visible is not None:
         particle &= visible
-    _, numbers = np.unique(colours[particle], axis=0, return_inverse=True)
+    # with alpha: soft edges of a colour are grey levels, too
+    _, numbers = np.unique(pixels[particle], axis=0, return_inverse=True)
     numbered = np.zeros(particle.shape, np.int64)
     numbered[particle] = numbers.ravel() + 1
     return numbered

@@ -56,6 +56,8 @@ _RISING = ("jury_mean", "jury_upper", "jury_best")
 
 #: With which the threshold of "do not trust" catches the wanted share of bad masks.
 _THRESHOLD_CONFIDENCE = 0.95
+#: Share of the other masks that it may reject for the sake of that confidence.
+_FALSE_ALARMS = 0.1
 
 #: Masks of conditions left out in each group of the conformal intervals, at least.
 _PER_GROUP = 60
@@ -459,10 +461,11 @@ def _numbers(features: pd.DataFrame) -> NDArray[np.float32]:
 def choose_threshold(judged: pd.DataFrame, parameters: TrustParameters) -> float:
     """Return the predicted Dice below which at least the wanted share of bad masks lies.
 
-    That of the bad masks at hand would be missed by every second sample of others. So it is the
-    upper tolerance limit, which with a confidence of 95 % lies above the wanted share of all, if
-    they are alike (Wilks, Ann. Math. Stat. 12, 91, 1941); of fewer than 29 (for 90 %) it is the
-    highest. A mask that is predicted to be of no use is never above it.
+    Of other bad masks as often more as fewer lie below the quantile of those at hand. So it is the
+    upper tolerance limit, below which the wanted share of all lies with a confidence of 95 %, were
+    masks independent (Wilks, Ann. Math. Stat. 12, 91, 1941), as far as it rejects no more than a
+    tenth of the others. Fewer than 29 bad masks (for 90 %) have no such limit: then it is their
+    quantile. A mask that is predicted to be of no use is never above it.
 
     Parameters
     ----------
@@ -472,13 +475,18 @@ def choose_threshold(judged: pd.DataFrame, parameters: TrustParameters) -> float
     """
     from scipy.stats import binom
 
-    bad = judged.loc[judged["dice"] < parameters.usable_dice, "predicted"].sort_values().to_numpy()
+    is_bad = judged["dice"] < parameters.usable_dice
+    bad, good = (np.sort(judged.loc[which, "predicted"].to_numpy()) for which in (is_bad, ~is_bad))
     if not len(bad):
         return parameters.usable_dice
-    ranks = np.arange(1, len(bad) + 1)
-    enough = binom.cdf(ranks - 1, len(bad), parameters.catch) >= _THRESHOLD_CONFIDENCE
-    limit = bad[np.argmax(enough)] if enough.any() else bad[-1]
-    return max(parameters.usable_dice, float(np.nextafter(limit, np.inf)))
+    threshold = float(np.quantile(bad, parameters.catch))
+    ranks = np.arange(len(bad))
+    enough = binom.cdf(ranks, len(bad), parameters.catch) >= _THRESHOLD_CONFIDENCE
+    if enough.any():
+        limit = float(np.nextafter(bad[np.argmax(enough)], np.inf))
+        spared = float(np.quantile(good, _FALSE_ALARMS)) if len(good) else limit
+        threshold = max(threshold, min(limit, spared))
+    return max(parameters.usable_dice, threshold)
 
 
 def _images(features: pd.DataFrame) -> pd.DataFrame:

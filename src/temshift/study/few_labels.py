@@ -169,8 +169,9 @@ def label_order(features: Sequence[ArrayLike]) -> NDArray[np.intp]:
     A labelled micrograph covers those that are like it, by 1 / (1 + distance); each is chosen so
     that all are covered best by the nearest one chosen (greedy facility location; Wei, Iyer &
     Bilmes, ICML 2015). So the first is typical of all, and of two alike ones the second waits. The
-    predicted error has no part in it: with few labels those that the network fails on teach less
-    than typical ones (Hacohen, Dekel & Weinshall, ICML 2022; ``benchmarks/label_next.py``).
+    predicted error has no part in it: of few labels those of what a network fails on teach less
+    than those of what is typical (Hacohen, Dekel & Weinshall, ICML 2022, on photographs; what
+    ``benchmarks/label_next.py`` shows of micrographs is in ``docs/new_micrographs.md``).
 
     Parameters
     ----------

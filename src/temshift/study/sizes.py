@@ -51,8 +51,8 @@ SIZE_COLUMNS = {
     "novelty": ("", "distance to the calibrated images; above 1 there is no guarantee"),
     "label_next": (
         "",
-        "order in which to draw masks by hand, 1 first: high predicted error, unlike those before; "
-        "empty for failed ones",
+        "order in which to draw masks by hand, 1 first: what is typical, then what is unlike those "
+        "before (the first 64); empty for failed ones",
     ),
     "reasons": ("", "reasons of the verdict; for failed ones why there is no mask"),
     "network": ("", "network whose folds drew the mask"),

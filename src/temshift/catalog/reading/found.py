@@ -200,7 +200,8 @@ def grey(found: Found) -> NDArray[Any]:
 def is_picture(found: Found) -> bool:
     """Return whether an image that was read shows colours, which :func:`grey` gives up."""
     if found.palette is not None:
-        colours = found.palette[:, :3]
+        used = np.unique(found.pixels) if found.pixels is not None else ()
+        colours = found.palette[[n for n in used if n < len(found.palette)], :3]
     elif found.pixels is not None and found.pixels.ndim == 3 and found.pixels.shape[2] > 2:
         colours = found.pixels
     else:

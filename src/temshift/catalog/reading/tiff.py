@@ -221,17 +221,18 @@ def _check_colours(page: Any, photometric: int, samples: int, extra: list[int]) 
 
 
 def _check_planes(page: Any, photometric: int, samples: int) -> None:
-    """Refuse planes that may be frames.
+    """Refuse colours that may be frames.
 
-    tifffile (and with it scikit-image) says of an array of three or four frames that these are
-    colours, unless it is told otherwise; nobody keeps colours in planes of fractions.
+    tifffile (and what writes with it: scikit-image, napari) says of an array of three or four
+    frames that these are colours, unless it is told otherwise; nobody keeps colours in fractions.
     """
-    planes = samples > 1 and photometric == _RGB and int(page.planarconfig) == _PLANES
-    if planes and (_by_tifffile(page) or page.dtype.kind != "u"):
+    planes = int(page.planarconfig) == _PLANES
+    doubtful = (planes and _by_tifffile(page)) or page.dtype.kind != "u"
+    if samples > 1 and photometric == _RGB and doubtful:
         raise RefusedError(
-            f"its {samples} planes are said to be colours, but may be the frames of a stack, which "
-            "tifffile and scikit-image write alike: save frames with photometric='minisblack', or "
-            "a picture in grey"
+            f"its {samples} channels are said to be colours, but may be the frames of a stack, "
+            "which tifffile and scikit-image write alike: save frames with "
+            "photometric='minisblack', or a picture in grey"
         )
 
 
@@ -333,7 +334,9 @@ def _tag(page: Any, name: str | int) -> Any:
 
 
 def _by_tifffile(page: Any) -> bool:
-    return str(_tag(page, "Software") or "").startswith("tifffile")
+    """Return whether tifffile wrote it, which leaves the shape of the array if not its name."""
+    named = str(_tag(page, "Software") or "").startswith("tifffile")
+    return named or bool(page.is_shaped)
 
 
 def _metadata(page: Any) -> dict[str, Any]:
