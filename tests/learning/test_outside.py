@@ -13,8 +13,9 @@ from temshift.config.deployment import DeploymentParameters
 from temshift.config.simulation import SpecimenParameters, SupportParameters
 from temshift.config.trust import TrustParameters
 from temshift.learning.evidence import pairwise_dice
-from temshift.learning.outside import as_particles, dice_bounds, judge_outside
+from temshift.learning.outside import dice_bounds, judge_outside
 from temshift.learning.segmentation import Segmenter, plan_work
+from temshift.microscopy.mask_values import as_particles
 from temshift.microscopy.randomised import RandomField, draw_condition, simulate_field, take
 from temshift.study.sizes import outline_error
 

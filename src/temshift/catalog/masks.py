@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from temshift.catalog.reading.found import Found
 from temshift.catalog.reading.refusals import RefusedError
+from temshift.microscopy.mask_values import as_particles
 
 __all__ = ["any_mask", "binary_mask", "instance_mask"]
 
@@ -64,15 +65,13 @@ def instance_mask(found: Found) -> NDArray[np.uint8]:
 
     Number 0, black and transparent pixels are background. Numbers and colours are taken for
     particles only if they lie together, which grey levels do not
-    (:func:`temshift.learning.outside.as_particles`).
+    (:func:`temshift.microscopy.mask_values.as_particles`).
 
     Raises
     ------
     RefusedError
         Values that are NaN or infinite; an image with grey levels.
     """
-    from temshift.learning.outside import as_particles
-
     pixels = _pixels(found)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise RefusedError("the mask holds values that are NaN")
@@ -103,8 +102,6 @@ def any_mask(found: Found) -> NDArray[np.uint8]:
 
 def _hint(pixels: NDArray[Any]) -> str:
     """Say how a mask of several values can be used."""
-    from temshift.learning.outside import as_particles
-
     try:
         as_particles(pixels)
     except ValueError:

@@ -131,7 +131,7 @@ def labelled_pair(number: int, image: NDArray[Any], mask: NDArray[Any]) -> Label
     image : ndarray, shape (H, W), any real type
     mask : ndarray, shape (H, W)
         Of two values, or with a number for each particle
-        (:func:`temshift.learning.outside.as_particles`).
+        (:func:`temshift.microscopy.mask_values.as_particles`).
 
     Raises
     ------

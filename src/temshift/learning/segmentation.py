@@ -45,7 +45,7 @@ from temshift.learning.inference import (
     predict_tiles,
 )
 from temshift.learning.network_set import NetworkSet, TrainedNetwork, network_key
-from temshift.learning.outside import NAME_OF_MASK, as_particles, judge_outside
+from temshift.learning.outside import NAME_OF_MASK, judge_outside
 from temshift.learning.trust import TrustModel, features_of
 from temshift.microscopy.flat_field import (
     IlluminationError,
@@ -55,6 +55,7 @@ from temshift.microscopy.flat_field import (
     relative_contrast,
     unevenness,
 )
+from temshift.microscopy.mask_values import as_particles
 from temshift.microscopy.particles import (
     SPECK_SHARE,
     measure_diameters,
@@ -1127,7 +1128,7 @@ def mask_of(mask: NDArray[Any], shape: tuple[int, ...], bar_px: int = 0) -> NDAr
     Parameters
     ----------
     mask : ndarray, shape (H, W)
-        See :func:`temshift.learning.outside.as_particles`.
+        See :func:`temshift.microscopy.mask_values.as_particles`.
     shape : (int, int)
         Of the image without its bar.
     bar_px : int
